@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Reads meson's testlog.json of each build against the TAP plans and prints the closing line.
+
+meson 1.0.1 shows a TAP test that timed out or died as passed in its JUnit file; here a test counts
+only when its plan is complete. A skip must give a reason; with CI set, one that is not in
+tests/allowed-skips.txt is a failure.
+"""
+import json
+import os
+import pathlib
+import re
+import sys
+
+here = pathlib.Path(__file__).parent
+allowed = [
+    line.strip()
+    for line in (here / "allowed-skips.txt").read_text().splitlines()
+    if line.strip() and not line.startswith("#")
+]
+passed = failed = skipped = 0
+
+
+def fail(text):
+    global failed
+    failed += 1
+    print(f"FAILED: {text}")
+
+
+for build in sys.argv[1:]:
+    log = pathlib.Path(build, "meson-logs/testlog.json")
+    if not log.exists():
+        fail(f"{build}: no test log")
+        continue
+    for line in log.read_text().splitlines():
+        test = json.loads(line)
+        name = f"{build}: {test['name']}"
+        plan = None
+        seen = 0
+        before = failed
+        for out in test.get("stdout", "").splitlines():
+            if match := re.match(r"1\.\.(\d+)(?:\s*#\s*SKIP\s*(.*))?", out, re.I):
+                plan = int(match.group(1))
+            match = re.match(r"(not )?ok\b\s*(\d+)?\s*-?\s*(.*)", out)
+            if not match:
+                continue
+            seen += 1
+            skip = re.search(r"#\s*skip\S*\s*(.*)", match.group(3), re.I)
+            if match.group(1):
+                fail(f"{name}: {match.group(3)}")
+            elif skip:
+                reason = skip.group(1)
+                skipped += 1
+                if os.environ.get("CI") and not any(a in reason for a in allowed):
+                    fail(f"{name}: skip that is not on the list: {match.group(3)}")
+            else:
+                passed += 1
+        died = test["result"] in ("TIMEOUT", "ERROR", "INTERRUPT") and failed == before
+        if plan is None or plan != seen or died:
+            fail(f"{name}: {test['result']}, {seen} of {plan} tests reported")
+
+print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+sys.exit(1 if failed or not passed else 0)
