@@ -226,7 +226,6 @@ static void run_timers(struct loop *loop)
 int loop_run(struct loop *loop)
 {
     struct epoll_event events[LOOP_BATCH];
-    loop->quit = false;
     while (!loop->quit) {
         int n = epoll_wait(loop->epoll_fd, events, LOOP_BATCH, next_timeout(loop));
         if (n < 0 && errno != EINTR) {
@@ -241,5 +240,7 @@ int loop_run(struct loop *loop)
         run_timers(loop);
         free_dead_sources(loop);
     }
+    /* A quit before the run ends it at once; the next run starts anew. */
+    loop->quit = false;
     return loop->result;
 }

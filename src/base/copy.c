@@ -1,0 +1,177 @@
+#include "base/copy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/limits.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/path.h"
+
+#define COPY_DEPTH_MAX 256
+#define XATTR_LIST_MAX 65536
+
+static int copy_xattrs(int from_fd, int to_fd)
+{
+    AUTO(freep) char *names = malloc(XATTR_LIST_MAX);
+    AUTO(freep) char *value = malloc(XATTR_SIZE_MAX);
+    if (names == NULL || value == NULL) {
+        return -ENOMEM;
+    }
+    ssize_t len = flistxattr(from_fd, names, XATTR_LIST_MAX);
+    for (ssize_t at = 0; at < len; at += (ssize_t)strlen(names + at) + 1) {
+        /* Overlayfs' own marks describe its layers, not the file. */
+        if (strncmp(names + at, "trusted.overlay.", 16) == 0) {
+            continue;
+        }
+        ssize_t n = fgetxattr(from_fd, names + at, value, XATTR_SIZE_MAX);
+        if (n >= 0 && fsetxattr(to_fd, names + at, value, (size_t)n, 0) < 0 && errno != ENOTSUP) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+int copy_attributes(int from_fd, int to_fd)
+{
+    struct stat st;
+    if (fstat(from_fd, &st) < 0 || fchown(to_fd, st.st_uid, st.st_gid) < 0 ||
+        fchmod(to_fd, st.st_mode & 07777) < 0) {
+        return -errno;
+    }
+    int r = copy_xattrs(from_fd, to_fd);
+    struct timespec times[2] = {st.st_atim, st.st_mtim};
+    return r < 0 ? r : futimens(to_fd, times) < 0 ? -errno : 0;
+}
+
+static int copy_data(int from_fd, int to_fd)
+{
+    for (;;) {
+        ssize_t n = copy_file_range(from_fd, NULL, to_fd, NULL, (size_t)1 << 30, 0);
+        if (n < 0 && (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP)) {
+            n = sendfile(to_fd, from_fd, NULL, (size_t)1 << 20);
+        }
+        if (n < 0) {
+            return -errno;
+        }
+        if (n == 0) {
+            return 0;
+        }
+    }
+}
+
+static int copy_file(int from_dir, int to_dir, const char *name)
+{
+    AUTO(closep) int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    if (from < 0) {
+        return -errno;
+    }
+    AUTO(closep)
+    int to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (to < 0) {
+        return -errno;
+    }
+    int r = copy_data(from, to);
+    return r < 0 ? r : copy_attributes(from, to);
+}
+
+static int copy_link(int from_dir, int to_dir, const char *name, const struct stat *st)
+{
+    AUTO(freep) char *text = NULL;
+    int r = read_link_at(from_dir, name, &text);
+    if (r < 0) {
+        return r;
+    }
+    if (symlinkat(text, to_dir, name) < 0 ||
+        fchownat(to_dir, name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW) < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+static int copy_special(int to_dir, const char *name, const struct stat *st)
+{
+    if (mknodat(to_dir, name, st->st_mode, st->st_rdev) < 0 ||
+        fchownat(to_dir, name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW) < 0 ||
+        fchmodat(to_dir, name, st->st_mode & 07777, 0) < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+static int copy_level(int from_fd, int to_fd, int depth);
+
+static int copy_dir(int from_dir, int to_dir, const char *name, int depth)
+{
+    AUTO(closep)
+    int from = openat(from_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (from < 0 || mkdirat(to_dir, name, 0700) < 0) {
+        return -errno;
+    }
+    AUTO(closep) int to = openat(to_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (to < 0) {
+        return -errno;
+    }
+    int r = copy_level(from, to, depth + 1);
+    return r < 0 ? r : copy_attributes(from, to);
+}
+
+static int copy_entry(int from_fd, int to_fd, const char *name, int depth)
+{
+    struct stat st;
+    struct stat there;
+    if (fstatat(from_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        return -errno;
+    }
+    if (fstatat(to_fd, name, &there, AT_SYMLINK_NOFOLLOW) == 0) {
+        return 0;
+    }
+    if (S_ISDIR(st.st_mode)) {
+        return copy_dir(from_fd, to_fd, name, depth);
+    }
+    if (S_ISLNK(st.st_mode)) {
+        return copy_link(from_fd, to_fd, name, &st);
+    }
+    if (S_ISREG(st.st_mode)) {
+        return copy_file(from_fd, to_fd, name);
+    }
+    return copy_special(to_fd, name, &st);
+}
+
+static int copy_level(int from_fd, int to_fd, int depth)
+{
+    if (depth > COPY_DEPTH_MAX) {
+        return -ELOOP;
+    }
+    int fd = openat(from_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(closedirp) DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (dir == NULL) {
+        int r = -errno;
+        (void)close_fd(fd);
+        return r;
+    }
+    for (;;) {
+        errno = 0;
+        struct dirent *entry = readdir(dir);
+        if (entry == NULL) {
+            return -errno;
+        }
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
+            continue;
+        }
+        int r = copy_entry(from_fd, to_fd, entry->d_name, depth);
+        if (r < 0) {
+            return r;
+        }
+    }
+}
+
+int copy_children(int from_fd, int to_fd)
+{
+    return copy_level(from_fd, to_fd, 0);
+}

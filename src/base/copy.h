@@ -1,0 +1,16 @@
+/*
+ * copy.h - copies of directory trees, with owners, modes, times, extended attributes and links.
+ */
+#ifndef BASE_COPY_H
+#define BASE_COPY_H
+
+/*
+ * Copies what is in from_fd into to_fd (two directories); names that exist there already are left
+ * alone. Never follows links. Returns 0 or the first error.
+ */
+int copy_children(int from_fd, int to_fd);
+
+/* Owner, mode, times and extended attributes of one directory to another. */
+int copy_attributes(int from_fd, int to_fd);
+
+#endif

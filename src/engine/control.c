@@ -1,0 +1,200 @@
+#include "engine/control.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/path.h"
+#include "base/process.h"
+#include "engine/end.h"
+#include "engine/event.h"
+#include "engine/shim_process.h"
+#include "wall/wall.h"
+
+static int find_running(struct engine *engine, const char *name, struct workload *ret,
+                        struct err *err)
+{
+    int r = workload_find(engine, name, ret, err);
+    if (r == 0 && ret->state != WORKLOAD_RUNNING && ret->state != WORKLOAD_PAUSED) {
+        r = err_say(err, ESRCH, "workload '%s' does not run (%s)", ret->name,
+                    workload_state_name(ret->state));
+    }
+    return r;
+}
+
+static int note(struct engine *engine, const struct workload *workload, const char *action,
+                const char *attribute, struct err *err)
+{
+    AUTO(strv_donep) struct strv attributes = {0};
+    (void)strv_addf(&attributes, "image=%s", workload->config.image);
+    (void)strv_addf(&attributes, "name=%s", workload->name);
+    if (attribute != NULL) {
+        (void)strv_add(&attributes, attribute);
+    }
+    return event_add(engine->db, "container", action, workload->id, &attributes, err);
+}
+
+static int send_signal(struct engine *engine, const struct workload *workload, int signal,
+                       struct err *err)
+{
+    const struct wall *wall;
+    int r = wall_find(workload->config.isolation, &wall, err);
+    if (r == 0) {
+        r = wall->signal(engine->containers_dir, workload->id, signal, false, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    AUTO(freep) char *attribute = str_printf("signal=%d", signal);
+    return note(engine, workload, "kill", attribute, err);
+}
+
+int control_kill(struct engine *engine, const char *name, int signal, struct err *err)
+{
+    AUTO(workload_donep) struct workload workload = {0};
+    int r = find_running(engine, name, &workload, err);
+    return r < 0 ? r : send_signal(engine, &workload, signal, err);
+}
+
+/* From here on the restart policy rests. */
+static int ask_stop(struct engine *engine, const char *id, struct err *err)
+{
+    AUTO(workload_donep) struct workload workload = {0};
+    AUTO(closep) int lock = workload_lock(engine, id, err);
+    if (lock < 0) {
+        return lock;
+    }
+    int r = workload_load(engine, id, &workload, err);
+    if (r < 0) {
+        return r;
+    }
+    workload.run.stop_asked = true;
+    if (workload.state == WORKLOAD_RESTARTING) {
+        workload.state = WORKLOAD_EXITED;
+    }
+    return workload_save(engine, &workload, err);
+}
+
+int control_stop(struct engine *engine, const char *name, int64_t timeout_s, int signal,
+                 struct err *err)
+{
+    AUTO(workload_donep) struct workload workload = {0};
+    int r = workload_find(engine, name, &workload, err);
+    if (r == 0) {
+        r = ask_stop(engine, workload.id, err);
+    }
+    if (r < 0 || (workload.state != WORKLOAD_RUNNING && workload.state != WORKLOAD_PAUSED)) {
+        return r;
+    }
+    int code = 0;
+    if (signal <= 0) {
+        signal = workload.config.stop_signal != NULL ? signal_from_name(workload.config.stop_signal)
+                                                     : SIGTERM;
+    }
+    if (timeout_s < 0) {
+        timeout_s = workload.config.stop_timeout;
+    }
+    if (workload.state == WORKLOAD_PAUSED) {
+        r = control_resume(engine, workload.id, err);
+    }
+    r = r == 0 ? send_signal(engine, &workload, signal, err) : r;
+    if (r == 0) {
+        r = shim_process_wait(engine, &workload, timeout_s < 0 ? -1 : timeout_s * NS_PER_SEC, &code,
+                              err);
+    }
+    if (r == -ETIMEDOUT) {
+        *err = ERR_NONE;
+        r = send_signal(engine, &workload, SIGKILL, err);
+        if (r == 0 || r == -ESRCH) {
+            r = shim_process_wait(engine, &workload, -1, &code, err);
+        }
+    }
+    if (r == -ESRCH) {
+        *err = ERR_NONE; /* it ended by itself meanwhile */
+        r = 0;
+    }
+    if (r == 0) {
+        r = end_run(engine, workload.id, err);
+    }
+    return r < 0 ? r : note(engine, &workload, "stop", NULL, err);
+}
+
+/* Freezes or thaws; state and event follow. */
+static int set_paused(struct engine *engine, const char *name, bool paused, struct err *err)
+{
+    AUTO(workload_donep) struct workload workload = {0};
+    const struct wall *wall;
+    int r = find_running(engine, name, &workload, err);
+    if (r < 0) {
+        return r;
+    }
+    AUTO(freep) char *id = strdup(workload.id);
+    AUTO(closep) int lock = workload_lock(engine, workload.id, err);
+    if (lock < 0) {
+        return lock;
+    }
+    workload_done(&workload);
+    r = id == NULL ? -ENOMEM : workload_load(engine, id, &workload, err);
+    if (r == 0 && (workload.state == WORKLOAD_PAUSED) == paused) {
+        return err_say(err, EALREADY, "workload '%s' is %s", workload.name,
+                       paused ? "already paused" : "not paused");
+    }
+    if (r == 0) {
+        r = wall_find(workload.config.isolation, &wall, err);
+    }
+    if (r == 0) {
+        r = paused ? wall->pause(engine->containers_dir, id, err)
+                   : wall->resume(engine->containers_dir, id, err);
+    }
+    if (r == 0) {
+        workload.state = paused ? WORKLOAD_PAUSED : WORKLOAD_RUNNING;
+        r = workload_save(engine, &workload, err);
+    }
+    return r < 0 ? r : note(engine, &workload, paused ? "pause" : "unpause", NULL, err);
+}
+
+int control_pause(struct engine *engine, const char *name, struct err *err)
+{
+    return set_paused(engine, name, true, err);
+}
+
+int control_resume(struct engine *engine, const char *name, struct err *err)
+{
+    return set_paused(engine, name, false, err);
+}
+
+int control_rename(struct engine *engine, const char *name, const char *new_name, struct err *err)
+{
+    AUTO(workload_donep) struct workload workload = {0};
+    if (!name_is_safe(new_name)) {
+        return err_say(err, EINVAL,
+                       "'%s' must start with a letter or digit and hold only [a-zA-Z0-9_.+-]",
+                       new_name);
+    }
+    int r = workload_find(engine, name, &workload, err);
+    if (r < 0) {
+        return r;
+    }
+    free(workload.name);
+    workload.name = strdup(new_name);
+    workload.config.name = new_name;
+    r = workload.name == NULL ? -ENOMEM : workload_save_config(engine, &workload, err);
+    return r < 0 ? r : note(engine, &workload, "rename", NULL, err);
+}
+
+int control_wait(struct engine *engine, const char *name, int *ret_exit_code, struct err *err)
+{
+    AUTO(workload_donep) struct workload workload = {0};
+    int r = workload_find(engine, name, &workload, err);
+    if (r < 0) {
+        return r;
+    }
+    if (workload.state == WORKLOAD_EXITED || workload.state == WORKLOAD_CREATED) {
+        *ret_exit_code = (int)workload.run.exit_code;
+        return 0;
+    }
+    return shim_process_wait(engine, &workload, -1, ret_exit_code, err);
+}

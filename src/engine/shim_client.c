@@ -1,0 +1,293 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/io.h"
+#include "base/unix_socket.h"
+#include "engine/shim.h"
+
+#define SOCKET_NAME "shim.sock"
+
+/* A packet that did not fit into the socket of a slow client. */
+struct shim_packet {
+    struct shim_packet *next;
+    size_t len;
+    char data[];
+};
+
+static void free_packets(struct shim_client *client)
+{
+    while (client->packets != NULL) {
+        struct shim_packet *next = client->packets->next;
+        free(client->packets);
+        client->packets = next;
+    }
+}
+
+/* Only marks it: the list is walked by callers. */
+static void client_drop(struct shim_client *client)
+{
+    struct shim *shim = client->shim;
+    if (client->gone) {
+        return;
+    }
+    client->gone = true;
+    loop_remove(client->source);
+    client->fd = close_fd(client->fd);
+    free_packets(client);
+    if ((client->roles & SHIM_INPUT) != 0) {
+        shim_io_end_input(shim);
+    }
+    shim_io_pause(shim, shim_client_is_slow(shim));
+    if (shim->phase == SHIM_PHASE_CREATED && (client->roles & SHIM_STARTER) != 0) {
+        /* Who was to start it died: nobody ever will. */
+        (void)kill(shim->status.pid, SIGKILL);
+    }
+    if (shim->reaper == client) {
+        /* It died before it could end the run: somebody else must. */
+        shim->reaper = NULL;
+        shim_end(shim);
+    }
+    shim_leave(shim);
+}
+
+bool shim_client_is_slow(const struct shim *shim)
+{
+    for (const struct shim_client *c = shim->clients; c != NULL; c = c->next) {
+        if (c->packets != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void shim_client_sweep(struct shim *shim)
+{
+    struct shim_client **link = &shim->clients;
+    while (*link != NULL) {
+        struct shim_client *client = *link;
+        if (client->gone) {
+            *link = client->next;
+            free(client);
+        } else {
+            link = &client->next;
+        }
+    }
+}
+
+void shim_client_hold_input(struct shim *shim, bool hold)
+{
+    for (struct shim_client *c = shim->clients; c != NULL; c = c->next) {
+        if (!c->gone && (c->roles & SHIM_INPUT) != 0 && c->packets == NULL) {
+            (void)loop_source_set_events(c->source, hold ? 0 : EPOLLIN);
+        }
+    }
+}
+
+static int send_packet(int fd, const void *data, size_t len)
+{
+    ssize_t n;
+    do {
+        n = send(fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : 0;
+}
+
+static void client_send(struct shim_client *client, enum shim_message_type type, uint32_t value,
+                        const void *data, size_t len)
+{
+    char packet[sizeof(struct shim_message) + SHIM_DATA_MAX];
+    const struct shim_message message = {.type = type, .value = value};
+    if (client->gone) {
+        return;
+    }
+    len = MIN(len, SHIM_DATA_MAX);
+    memcpy(packet, &message, sizeof(message));
+    if (len > 0) {
+        memcpy(packet + sizeof(message), data, len);
+    }
+    len += sizeof(message);
+    int r = client->packets != NULL ? -EAGAIN : send_packet(client->fd, packet, len);
+    if (r == 0) {
+        return;
+    }
+    /*
+     * What a slow client cannot take waits here. Reading output stops meanwhile, so that at most
+     * what is in the pipes at the workload's end comes together.
+     */
+    struct shim_packet *copy = r == -EAGAIN ? malloc(sizeof(*copy) + len) : NULL;
+    if (copy == NULL) {
+        client_drop(client);
+        return;
+    }
+    copy->next = NULL;
+    copy->len = len;
+    memcpy(copy->data, packet, len);
+    struct shim_packet **link = &client->packets;
+    while (*link != NULL) {
+        link = &(*link)->next;
+    }
+    *link = copy;
+    shim_io_pause(client->shim, true);
+    (void)loop_source_set_events(client->source, EPOLLIN | EPOLLOUT);
+}
+
+void shim_client_output(struct shim *shim, enum shim_message_type type, const char *data,
+                        size_t len)
+{
+    for (struct shim_client *c = shim->clients; c != NULL; c = c->next) {
+        if ((c->roles & SHIM_WATCH) != 0) {
+            client_send(c, type, 0, data, len);
+        }
+    }
+}
+
+void shim_client_tell(struct shim *shim, enum shim_message_type type, uint32_t value,
+                      const void *data, size_t len)
+{
+    for (struct shim_client *c = shim->clients; c != NULL; c = c->next) {
+        client_send(c, type, value, data, len);
+    }
+}
+
+static void flush_packets(struct shim_client *client)
+{
+    while (client->packets != NULL) {
+        struct shim_packet *packet = client->packets;
+        int r = send_packet(client->fd, packet->data, packet->len);
+        if (r == -EAGAIN) {
+            return;
+        }
+        if (r < 0) {
+            client_drop(client);
+            return;
+        }
+        client->packets = packet->next;
+        free(packet);
+    }
+    (void)loop_source_set_events(client->source, EPOLLIN);
+    shim_io_pause(client->shim, shim_client_is_slow(client->shim));
+    shim_leave(client->shim);
+}
+
+static void on_message(struct shim_client *client, const struct shim_message *message,
+                       const char *data, size_t len)
+{
+    struct shim *shim = client->shim;
+    switch ((enum shim_message_type)message->type) {
+    case SHIM_HELLO:
+        client->roles = message->value;
+        if (shim->phase == SHIM_PHASE_EXITED) {
+            client_send(client, SHIM_EXITED, (uint32_t)shim->status.exit_code, NULL, 0);
+        }
+        break;
+    case SHIM_START:
+        if (shim->phase == SHIM_PHASE_CREATED) {
+            shim_start(shim);
+        }
+        break;
+    case SHIM_STDIN:
+        if (len == 0) {
+            shim_io_end_input(shim);
+        } else {
+            shim_io_input(shim, data, len);
+        }
+        break;
+    case SHIM_RESIZE:
+        shim_io_resize(shim, message->value);
+        break;
+    case SHIM_REAPED:
+        if (shim->reaper == client) {
+            shim->reaper = NULL;
+            shim->ended = true;
+            shim_leave(shim);
+        }
+        break;
+    case SHIM_CREATED:
+    case SHIM_STARTED:
+    case SHIM_FAILED:
+    case SHIM_STDOUT:
+    case SHIM_STDERR:
+    case SHIM_EXITED:
+    default:
+        /* Not for us, or from a newer isola: ignored. */
+        break;
+    }
+}
+
+static void on_client(struct loop_source *source, int fd, uint32_t events, void *data)
+{
+    (void)source;
+    struct shim_client *client = data;
+    if ((events & EPOLLOUT) != 0 && client->packets != NULL) {
+        flush_packets(client);
+    }
+    if (client->gone || (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0) {
+        return;
+    }
+    char packet[sizeof(struct shim_message) + SHIM_DATA_MAX];
+    ssize_t n = recv(fd, packet, sizeof(packet), MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    }
+    if (n < (ssize_t)sizeof(struct shim_message)) {
+        client_drop(client);
+        return;
+    }
+    struct shim_message message;
+    memcpy(&message, packet, sizeof(message));
+    on_message(client, &message, packet + sizeof(message), (size_t)n - sizeof(message));
+}
+
+int shim_client_add(struct shim *shim, int fd, uint32_t roles)
+{
+    shim_client_sweep(shim);
+    struct shim_client *client = calloc(1, sizeof(*client));
+    if (client == NULL) {
+        return -ENOMEM;
+    }
+    *client = (struct shim_client){.shim = shim, .fd = fd, .roles = roles};
+    int r = loop_add_fd(shim->loop, fd, EPOLLIN, on_client, client, &client->source);
+    if (r < 0) {
+        free(client);
+        return r;
+    }
+    client->next = shim->clients;
+    shim->clients = client;
+    return 0;
+}
+
+static void on_connection(struct loop_source *source, int fd, uint32_t events, void *data)
+{
+    (void)source;
+    (void)events;
+    struct shim *shim = data;
+    int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (client >= 0 && shim_client_add(shim, client, 0) < 0) {
+        (void)close(client);
+    }
+}
+
+int shim_client_listen(struct shim *shim)
+{
+    char path[sizeof(SOCKET_NAME) + 64];
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", shim->run_fd, SOCKET_NAME);
+    /* One shim a workload, which the engine's lock sees to: what is there is left over. */
+    (void)unlinkat(shim->run_fd, SOCKET_NAME, 0);
+    shim->listen_fd = unix_listen(path, SOCK_SEQPACKET, 0600);
+    if (shim->listen_fd < 0) {
+        return shim->listen_fd;
+    }
+    int r = set_nonblock(shim->listen_fd, true);
+    return r < 0 ? r
+                 : loop_add_fd(shim->loop, shim->listen_fd, EPOLLIN, on_connection, shim,
+                               &shim->listen_source);
+}

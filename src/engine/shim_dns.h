@@ -1,0 +1,12 @@
+/*
+ * shim_dns.h - name service of user-defined networks, answered by their workloads' shims.
+ */
+#ifndef ENGINE_SHIM_DNS_H
+#define ENGINE_SHIM_DNS_H
+
+struct shim;
+
+/* Opens a responder for each entry of --dns-listen; none given: nothing to do. */
+int shim_dns_start(struct shim *shim);
+
+#endif

@@ -1,0 +1,247 @@
+#include "engine/shim_process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/io.h"
+#include "base/process.h"
+#include "base/unix_socket.h"
+#include "container/self.h"
+#include "engine/shim_protocol.h"
+
+#define CONTROL_FD 3
+#define ROOTFS_FD 4
+#define PROGRAM_FD 5
+#define LOG_FILES_DEFAULT 1
+
+static int add(struct strv *argv, const char *option, const char *value)
+{
+    int r = strv_add(argv, option);
+    return r < 0 || value == NULL ? r : strv_add(argv, value);
+}
+
+static int add_log_options(const struct workload_config *config, struct strv *argv)
+{
+    for (size_t i = 0; i < config->log_opt.count; i++) {
+        const char *option = config->log_opt.items[i];
+        const char *value = strchr(option, '=');
+        int r =
+            value == NULL
+                ? 0
+                : add(argv, str_starts(option, "max-size=") ? "--log-max-size" : "--log-max-files",
+                      value + 1);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int add_number(struct strv *argv, const char *option, uint64_t value)
+{
+    char text[32];
+    (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+    return value == 0 ? 0 : add(argv, option, text);
+}
+
+static int add_health_options(const struct workload_config *config, struct strv *argv)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < config->health_test.count; i++) {
+        r = add(argv, "--health", config->health_test.items[i]);
+    }
+    if (r < 0 || config->health_test.count == 0) {
+        return r;
+    }
+    r |= add_number(argv, "--health-interval", config->health_interval);
+    r |= add_number(argv, "--health-timeout", config->health_timeout);
+    r |= add_number(argv, "--health-start-period", config->health_start_period);
+    r |= add_number(argv, "--health-retries", (uint64_t)config->health_retries);
+    return r;
+}
+
+static int add_dns_options(const struct network_dns *dns, struct strv *argv)
+{
+    for (size_t i = 0; i < dns->count; i++) {
+        char address[IP_TEXT_SIZE];
+        AUTO(freep)
+        char *value = str_printf("%s=%s/%s", ip_format(&dns->listen[i], address), dns->names_dir,
+                                 dns->networks[i]);
+        int r = value == NULL ? -ENOMEM : add(argv, "--dns-listen", value);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int build_argv(const struct shim_process *process, struct strv *argv)
+{
+    const struct workload_config *config = &process->workload->config;
+    const struct engine *engine = process->engine;
+    AUTO(freep) char *isola = dirs_helper("isola");
+    const struct {
+        const char *option;
+        const char *value;
+    } options[] = {
+        {"--id", process->workload->id},
+        {"--run-dir", process->run_dir},
+        {"--containers", engine->containers_dir},
+        {"--isola", isola},
+        {"--root", engine->dirs.root},
+        {"--run", engine->dirs.run},
+        {"--wall", config->isolation != NULL ? config->isolation : "container"},
+        {"--control-fd", "3"},
+        {"--rootfs-fd", "4"},
+    };
+    int r = isola == NULL ? -ENOMEM : strv_add(argv, "isola-shim");
+    for (size_t i = 0; r == 0 && i < COUNT(options); i++) {
+        r = add(argv, options[i].option, options[i].value);
+    }
+    if (r == 0 && process->log_dir != NULL) {
+        r = add(argv, "--log-dir", process->log_dir);
+    }
+    if (r == 0 && config->tty) {
+        r = add(argv, "--tty", NULL);
+    }
+    if (r == 0 && config->interactive) {
+        r = add(argv, "--stdin", NULL);
+    }
+    if (r == 0) {
+        r = add_log_options(config, argv);
+    }
+    if (r == 0) {
+        r = add_health_options(config, argv);
+    }
+    return r < 0 ? r : add_dns_options(process->dns, argv);
+}
+
+/* In the child: only the three descriptors, a session of its own, nothing on stdio. */
+static _Noreturn void become_shim(int program_fd, int control_fd, int rootfs_fd, char *const argv[])
+{
+    char *const environment[] = {NULL};
+    int high[3];
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    const int wanted[] = {control_fd, rootfs_fd, program_fd};
+    (void)setsid();
+    signals_reset();
+    /* First out of the way, then to their places: sources and places may overlap. */
+    for (int i = 0; i < 3; i++) {
+        high[i] = fcntl(wanted[i], F_DUPFD_CLOEXEC, 16);
+        if (high[i] < 0) {
+            _exit(125);
+        }
+    }
+    for (int i = 0; i < 3; i++) {
+        (void)dup2(null_fd, i);
+    }
+    if (dup2(high[0], CONTROL_FD) < 0 || dup2(high[1], ROOTFS_FD) < 0 ||
+        dup3(high[2], PROGRAM_FD, O_CLOEXEC) < 0) {
+        _exit(125);
+    }
+    (void)close_fds_from(PROGRAM_FD + 1);
+    (void)chdir("/");
+    (void)fexecve(PROGRAM_FD, argv, environment);
+    _exit(125);
+}
+
+int shim_process_spawn(const struct shim_process *process, struct err *err)
+{
+    AUTO(strv_donep) struct strv argv = {0};
+    AUTO(freep) char *program = dirs_helper("isola-shim");
+    int pair[2];
+    int r = program == NULL ? -ENOMEM : build_argv(process, &argv);
+    if (r < 0) {
+        return err_set(err, -r, "start isola-shim");
+    }
+    AUTO(closep) int program_fd = self_open(program, err);
+    if (program_fd < 0) {
+        return err_wrap(err, -program_fd, "start '%s'", program);
+    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+        return err_set(err, errno, "start isola-shim");
+    }
+    AUTO(closep) int ours = pair[0];
+    AUTO(closep) int theirs = pair[1];
+    /* Twice, so that the shim is nobody's child: it must not become a zombie of a long-lived us. */
+    pid_t pid = fork();
+    if (pid < 0) {
+        return err_set(err, errno, "start isola-shim");
+    }
+    if (pid == 0) {
+        pid_t shim = fork();
+        if (shim != 0) {
+            _exit(shim < 0 ? 125 : 0);
+        }
+        become_shim(program_fd, theirs, process->rootfs_fd, argv.items);
+    }
+    int status;
+    r = process_wait(pid, &status);
+    if (r < 0 || status != 0) {
+        return err_set(err, r < 0 ? -r : EAGAIN, "start isola-shim");
+    }
+    return TAKE_FD(ours);
+}
+
+int shim_process_connect(struct engine *engine, const struct workload *workload, uint32_t roles,
+                         struct err *err)
+{
+    AUTO(freep) char *path = workload_run_path(engine, workload->id, "shim.sock");
+    AUTO(closep) int fd = path != NULL ? unix_connect(path, SOCK_SEQPACKET) : -ENOMEM;
+    if (fd < 0) {
+        return err_set(err, -fd, "reach the shim of '%s'", workload->name);
+    }
+    const struct shim_message hello = {.type = SHIM_HELLO, .value = roles};
+    if (send(fd, &hello, sizeof(hello), MSG_NOSIGNAL) < 0) {
+        return err_set(err, errno, "reach the shim of '%s'", workload->name);
+    }
+    return TAKE_FD(fd);
+}
+
+/* The end as the database has it, once the shim is gone. */
+static int exit_code_in_db(struct engine *engine, const char *id, int *ret, struct err *err)
+{
+    AUTO(workload_donep) struct workload workload = {0};
+    int r = workload_find(engine, id, &workload, err);
+    if (r == 0) {
+        *ret = (int)workload.run.exit_code;
+    }
+    return r;
+}
+
+int shim_process_wait(struct engine *engine, const struct workload *workload, int64_t timeout_ns,
+                      int *ret_exit_code, struct err *err)
+{
+    int64_t deadline = timeout_ns < 0 ? -1 : clock_monotonic_ns() + timeout_ns;
+    AUTO(closep) int fd = shim_process_connect(engine, workload, 0, NULL);
+    if (fd < 0) {
+        return exit_code_in_db(engine, workload->id, ret_exit_code, err);
+    }
+    for (;;) {
+        int64_t left = deadline < 0 ? -1 : MAX(deadline - clock_monotonic_ns(), (int64_t)0);
+        struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+        int n = poll(&poll_fd, 1, left < 0 ? -1 : (int)((left + NS_PER_MS - 1) / NS_PER_MS));
+        if (n < 0 && errno != EINTR) {
+            return err_set(err, errno, "wait for '%s'", workload->name);
+        }
+        if (n == 0) {
+            return err_set(err, ETIMEDOUT, "wait for '%s'", workload->name);
+        }
+        struct shim_message message;
+        ssize_t got = n < 0 ? -1 : recv(fd, &message, sizeof(message), 0);
+        if (got == (ssize_t)sizeof(message) && message.type == SHIM_EXITED) {
+            *ret_exit_code = (int)message.value;
+            return 0;
+        }
+        if (got == 0 || (got < 0 && n > 0 && errno != EINTR)) {
+            return exit_code_in_db(engine, workload->id, ret_exit_code, err);
+        }
+    }
+}

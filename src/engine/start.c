@@ -1,0 +1,464 @@
+#include "engine/start.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/io.h"
+#include "base/json.h"
+#include "base/path.h"
+#include "base/process.h"
+#include "engine/bundle.h"
+#include "engine/create.h"
+#include "engine/end.h"
+#include "engine/event.h"
+#include "engine/rootfs.h"
+#include "engine/shim_process.h"
+#include "engine/shim_protocol.h"
+#include "engine/volume.h"
+
+/* What a start gathers on its way; all of it ends with the start. */
+struct start {
+    struct engine *engine;
+    struct workload workload;
+    struct network_host *host;
+    struct network_request request;
+    struct network_lease lease;
+    struct mount_specs mounts;
+    struct user user;
+    int rootfs_fd;
+    int control_fd;
+    char *root_dir; /* ROOT/workloads/ID */
+    char *run_dir;  /* RUN/workloads/ID */
+    char *init_path;
+    char *net_path;
+    char *ipc_path;
+    char *pid_path;
+    char hostname[64];
+};
+
+static void start_done(struct start *start)
+{
+    workload_done(&start->workload);
+    network_request_done(&start->request);
+    network_lease_done(&start->lease);
+    mount_specs_done(&start->mounts);
+    user_done(&start->user);
+    (void)close_fd(start->rootfs_fd);
+    (void)close_fd(start->control_fd);
+    free(start->root_dir);
+    free(start->run_dir);
+    free(start->init_path);
+    free(start->net_path);
+    free(start->ipc_path);
+    free(start->pid_path);
+}
+DEFINE_DONEP(struct start, start_done)
+
+/* /proc/PID/ns/TYPE of a running workload. */
+static int namespace_of(struct start *start, const char *name, const char *type, char **ret,
+                        struct err *err)
+{
+    AUTO(workload_donep) struct workload other = {0};
+    int r = workload_find(start->engine, name, &other, err);
+    if (r < 0) {
+        return err_wrap(err, -r, "join the %s namespace", type);
+    }
+    if (other.state != WORKLOAD_RUNNING && other.state != WORKLOAD_PAUSED) {
+        return err_say(err, ESRCH, "join the %s namespace: workload '%s' does not run", type, name);
+    }
+    *ret = str_printf("/proc/%d/ns/%s", (int)other.status.pid, type);
+    return *ret == NULL ? err_set(err, ENOMEM, "join a namespace") : 0;
+}
+
+/* "host" -> "", "container:NAME" -> its path, "private" or none -> NULL. */
+static int parse_namespace(struct start *start, const char *option, const char *mode,
+                           const char *type, char **ret, struct err *err)
+{
+    if (mode == NULL || str_eq(mode, "private") || str_eq(mode, "")) {
+        return 0;
+    }
+    if (str_eq(mode, "host")) {
+        *ret = strdup("");
+        return *ret == NULL ? err_set(err, ENOMEM, "--%s", option) : 0;
+    }
+    if (str_eq(mode, "shareable") && str_eq(type, "ipc")) {
+        return 0;
+    }
+    if (str_starts(mode, "container:")) {
+        return namespace_of(start, mode + strlen("container:"), type, ret, err);
+    }
+    return err_say(err, EINVAL, "--%s '%s' is not private, host or container:NAME", option, mode);
+}
+
+static int resolve_namespaces(struct start *start, struct err *err)
+{
+    const struct workload_config *config = &start->workload.config;
+    int r = parse_namespace(start, "ipc", config->ipc, "ipc", &start->ipc_path, err);
+    if (r == 0) {
+        r = parse_namespace(start, "pid", config->pid, "pid", &start->pid_path, err);
+    }
+    if (r == 0 && start->request.mode == NETWORK_MODE_HOST) {
+        start->net_path = strdup("");
+    } else if (r == 0 && start->request.mode == NETWORK_MODE_CONTAINER) {
+        r = namespace_of(start, start->request.container, "net", &start->net_path, err);
+    }
+    return r;
+}
+
+/* In one transaction: the state, and the addresses and ports. */
+static int reserve(struct start *start, bool restart, struct err *err)
+{
+    AUTO(db_tx_donep) struct db_tx tx = {0};
+    struct workload *workload = &start->workload;
+    int64_t restarts = restart ? workload->run.restarts + 1 : 0;
+    int r = db_begin(start->engine->db, &tx, err);
+    if (r == 0) {
+        workload->state = WORKLOAD_STARTING;
+        workload->run = (struct workload_run){.restarts = restarts};
+        r = workload_save(start->engine, workload, err);
+    }
+    if (r == 0 && start->request.mode == NETWORK_MODE_BRIDGED) {
+        r = network_reserve(start->host, workload->id, &start->request, &start->lease, err);
+    }
+    return r < 0 ? r : db_commit(&tx, err);
+}
+
+static int write_text(const char *dir, const char *name, const struct buf *text, struct err *err)
+{
+    AUTO(closep) int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int r = fd < 0 ? -errno
+                   : replace_file_at(fd, name, text->data != NULL ? text->data : "", text->len,
+                                     0644, false);
+    return r < 0 ? err_set(err, -r, "write '%s/%s'", dir, name) : 0;
+}
+
+static int write_files(struct start *start, struct err *err)
+{
+    const struct workload_config *config = &start->workload.config;
+    AUTO(buf_donep) struct buf resolv = {0};
+    AUTO(buf_donep) struct buf hosts = {0};
+    AUTO(buf_donep) struct buf hostname = {0};
+    const struct network_names names = {
+        .hostname = start->hostname,
+        .domainname = config->domainname,
+        .dns = config->dns,
+        .dns_search = config->dns_search,
+        .dns_options = config->dns_option,
+        .add_hosts = config->add_host,
+    };
+    int r = network_make_files(&start->request, &start->lease, &names, "/etc/resolv.conf", &resolv,
+                               &hosts, &hostname, err);
+    if (r == 0) {
+        r = write_text(start->root_dir, "resolv.conf", &resolv, err);
+    }
+    if (r == 0) {
+        r = write_text(start->root_dir, "hosts", &hosts, err);
+    }
+    return r < 0 ? r : write_text(start->root_dir, "hostname", &hostname, err);
+}
+
+/* Anonymous volumes got their names when the workload was created. */
+static int name_anonymous(struct start *start, struct err *err)
+{
+    for (size_t i = 0; i < start->mounts.count; i++) {
+        struct mount_spec *mount = &start->mounts.items[i];
+        if (mount->type == MOUNT_VOLUME && mount->source == NULL) {
+            const char *name = env_get(&start->workload.config.anonymous_volume, mount->target);
+            mount->source = name != NULL ? strdup(name) : NULL;
+            if (mount->source == NULL) {
+                return err_say(err, ENOENT, "the volume of '%s' is not known", mount->target);
+            }
+        }
+    }
+    return 0;
+}
+
+static int prepare_storage(struct start *start, struct err *err)
+{
+    const struct workload_config *config = &start->workload.config;
+    AUTO(freep) char *upper = str_printf("%s/upper", start->root_dir);
+    AUTO(freep) char *work = str_printf("%s/work", start->root_dir);
+    if (upper == NULL || work == NULL) {
+        return err_set(err, ENOMEM, "root file system");
+    }
+    start->rootfs_fd = rootfs_mount(&config->layers, upper, work, err);
+    if (start->rootfs_fd < 0) {
+        return start->rootfs_fd;
+    }
+    int r = mount_specs_parse(config, &start->mounts, err);
+    if (r == 0) {
+        r = name_anonymous(start, err);
+    }
+    if (r == 0) {
+        r = volume_prepare(start->engine, &start->mounts, start->rootfs_fd, err);
+    }
+    if (r == 0) {
+        r = user_resolve(start->rootfs_fd, config->user, &config->group_add, &start->user, err);
+    }
+    return r;
+}
+
+static int write_bundle(struct start *start, struct err *err)
+{
+    const struct workload_config *config = &start->workload.config;
+    AUTO(freep)
+    char *cgroup =
+        str_printf("%s/%s", config->cgroup_parent != NULL ? config->cgroup_parent : "/isola",
+                   start->workload.id);
+    start->init_path = dirs_helper("isola-init");
+    if (cgroup == NULL || start->init_path == NULL) {
+        return err_set(err, ENOMEM, "bundle");
+    }
+    const struct bundle_inputs inputs = {
+        .id = start->workload.id,
+        .config = config,
+        .mounts = &start->mounts,
+        .user = &start->user,
+        .files_dir = start->root_dir,
+        .hostname = start->hostname,
+        .cgroup = cgroup,
+        .init_path = start->init_path,
+        .net_path = start->net_path,
+        .ipc_path = start->ipc_path,
+        .pid_path = start->pid_path,
+        .uts_path = str_eq(config->uts, "host") ? "" : NULL,
+        .host_cgroupns = str_eq(config->cgroupns, "host"),
+    };
+    AUTO(json_unrefp) json_t *spec = NULL;
+    int r = bundle_build(&inputs, &spec, err);
+    if (r < 0) {
+        return r;
+    }
+    AUTO(freep) char *text = json_dumps(spec, JSON_COMPACT);
+    if (text == NULL) {
+        return err_set(err, ENOMEM, "bundle");
+    }
+    const struct buf data = {.data = text, .len = strlen(text)};
+    return write_text(start->run_dir, "config.json", &data, err);
+}
+
+static int prepare(struct start *start, const struct start_options *options, struct err *err)
+{
+    const struct workload_config *config = &start->workload.config;
+    int r = engine_network(start->engine, &start->host, err);
+    if (r == 0) {
+        r = create_network_request(config, &start->request, err);
+    }
+    if (r == 0) {
+        r = resolve_namespaces(start, err);
+    }
+    if (r == 0) {
+        r = reserve(start, options->restart, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    const char *hostname = config->hostname;
+    if (hostname == NULL && start->request.mode == NETWORK_MODE_HOST) {
+        (void)gethostname(start->hostname, sizeof(start->hostname) - 1);
+    } else {
+        (void)snprintf(start->hostname, sizeof(start->hostname), "%.*s",
+                       hostname != NULL ? (int)sizeof(start->hostname) - 1
+                                        : (int)WORKLOAD_SHORT_ID_LENGTH,
+                       hostname != NULL ? hostname : start->workload.id);
+    }
+    r = mkdir_parents(start->run_dir, 0700);
+    if (r < 0) {
+        return err_set(err, -r, "make directory '%s'", start->run_dir);
+    }
+    r = write_files(start, err);
+    if (r == 0) {
+        r = prepare_storage(start, err);
+    }
+    return r < 0 ? r : write_bundle(start, err);
+}
+
+/* Reads the shim's next word, which must be want. */
+static int expect(int fd, uint32_t want, uint32_t *ret_value, struct err *err)
+{
+    char packet[sizeof(struct shim_message) + SHIM_DATA_MAX];
+    struct shim_message message;
+    ssize_t n;
+    do {
+        n = recv(fd, packet, sizeof(packet), 0);
+    } while (n < 0 && errno == EINTR);
+    if (n < (ssize_t)sizeof(message)) {
+        return err_say(err, EPIPE, "isola-shim died before the workload started");
+    }
+    memcpy(&message, packet, sizeof(message));
+    *ret_value = message.value;
+    if (message.type == want) {
+        return 0;
+    }
+    if (message.type == SHIM_FAILED && (size_t)n == sizeof(message) + sizeof(*err)) {
+        struct err theirs;
+        memcpy(&theirs, packet + sizeof(message), sizeof(theirs));
+        theirs.text[sizeof(theirs.text) - 1] = '\0';
+        return err_say(err, theirs.code > 0 ? theirs.code : EIO, "%s", theirs.text);
+    }
+    return err_say(err, EPROTO, "isola-shim said %u instead of %u", message.type, want);
+}
+
+static int attach_network(struct start *start, pid_t pid, struct err *err)
+{
+    if (start->net_path != NULL) {
+        return 0;
+    }
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);
+    AUTO(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return err_set(err, errno, "open '%s'", path);
+    }
+    return network_attach(start->host, &start->lease, fd, err);
+}
+
+static int send_start(int fd, const struct start_options *options)
+{
+    const struct shim_message messages[] = {
+        {.type = SHIM_HELLO,
+         .value = options->watch
+                      ? (unsigned)SHIM_WATCH | SHIM_INPUT | (options->reaper ? SHIM_REAPER : 0U)
+                      : 0U},
+        {.type = SHIM_START},
+    };
+    for (size_t i = 0; i < COUNT(messages); i++) {
+        if (send(fd, &messages[i], sizeof(messages[i]), MSG_NOSIGNAL) < 0) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+static int launch(struct start *start, const struct start_options *options, int *exit_code,
+                  struct err *err)
+{
+    struct network_dns dns = {0};
+    uint32_t value = 0;
+    int r = network_dns_of(start->host, &start->lease, &dns, err);
+    if (r == 0) {
+        const struct shim_process process = {
+            .engine = start->engine,
+            .workload = &start->workload,
+            .run_dir = start->run_dir,
+            .log_dir = str_eq(start->workload.config.log_driver, "none") ? NULL : start->root_dir,
+            .rootfs_fd = start->rootfs_fd,
+            .dns = &dns,
+        };
+        start->control_fd = shim_process_spawn(&process, err);
+        r = start->control_fd < 0 ? start->control_fd : 0;
+    }
+    network_dns_done(&dns);
+    if (r == 0) {
+        r = expect(start->control_fd, SHIM_CREATED, &value, err);
+        *exit_code = r < 0 && value != 0 ? (int)value : *exit_code;
+    }
+    if (r == 0) {
+        start->workload.run.pid = (int64_t)value;
+        r = attach_network(start, (pid_t)value, err);
+    }
+    if (r == 0) {
+        r = send_start(start->control_fd, options);
+        r = r < 0 ? err_set(err, -r, "tell isola-shim to start") : 0;
+    }
+    if (r == 0) {
+        r = expect(start->control_fd, SHIM_STARTED, &value, err);
+        *exit_code = r < 0 && value != 0 ? (int)value : *exit_code;
+    }
+    return r;
+}
+
+static int note_start(struct start *start, struct err *err)
+{
+    struct workload *workload = &start->workload;
+    AUTO(db_tx_donep) struct db_tx tx = {0};
+    AUTO(strv_donep) struct strv attributes = {0};
+    (void)strv_addf(&attributes, "image=%s", workload->config.image);
+    (void)strv_addf(&attributes, "name=%s", workload->name);
+    workload->state = WORKLOAD_RUNNING;
+    workload->run.started_ns = clock_realtime_ns();
+    int r = db_begin(start->engine->db, &tx, err);
+    if (r == 0) {
+        r = workload_save(start->engine, workload, err);
+    }
+    if (r == 0) {
+        r = event_add(start->engine->db, "container", "start", workload->id, &attributes, err);
+    }
+    return r < 0 ? r : db_commit(&tx, err);
+}
+
+/* After a failure: nothing of the attempt is left but the row, which says why. */
+static void undo(struct start *start, int exit_code, const struct err *why)
+{
+    struct workload *workload = &start->workload;
+    struct engine *engine = start->engine;
+    start->control_fd = close_fd(start->control_fd);
+    end_clean_up(engine, workload->id);
+    workload->state = workload->run.started_ns == 0 ? WORKLOAD_CREATED : WORKLOAD_EXITED;
+    workload->run.error = err_text(why);
+    workload->run.exit_code = exit_code;
+    workload->run.pid = 0;
+    (void)workload_save(engine, workload, NULL);
+    workload->run.error = NULL;
+}
+
+static int load(struct start *start, const char *id, struct err *err)
+{
+    struct workload *workload = &start->workload;
+    int r = workload_load(start->engine, id, workload, err);
+    if (r < 0) {
+        return r;
+    }
+    bool alive = workload_status_alive(&workload->status);
+    if (alive && (workload->state == WORKLOAD_RUNNING || workload->state == WORKLOAD_PAUSED)) {
+        return err_say(err, EALREADY, "workload '%s' already runs", workload->name);
+    }
+    /* A start that was cut short, or an end that nobody noted: what it left goes first. */
+    if (workload->state != WORKLOAD_CREATED && workload->state != WORKLOAD_EXITED) {
+        end_clean_up(start->engine, id);
+    }
+    start->root_dir = workload_root_path(start->engine, id, NULL);
+    start->run_dir = workload_run_path(start->engine, id, NULL);
+    return start->root_dir == NULL || start->run_dir == NULL ? err_set(err, ENOMEM, "start") : 0;
+}
+
+int start_workload(struct engine *engine, const char *id, const struct start_options *options,
+                   int *ret_control, int *ret_exit_code, struct err *err)
+{
+    AUTO(start_donep) struct start start = {.engine = engine, .rootfs_fd = -1, .control_fd = -1};
+    int exit_code = 125;
+    AUTO(closep) int lock = workload_lock(engine, id, err);
+    if (lock < 0) {
+        return lock;
+    }
+    int r = load(&start, id, err);
+    if (r < 0) {
+        return r;
+    }
+    r = prepare(&start, options, err);
+    if (r == 0) {
+        r = launch(&start, options, &exit_code, err);
+    }
+    if (r == 0) {
+        r = note_start(&start, err);
+    }
+    if (r < 0) {
+        (void)err_wrap(err, -r, "start '%s'", start.workload.name);
+        undo(&start, exit_code, err);
+        if (ret_exit_code != NULL) {
+            *ret_exit_code = exit_code;
+        }
+        return r;
+    }
+    if (ret_control != NULL) {
+        *ret_control = options->watch ? TAKE_FD(start.control_fd) : -1;
+    }
+    return 0;
+}

@@ -1,0 +1,79 @@
+#include "engine/status.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/io.h"
+#include "base/macros.h"
+
+#define STATUS_MAX ((size_t)4096)
+
+/* One table for both directions; all values are whole numbers. */
+#define STATUS_FIELDS(F)                                                                           \
+    F(shim_pid)                                                                                    \
+    F(shim_start)                                                                                  \
+    F(pid)                                                                                         \
+    F(pid_start)                                                                                   \
+    F(started_ns)                                                                                  \
+    F(finished_ns)                                                                                 \
+    F(exit_code)                                                                                   \
+    F(lost_output)                                                                                 \
+    F(health)                                                                                      \
+    F(health_failures)                                                                             \
+    F(health_checked_ns)                                                                           \
+    F(health_exit_code)
+
+int status_write(int dir_fd, const struct workload_status *status)
+{
+    /* By hand: the shim stays small without a JSON library's heap. */
+    char text[STATUS_MAX];
+    size_t len = 0;
+    text[len++] = '{';
+#define PUT(field)                                                                                 \
+    len += (size_t)snprintf(text + len, sizeof(text) - len, "%s\"%s\":%" PRId64,                   \
+                            len > 1 ? "," : "", #field, (int64_t)status->field);
+    STATUS_FIELDS(PUT)
+#undef PUT
+    len += (size_t)snprintf(text + len, sizeof(text) - len, "}\n");
+    return replace_file_at(dir_fd, STATUS_FILE, text, len, 0600, false);
+}
+
+/* The number behind "name": in our own one-line file. */
+static int64_t find_number(const char *text, const char *name)
+{
+    char key[64];
+    int64_t value = 0;
+    (void)snprintf(key, sizeof(key), "\"%s\":", name);
+    const char *at = strstr(text, key);
+    if (at == NULL || sscanf(at + strlen(key), "%" SCNd64, &value) != 1) {
+        return 0;
+    }
+    return value;
+}
+
+int status_read(int dir_fd, struct workload_status *ret)
+{
+    AUTO(buf_donep) struct buf text = {0};
+    int r = read_file_at(dir_fd, STATUS_FILE, STATUS_MAX, &text);
+    if (r < 0) {
+        return r;
+    }
+    if (text.len == 0 || text.data[0] != '{') {
+        return -EBADMSG;
+    }
+    struct workload_status status = {0};
+#define GET(field) status.field = (__typeof__(status.field))find_number(text.data, #field);
+    STATUS_FIELDS(GET)
+#undef GET
+    *ret = status;
+    return 0;
+}
+
+const char *health_name(enum health health)
+{
+    static const char *const names[] = {"none", "starting", "healthy", "unhealthy"};
+    return (size_t)health < COUNT(names) ? names[health] : "none";
+}

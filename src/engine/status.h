@@ -1,0 +1,47 @@
+/*
+ * status.h - what a shim knows of its workload: RUN/workloads/ID/status.json.
+ *
+ * Written by the shim only, replaced in one step. Readers believe a pid only together with its
+ * start time.
+ */
+#ifndef ENGINE_STATUS_H
+#define ENGINE_STATUS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum health {
+    HEALTH_NONE,
+    HEALTH_STARTING,
+    HEALTH_HEALTHY,
+    HEALTH_UNHEALTHY,
+};
+
+struct workload_status {
+    pid_t shim_pid;
+    uint64_t shim_start;
+    pid_t pid;
+    uint64_t pid_start;
+    int64_t started_ns;  /* 0: not started */
+    int64_t finished_ns; /* 0: not ended */
+    int exit_code;
+    int64_t lost_output; /* bytes that the log could not take */
+    enum health health;
+    int health_failures; /* in a row */
+    int64_t health_checked_ns;
+    int health_exit_code;
+};
+
+#define STATUS_FILE "status.json"
+
+/* dir_fd is the workload's directory below RUN. */
+int status_write(int dir_fd, const struct workload_status *status);
+
+/* -ENOENT when there is none. */
+int status_read(int dir_fd, struct workload_status *ret);
+
+/* "starting", "healthy", "unhealthy"; "none". */
+const char *health_name(enum health health);
+
+#endif
