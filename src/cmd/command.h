@@ -46,6 +46,12 @@ struct command {
     int operands_max; /* -1: any number */
     bool stop_at_operand;
     bool hidden; /* for our own programs, not for people */
+    int failure; /* exit code when run() fails: EXIT_ENGINE for run; 0 means 1, as for Docker */
+    /*
+     * NULL, or the program of ours that has this command ("isola-image"): it is executed with the
+     * whole command line, and the fields from operands_min on are not looked at.
+     */
+    const char *helper;
     /*
      * options is a zeroed block of options_size bytes, filled by the parser and freed by the caller
      * (strv members too: kind OPTION_LIST). argv[0..argc-1] are the operands. Returns the exit code
@@ -59,8 +65,16 @@ struct command {
 
 /*
  * Runs the command that argv names: global options, group, name, options, operands. Prints help or
- * the error ("isola: ...", once, on standard error). Returns the exit code.
+ * the error ("isola: ...", once, on standard error). tables ends with NULL, each table with a NULL
+ * name. Returns the exit code.
  */
 int command_main(const char *program, const struct command *const *tables, int argc, char **argv);
+
+/* The row of `group name` (group NULL: top level), or NULL. */
+const struct command *command_find(const struct command *const *tables, const char *group,
+                                   const char *name);
+
+/* The option table of the global options, for completion. */
+const struct option_spec *command_global_options(void);
 
 #endif
