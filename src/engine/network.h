@@ -209,7 +209,9 @@ int network_reserve(struct network_host *host, const char *workload_id,
 int network_load(struct network_host *host, const char *workload_id, struct network_lease *ret,
                  struct err *err);
 
-/* Gives all back; nothing to give is success. Call network_detach() before. */
+/*
+ * Gives all back and withdraws the names; nothing to give is success. Call network_detach() before.
+ */
 int network_release(struct network_host *host, const char *workload_id, struct err *err);
 
 /*
@@ -221,8 +223,17 @@ int network_release(struct network_host *host, const char *workload_id, struct e
 int network_attach(struct network_host *host, const struct network_lease *lease, int netns_fd,
                    struct err *err);
 
-/* Removes links, elements and names of a workload, whatever of it exists. Idempotent. */
-int network_detach(struct network_host *host, const struct network_lease *lease, struct err *err);
+enum network_links {
+    NETWORK_LINKS_DIE,    /* the kernel removes them: the namespace has no process left */
+    NETWORK_LINKS_REMOVE, /* now; the kernel takes some 20 ms for it */
+};
+
+/*
+ * Withdraws ports, names and (see links) interfaces of a workload, whatever of it exists.
+ * Idempotent. The lease stays in the database; names are withdrawn by network_release().
+ */
+int network_detach(struct network_host *host, const struct network_lease *lease,
+                   enum network_links links, struct err *err);
 
 /*
  * `network connect` and `disconnect`: one endpoint more or less, reserved and, when netns_fd is not

@@ -14,6 +14,14 @@
 
 static const struct ifinfomsg up_info = {.ifi_flags = IFF_UP, .ifi_change = IFF_UP};
 
+void link_put_alias(struct nl_batch *batch, const char *name, const char *alias)
+{
+    struct ifinfomsg info = {0};
+    nl_message_begin(batch, RTM_NEWLINK, 0, &info, sizeof(info));
+    nl_put_str(batch, IFLA_IFNAME, name);
+    nl_put_str(batch, IFLA_IFALIAS, alias);
+}
+
 void link_put_bridge(struct nl_batch *batch, const char *name, const char *alias,
                      const uint8_t mac[6], unsigned mtu)
 {
@@ -23,17 +31,16 @@ void link_put_bridge(struct nl_batch *batch, const char *name, const char *alias
     if (mtu != 0) {
         nl_put_u32(batch, IFLA_MTU, mtu);
     }
-    nl_put_str(batch, IFLA_IFALIAS, alias);
     size_t info = nl_nest_begin(batch, IFLA_LINKINFO);
     nl_put_str(batch, IFLA_INFO_KIND, "bridge");
     nl_nest_end(batch, info);
+    link_put_alias(batch, name, alias);
 }
 
 void link_put_veth(struct nl_batch *batch, const struct link_veth *veth)
 {
     nl_message_begin(batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &up_info, sizeof(up_info));
     nl_put_str(batch, IFLA_IFNAME, veth->name);
-    nl_put_str(batch, IFLA_IFALIAS, veth->alias);
     if (veth->master != 0) {
         nl_put_u32(batch, IFLA_MASTER, (uint32_t)veth->master);
     }
@@ -44,7 +51,9 @@ void link_put_veth(struct nl_batch *batch, const struct link_veth *veth)
     nl_put_str(batch, IFLA_INFO_KIND, "veth");
     size_t data = nl_nest_begin(batch, IFLA_INFO_DATA);
     size_t peer = nl_nest_begin(batch, VETH_INFO_PEER);
-    nl_put_raw(batch, &up_info, sizeof(up_info));
+    /* The peer cannot be brought up here: it is not yet connected when its flags are set. */
+    struct ifinfomsg peer_info = {0};
+    nl_put_raw(batch, &peer_info, sizeof(peer_info));
     nl_put_str(batch, IFLA_IFNAME, veth->peer_name);
     if (veth->peer_mac != NULL) {
         nl_put(batch, IFLA_ADDRESS, veth->peer_mac, 6);
@@ -62,13 +71,6 @@ void link_put_up(struct nl_batch *batch, int index)
 {
     struct ifinfomsg info = {.ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
     nl_message_begin(batch, RTM_NEWLINK, 0, &info, sizeof(info));
-}
-
-void link_put_alias(struct nl_batch *batch, int index, const char *alias)
-{
-    struct ifinfomsg info = {.ifi_index = index};
-    nl_message_begin(batch, RTM_NEWLINK, 0, &info, sizeof(info));
-    nl_put_str(batch, IFLA_IFALIAS, alias);
 }
 
 void link_put_delete(struct nl_batch *batch, const char *name)

@@ -29,26 +29,26 @@ struct link {
 
 /*
  * A bridge without STP, up. mtu 0: the kernel's choice. The MAC address is fixed, or it would
- * change with the ports that come and go. -EEXIST when the name is taken.
+ * change with the ports that come and go. Two messages, since the kernel takes no alias with a new
+ * link. -EEXIST when the name is taken.
  */
 void link_put_bridge(struct nl_batch *batch, const char *name, const char *alias,
                      const uint8_t mac[6], unsigned mtu);
 
 struct link_veth {
     const char *name; /* the end here */
-    const char *alias;
-    int master; /* bridge that the end here joins; 0: none */
+    int master;       /* bridge that the end here joins; 0: none */
     const char *peer_name;
     const uint8_t *peer_mac; /* six bytes; NULL: random */
     int peer_netns_fd;       /* where the other end is made */
     unsigned mtu;            /* 0: the kernel's choice */
 };
 
-/* Both ends come up at once. */
+/* The end here comes up; the other one is the caller's to bring up over there. */
 void link_put_veth(struct nl_batch *batch, const struct link_veth *veth);
 
 void link_put_up(struct nl_batch *batch, int index);
-void link_put_alias(struct nl_batch *batch, int index, const char *alias);
+void link_put_alias(struct nl_batch *batch, const char *name, const char *alias);
 void link_put_delete(struct nl_batch *batch, const char *name);
 
 /* 0, or -ENODEV with err untouched. */
