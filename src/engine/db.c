@@ -40,6 +40,22 @@ static const char *const migrations[] = {
     " id INTEGER PRIMARY KEY, time INTEGER NOT NULL, type TEXT NOT NULL, action TEXT NOT NULL,"
     " actor TEXT NOT NULL, attributes TEXT NOT NULL);"
     "CREATE INDEX event_time ON event(time);",
+    /* Networks and what workloads have in them. Addresses are text as inet_ntop() writes them. */
+    "CREATE TABLE network ("
+    " id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, bridge TEXT NOT NULL UNIQUE,"
+    " created INTEGER NOT NULL, config TEXT NOT NULL,"
+    " next4 INTEGER NOT NULL DEFAULT 0, next6 INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
+    "CREATE TABLE endpoint ("
+    " id INTEGER PRIMARY KEY, workload TEXT NOT NULL REFERENCES workload(id) ON DELETE CASCADE,"
+    " network TEXT NOT NULL REFERENCES network(id), position INTEGER NOT NULL,"
+    " veth TEXT NOT NULL UNIQUE, ip4 TEXT, ip6 TEXT, mac TEXT NOT NULL, aliases TEXT NOT NULL,"
+    " UNIQUE (workload, network), UNIQUE (workload, position),"
+    " UNIQUE (network, ip4), UNIQUE (network, ip6));"
+    "CREATE TABLE port ("
+    " protocol INTEGER NOT NULL, host_port INTEGER NOT NULL, host TEXT NOT NULL,"
+    " workload TEXT NOT NULL REFERENCES workload(id) ON DELETE CASCADE, port INTEGER NOT NULL,"
+    " PRIMARY KEY (protocol, host_port, host)) WITHOUT ROWID;"
+    "CREATE INDEX port_workload ON port(workload);",
 };
 
 static int fail(struct db *db, struct err *err, const char *what)
