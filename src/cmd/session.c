@@ -279,7 +279,6 @@ static void on_child(const struct signalfd_siginfo *info, void *data)
             continue;
         }
         s->pid = 0;
-        s->child_status = status;
         if (s->master_fd >= 0) {
             drain_master(s);
         }

@@ -12,7 +12,6 @@
 #include <stdint.h>
 
 #include "base/cleanup.h"
-#include "base/option.h"
 #include "base/str.h"
 
 struct err;
@@ -127,9 +126,5 @@ json_t *config_to_json(const struct workload_config *config);
 
 /* Keeps a reference to json. *config must be initialised. */
 int config_from_json(json_t *json, struct workload_config *config, struct err *err);
-
-/* The options that `isola run` and `isola create` share; offsets are into struct workload_config.
- */
-extern const struct option_spec config_options[];
 
 #endif

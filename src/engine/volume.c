@@ -121,6 +121,22 @@ int volume_list(struct engine *engine, struct volume_list *ret, struct err *err)
     return 0;
 }
 
+json_t *volume_describe(const struct volume *volume)
+{
+    char created[TIME_TEXT_SIZE];
+    json_t *labels = json_object();
+    for (size_t i = 0; i < volume->labels.count; i++) {
+        const char *label = volume->labels.items[i];
+        size_t key = strcspn(label, "=");
+        (void)json_object_setn_new(labels, label, key,
+                                   json_string(label[key] == '=' ? label + key + 1 : ""));
+    }
+    format_time(volume->created_ns, created);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:{}}", "Name", volume->name, "Driver",
+                     "local", "Mountpoint", volume->mountpoint, "CreatedAt", created, "Scope",
+                     "local", "Labels", labels, "Options");
+}
+
 static int remove_data(struct engine *engine, const char *name, struct err *err)
 {
     AUTO(freep) char *path = volume_path(engine, name, "");

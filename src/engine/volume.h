@@ -37,6 +37,8 @@ DEFINE_DONEP(struct volume_list, volume_list_done)
 int volume_create(struct engine *engine, const char *name, const struct strv *labels, char **ret,
                   struct err *err);
 int volume_list(struct engine *engine, struct volume_list *ret, struct err *err);
+/* Docker's `volume inspect`; NULL without memory. */
+json_t *volume_describe(const struct volume *volume);
 /* -ENOENT, -EBUSY while a workload has it. */
 int volume_remove(struct engine *engine, const char *name, struct err *err);
 /* Removes unused ones: anonymous, with all every one. Appends names to removed. */

@@ -1,0 +1,66 @@
+#include "cmd/attached.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/err.h"
+#include "cmd/session.h"
+#include "engine/control.h"
+#include "engine/end.h"
+#include "engine/shim_protocol.h"
+
+struct target {
+    struct engine *engine;
+    const char *id;
+};
+
+static void pass_signal(int signal, void *data)
+{
+    const struct target *target = data;
+    (void)control_kill(target->engine, target->id, signal, NULL);
+}
+
+int attached_run(struct engine *engine, const char *id, bool tty, int control_fd,
+                 const struct attached_options *options, struct err *err)
+{
+    struct target target = {.engine = engine, .id = id};
+    const struct session_options session = {
+        .tty = tty,
+        .input = options->input,
+        .proxy = options->proxy,
+        .detach_keys = options->detach_keys,
+        .signal = pass_signal,
+        .data = &target,
+    };
+    enum session_end end;
+    int exit_code = 0;
+    int r = session_run(control_fd, &session, &end, &exit_code, err);
+    if (r < 0) {
+        return r;
+    }
+    switch (end) {
+    case SESSION_DETACHED:
+        (void)fprintf(stderr, "\r\n");
+        return 0;
+    case SESSION_EXITED:
+        if (options->reaper) {
+            const struct shim_message reaped = {.type = SHIM_REAPED};
+            r = end_run(engine, id, err);
+            if (r == 0) {
+                (void)send(control_fd, &reaped, sizeof(reaped), MSG_NOSIGNAL);
+            }
+        }
+        return r < 0 ? r : exit_code;
+    case SESSION_LOST: {
+        AUTO(workload_donep) struct workload workload = {0};
+        r = workload_find(engine, id, &workload, err);
+        if (r == -ENOENT) {
+            return err_say(err, EPIPE, "the workload's isola-shim was killed");
+        }
+        return r < 0 ? r : (int)workload.run.exit_code;
+    }
+    }
+    return -EINVAL;
+}

@@ -1,0 +1,274 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/process.h"
+#include "base/unix_socket.h"
+#include "cmd/commands.h"
+#include "cmd/common.h"
+#include "cmd/session.h"
+#include "container/container.h"
+#include "container/self.h"
+#include "engine/bundle.h"
+#include "engine/user.h"
+#include "wall/wall.h"
+
+struct exec_options {
+    bool detach;
+    bool interactive;
+    bool tty;
+    bool privileged;
+    const char *user;
+    const char *workdir;
+    const char *detach_keys;
+    struct strv env;
+};
+
+#define AT(member) offsetof(struct exec_options, member)
+
+static const struct option_spec options[] = {
+    {"detach", 'd', OPTION_FLAG, AT(detach), NULL, "Run in the background", NULL},
+    {"detach-keys", 0, OPTION_STRING, AT(detach_keys), "KEYS", "Keys that detach (ctrl-p,ctrl-q)",
+     NULL},
+    {"env", 'e', OPTION_LIST, AT(env), "NAME[=VALUE]", "Set an environment variable", NULL},
+    {"interactive", 'i', OPTION_FLAG, AT(interactive), NULL, "Keep standard input open", NULL},
+    {"privileged", 0, OPTION_FLAG, AT(privileged), NULL, "Give all capabilities", NULL},
+    {"tty", 't', OPTION_FLAG, AT(tty), NULL, "Give it a terminal", NULL},
+    {"user", 'u', OPTION_STRING, AT(user), "USER[:GROUP]", "User name or id", NULL},
+    {"workdir", 'w', OPTION_STRING, AT(workdir), "DIR", "Working directory", NULL},
+    {0},
+};
+
+/* What an exec gathers; strings that the spec borrows live here. */
+struct exec {
+    const struct exec_options *options;
+    struct engine *engine;
+    struct workload workload;
+    const struct wall *wall;
+    struct spec *spec;
+    struct user user;
+    struct strv env;
+    int console[2];
+    int null_fd;
+};
+
+static void exec_done(struct exec *exec)
+{
+    workload_done(&exec->workload);
+    spec_free(exec->spec);
+    user_done(&exec->user);
+    strv_done(&exec->env);
+    (void)close_fd(exec->console[0]);
+    (void)close_fd(exec->console[1]);
+    (void)close_fd(exec->null_fd);
+}
+DEFINE_DONEP(struct exec, exec_done)
+
+static int set_user(struct exec *exec, struct err *err)
+{
+    struct spec_process *process = &exec->spec->process;
+    if (exec->options->user == NULL) {
+        return 0;
+    }
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%d/root", (int)exec->workload.status.pid);
+    AUTO(closep) int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0) {
+        return err_set(err, errno, "open '%s'", path);
+    }
+    int r =
+        user_resolve(root, exec->options->user, &exec->workload.config.group_add, &exec->user, err);
+    if (r < 0) {
+        return r;
+    }
+    process->uid = exec->user.uid;
+    process->gid = exec->user.gid;
+    process->additional_gids = exec->user.groups;
+    process->additional_gid_count = exec->user.group_count;
+    if (process->uid != 0) {
+        process->capabilities.effective = 0;
+        process->capabilities.permitted = 0;
+    } else {
+        process->capabilities.effective = process->capabilities.bounding;
+        process->capabilities.permitted = process->capabilities.bounding;
+    }
+    return 0;
+}
+
+static int set_env(struct exec *exec, struct err *err)
+{
+    const struct exec_options *o = exec->options;
+    struct spec_process *process = &exec->spec->process;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < process->env.count; i++) {
+        r = strv_add(&exec->env, process->env.items[i]);
+    }
+    if (r == 0 && o->tty && env_get(&exec->env, "TERM") == NULL) {
+        r = strv_add(&exec->env, "TERM=xterm");
+    }
+    if (r == 0 && exec->user.home != NULL) {
+        AUTO(freep) char *home = str_printf("HOME=%s", exec->user.home);
+        r = home == NULL ? -ENOMEM : env_set(&exec->env, home);
+    }
+    for (size_t i = 0; r == 0 && i < o->env.count; i++) {
+        const char *item = o->env.items[i];
+        const char *value = strchr(item, '=') == NULL ? getenv(item) : NULL;
+        AUTO(freep) char *pair = value != NULL ? str_printf("%s=%s", item, value) : NULL;
+        if (pair != NULL || strchr(item, '=') != NULL) {
+            r = env_set(&exec->env, pair != NULL ? pair : item);
+        }
+    }
+    process->env = (struct spec_strings){.items = exec->env.items, .count = exec->env.count};
+    return r < 0 ? err_set(err, -r, "environment") : 0;
+}
+
+static void set_rights(struct exec *exec)
+{
+    if (exec->options->privileged) {
+        struct spec_capabilities *caps = &exec->spec->process.capabilities;
+        uint64_t all = 0;
+        for (unsigned long i = 0; i < 64; i++) {
+            if (prctl(PR_CAPBSET_READ, i) == 1) {
+                all |= UINT64_C(1) << i;
+            }
+        }
+        caps->bounding = caps->effective = caps->permitted = all;
+        exec->spec->process.no_new_privileges = false;
+    }
+}
+
+static int prepare(struct exec *exec, int argc, char **argv, struct err *err)
+{
+    struct workload *workload = &exec->workload;
+    int r = workload_find(exec->engine, argv[0], workload, err);
+    if (r == 0 && workload->state == WORKLOAD_PAUSED) {
+        r = err_say(err, EBUSY, "workload '%s' is paused; unpause it first", workload->name);
+    }
+    if (r == 0 && workload->state != WORKLOAD_RUNNING) {
+        r = err_say(err, ESRCH, "workload '%s' does not run (%s)", workload->name,
+                    workload_state_name(workload->state));
+    }
+    if (r == 0) {
+        r = wall_find(workload->config.isolation, &exec->wall, err);
+    }
+    if (r == 0) {
+        r = container_exec_spec(exec->engine->containers_dir, workload->id, &exec->spec, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    struct spec_process *process = &exec->spec->process;
+    process->terminal = exec->options->tty;
+    process->args = (struct spec_strings){.items = argv + 1, .count = (size_t)argc - 1};
+    if (exec->options->workdir != NULL) {
+        process->cwd = exec->options->workdir;
+    }
+    set_rights(exec);
+    r = set_user(exec, err);
+    return r < 0 ? r : set_env(exec, err);
+}
+
+static int execute(struct exec *exec, struct container_process *process, int *ret_master,
+                   bool *exec_failed, struct err *err)
+{
+    const struct exec_options *o = exec->options;
+    struct container_exec_args args = CONTAINER_EXEC_ARGS_INIT;
+    args.root = exec->engine->containers_dir;
+    args.id = exec->workload.id;
+    args.process = &exec->spec->process;
+    exec->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (exec->null_fd < 0) {
+        return err_set(err, errno, "open '/dev/null'");
+    }
+    if (o->tty) {
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, exec->console) < 0) {
+            return err_set(err, errno, "make a terminal");
+        }
+        args.io.console_fd = exec->console[1];
+    } else {
+        if (!o->interactive) {
+            args.io.stdio[0] = exec->null_fd;
+        }
+        if (o->detach) {
+            args.io.stdio[1] = args.io.stdio[2] = exec->null_fd;
+        }
+    }
+    int r = exec->wall->exec(&args, process, exec_failed, err);
+    if (r < 0 || !o->tty) {
+        return r;
+    }
+    char data[256];
+    size_t count = 1;
+    ssize_t n = unix_recv_fds(exec->console[0], data, sizeof(data), ret_master, &count);
+    return n < 0 || count != 1 ? err_set(err, n < 0 ? (int)-n : EPROTO, "receive the terminal") : 0;
+}
+
+static void pass_signal(int signal, void *data)
+{
+    (void)pidfd_signal(*(const int *)data, signal);
+}
+
+static int run_exec(struct command_context *context, void *data, int argc, char **argv,
+                    struct err *err)
+{
+    const struct exec_options *o = data;
+    AUTO(engine_closep) struct engine *engine = NULL;
+    AUTO(exec_donep) struct exec exec = {.options = o, .console = {-1, -1}, .null_fd = -1};
+    AUTO(container_process_donep) struct container_process process = {.pidfd = -1};
+    AUTO(closep) int master = -1;
+    bool exec_failed = false;
+    if (o->tty && o->interactive && !o->detach && !isatty(STDIN_FILENO)) {
+        return err_say(err, ENOTTY,
+                       "-t needs a terminal as standard input; leave it out in scripts");
+    }
+    int r = command_engine(context, &engine, err);
+    exec.engine = engine;
+    if (r == 0) {
+        r = prepare(&exec, argc, argv, err);
+    }
+    if (r == 0) {
+        r = execute(&exec, &process, &master, &exec_failed, err);
+    }
+    if (r < 0 && exec_failed) {
+        (void)fprintf(stderr, "isola: exec in '%s': %s\n", exec.workload.name, err_text(err));
+        return r == -ENOENT || r == -ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+    }
+    if (r < 0 || o->detach) {
+        return r;
+    }
+    const struct session_options session = {
+        .tty = o->tty,
+        .input = o->tty && o->interactive,
+        .proxy = !o->tty,
+        .detach_keys = o->detach_keys,
+        .signal = pass_signal,
+        .data = &process.pidfd,
+    };
+    enum session_end end = SESSION_EXITED;
+    int exit_code = 0;
+    r = session_run_process(master, process.pid, &session, &end, &exit_code, err);
+    return r < 0 ? r : end == SESSION_DETACHED ? 0 : exit_code;
+}
+
+const struct command exec_commands[] = {
+    {
+        .name = "exec",
+        .operands = "NAME COMMAND [ARG...]",
+        .summary = "Run a command in a running workload",
+        .options = options,
+        .options_size = sizeof(struct exec_options),
+        .operands_min = 2,
+        .operands_max = -1,
+        .stop_at_operand = true,
+        .failure = EXIT_ENGINE,
+        .run = run_exec,
+    },
+    {0},
+};
