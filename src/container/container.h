@@ -69,7 +69,8 @@ struct container_create_args {
     struct container_io io;
     bool no_pivot;
     bool no_new_keyring;
-    bool systemd_cgroup;
+    bool systemd_cgroup; /* refused: cgroups are managed directly */
+    bool no_cgroup;      /* the caller's own cgroups are kept */
     /*
      * Create and start in one go: no start socket, no second connection; returns when the workload
      * executes. start_fd must be -1.
@@ -187,6 +188,9 @@ int container_pids(const char *root, const char *id, pid_t **ret, size_t *ret_co
 
 /* The features document of runtime-spec 1.2; NULL without memory. */
 json_t *container_features(void);
+
+/* Writes the pid in one step. */
+int container_write_pid_file(const char *path, pid_t pid, struct err *err);
 
 /* True for an id that may name a directory, a cgroup and a unit. */
 bool container_id_is_valid(const char *id);

@@ -302,6 +302,8 @@ struct spec_seccomp {
 struct spec {
     json_t *json; /* the document; hooks and annotations are copied into the state from here */
     struct spec_arena *arena;
+    const char *text; /* the document as it was read, for the copy in the state */
+    size_t text_len;
     const char *version;
 
     const char *root_path;

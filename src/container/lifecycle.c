@@ -1,0 +1,272 @@
+/* What happens to a container after its creation: start, signals, pause, limits, removal. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/path.h"
+#include "base/process.h"
+#include "base/str.h"
+#include "base/unix_socket.h"
+#include "container/cgroup.h"
+#include "container/hooks.h"
+#include "container/init.h"
+#include "container/state.h"
+
+#define KILL_TIMEOUT_MS 10000
+
+/* The spec as it was at creation. */
+static int load_config(const char *root, const char *id, struct spec **ret, struct err *err)
+{
+    AUTO(closep) int root_fd = state_open_root(root, false, err);
+    if (root_fd < 0) {
+        return root_fd;
+    }
+    AUTO(freep) char *path = str_printf("%s/config.json", id);
+    return path == NULL ? err_set(err, ENOMEM, "read the configuration")
+                        : spec_load(root_fd, path, ret, err);
+}
+
+static int run_late_hooks(const char *root, const struct container_state *state,
+                          enum spec_hook_kind kind, struct err *err)
+{
+    AUTO(spec_freep) struct spec *spec = NULL;
+    int r = load_config(root, state->id, &spec, err);
+    if (r < 0 || spec->hooks[kind].count == 0) {
+        return r;
+    }
+    const struct state_record record = {
+        .id = state->id, .bundle = state->bundle, .pid = state->pid, .spec = spec};
+    AUTO(freep)
+    char *text = state_text(&record, kind == SPEC_HOOK_POSTSTOP ? "stopped" : "running");
+    return text == NULL ? err_set(err, ENOMEM, "describe the state")
+                        : hooks_run(spec, kind, text, err);
+}
+
+/* Wakes the first process; the answer is an error, or the end of file that its exec makes. */
+static int start_through(int fd, bool *ret_exec_failed, struct err *err)
+{
+    struct init_message message;
+    ssize_t n = send(fd, "s", 1, MSG_NOSIGNAL);
+    if (n < 0) {
+        return err_set(err, errno, "wake the first process");
+    }
+    do {
+        n = recv(fd, &message, sizeof(message), 0);
+    } while (n < 0 && errno == EINTR);
+    if (n <= 0) {
+        return 0;
+    }
+    if (n != (ssize_t)sizeof(message)) {
+        return err_say(err, EPROTO, "the first process gave no clear answer");
+    }
+    if (ret_exec_failed != NULL) {
+        *ret_exec_failed = message.kind == INIT_EXEC_FAILED;
+    }
+    message.err.text[sizeof(message.err.text) - 1] = '\0';
+    if (err != NULL) {
+        *err = message.err;
+    }
+    return message.err.code > 0 ? -message.err.code : -EIO;
+}
+
+int container_start_fd(const char *root, const char *id, int start_fd, bool *ret_exec_failed,
+                       struct err *err)
+{
+    AUTO(container_state_donep) struct container_state state = {0};
+    AUTO(closep) int root_fd = state_open_root(root, false, err);
+    int r = root_fd < 0 ? root_fd : state_read(root_fd, id, &state, err);
+    r = r < 0 ? r : start_through(start_fd, ret_exec_failed, err);
+    AUTO(freep) char *marker = str_printf("%s/%s", id, STATE_SOCKET);
+    if (r == 0 && marker != NULL) {
+        (void)unlinkat(root_fd, marker, 0);
+    }
+    return r < 0 ? r : run_late_hooks(root, &state, SPEC_HOOK_POSTSTART, err);
+}
+
+int container_start(const char *root, const char *id, bool *ret_exec_failed, struct err *err)
+{
+    AUTO(container_state_donep) struct container_state state = {0};
+    int r = container_state(root, id, &state, err);
+    if (r < 0) {
+        return r;
+    }
+    if (state.status != CONTAINER_CREATED) {
+        return err_say(err, EINVAL, "cannot start container '%s': it is %s, not created", id,
+                       container_status_name(state.status));
+    }
+    AUTO(freep) char *path = str_printf("%s/%s/%s", root, id, STATE_SOCKET);
+    AUTO(closep) int fd = path == NULL ? -ENOMEM : unix_connect(path, SOCK_SEQPACKET);
+    if (fd < 0) {
+        return err_set(err, -fd, "reach the first process of container '%s'", id);
+    }
+    return container_start_fd(root, id, fd, ret_exec_failed, err);
+}
+
+/* A pidfd of the first process that surely is it: checked again once it is open. */
+static int open_first(const struct container_state *state)
+{
+    if (state->pid <= 0) {
+        return -ESRCH;
+    }
+    int pidfd = pidfd_open_pid(state->pid);
+    if (pidfd >= 0 && !process_is_alive(state->pid, state->start_time)) {
+        (void)close_fd(pidfd);
+        return -ESRCH;
+    }
+    return pidfd;
+}
+
+int container_kill(const char *root, const char *id, int signal, bool all, struct err *err)
+{
+    AUTO(container_state_donep) struct container_state state = {0};
+    int r = container_state(root, id, &state, err);
+    if (r < 0) {
+        return r;
+    }
+    if (all) {
+        struct cgroup cgroup;
+        r = cgroup_init(&cgroup, state.cgroup, err);
+        return r < 0 ? r : cgroup_signal(&cgroup, signal, err);
+    }
+    AUTO(closep) int pidfd = open_first(&state);
+    r = pidfd < 0 ? pidfd : pidfd_signal(pidfd, signal);
+    if (r == -ESRCH) {
+        return err_say(err, ESRCH, "container '%s' is not running", id);
+    }
+    if (r == 0 && signal == SIGKILL && state.status == CONTAINER_PAUSED) {
+        /* A frozen v1 process takes the signal only when it thaws. */
+        struct cgroup cgroup;
+        if (cgroup_init(&cgroup, state.cgroup, NULL) == 0 && cgroup_has_v1(&cgroup)) {
+            (void)cgroup_freeze(&cgroup, false, NULL);
+        }
+    }
+    return r < 0 ? err_set(err, -r, "signal container '%s'", id) : 0;
+}
+
+static int kill_and_wait(const struct container_state *state, const struct cgroup *cgroup,
+                         struct err *err)
+{
+    AUTO(closep) int pidfd = open_first(state);
+    if (pidfd < 0) {
+        return 0;
+    }
+    (void)pidfd_signal(pidfd, SIGKILL);
+    if (cgroup->count > 0 && cgroup_has_v1(cgroup) && cgroup_is_frozen(cgroup)) {
+        (void)cgroup_freeze(cgroup, false, NULL);
+    }
+    struct pollfd wait = {.fd = pidfd, .events = POLLIN};
+    int n;
+    do {
+        n = poll(&wait, 1, KILL_TIMEOUT_MS);
+    } while (n < 0 && errno == EINTR);
+    return n > 0 ? 0
+                 : err_say(err, ETIMEDOUT, "container '%s': process %d did not die", state->id,
+                           (int)state->pid);
+}
+
+int container_delete(const char *root, const char *id, bool force, struct err *err)
+{
+    AUTO(closep) int root_fd = state_open_root(root, false, NULL);
+    AUTO(container_state_donep) struct container_state state = {0};
+    int r = root_fd < 0 ? -ENOENT : state_read(root_fd, id, &state, err);
+    if (r == -ENOENT) {
+        return force ? 0 : err_say(err, ENOENT, "container '%s' does not exist", id);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (!force && (state.status == CONTAINER_RUNNING || state.status == CONTAINER_PAUSED)) {
+        return err_say(err, EBUSY,
+                       "cannot delete container '%s': it is %s; stop it first or use --force", id,
+                       container_status_name(state.status));
+    }
+    struct cgroup cgroup;
+    r = cgroup_init(&cgroup, state.cgroup, err);
+    r = r < 0 ? r : kill_and_wait(&state, &cgroup, err);
+    r = r < 0 ? r : cgroup_remove(&cgroup, err);
+    if (r < 0) {
+        return r;
+    }
+    state.pid = 0;
+    /* The spec: errors of poststop hooks do not keep a container from going. */
+    if (state.status != CONTAINER_CREATING) {
+        (void)run_late_hooks(root, &state, SPEC_HOOK_POSTSTOP, NULL);
+    }
+    r = remove_tree_at(root_fd, id);
+    return r < 0 ? err_set(err, -r, "remove the state of container '%s'", id) : 0;
+}
+
+static int open_cgroup(const char *root, const char *id, bool must_run, struct cgroup *cgroup,
+                       struct err *err)
+{
+    AUTO(container_state_donep) struct container_state state = {0};
+    int r = container_state(root, id, &state, err);
+    if (r < 0) {
+        return r;
+    }
+    if (must_run && state.status == CONTAINER_STOPPED) {
+        return err_say(err, ESRCH, "container '%s' is not running", id);
+    }
+    return cgroup_init(cgroup, state.cgroup, err);
+}
+
+int container_pause(const char *root, const char *id, struct err *err)
+{
+    struct cgroup cgroup;
+    int r = open_cgroup(root, id, true, &cgroup, err);
+    return r < 0 ? r : cgroup_freeze(&cgroup, true, err);
+}
+
+int container_resume(const char *root, const char *id, struct err *err)
+{
+    struct cgroup cgroup;
+    int r = open_cgroup(root, id, true, &cgroup, err);
+    if (r == 0 && !cgroup_is_frozen(&cgroup)) {
+        return err_say(err, EINVAL, "container '%s' is not paused", id);
+    }
+    return r < 0 ? r : cgroup_freeze(&cgroup, false, err);
+}
+
+int container_update(const char *root, const char *id, const struct spec_resources *resources,
+                     struct err *err)
+{
+    struct cgroup cgroup;
+    int r = open_cgroup(root, id, true, &cgroup, err);
+    return r < 0 ? r : cgroup_apply(&cgroup, resources, true, err);
+}
+
+int container_stats(const char *root, const char *id, struct container_stats *ret, struct err *err)
+{
+    struct cgroup cgroup;
+    int r = open_cgroup(root, id, true, &cgroup, err);
+    if (r == 0) {
+        *ret = (struct container_stats){0};
+        r = cgroup_stats(&cgroup, ret);
+        r = r < 0 ? err_set(err, -r, "read the statistics of container '%s'", id) : 0;
+    }
+    return r;
+}
+
+int container_pids(const char *root, const char *id, pid_t **ret, size_t *ret_count,
+                   struct err *err)
+{
+    struct cgroup cgroup;
+    int r = open_cgroup(root, id, false, &cgroup, err);
+    if (r == 0) {
+        r = cgroup_pids(&cgroup, ret, ret_count);
+        r = r < 0 ? err_set(err, -r, "list the processes of container '%s'", id) : 0;
+    }
+    return r;
+}
+
+int container_exec_spec(const char *root, const char *id, struct spec **ret_spec, struct err *err)
+{
+    return load_config(root, id, ret_spec, err);
+}
