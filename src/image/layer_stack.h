@@ -31,6 +31,9 @@ DEFINE_DONEP(struct layer_stack, layer_stack_close)
 int layer_stack_stat(const struct layer_stack *stack, const char *path, size_t *ret_layer,
                      struct stat *ret_st);
 
+/* Appends the names that the stack shows in the directory path ("." for the root), unsorted. */
+int layer_stack_list(const struct layer_stack *stack, const char *path, struct strv *ret);
+
 bool stat_is_whiteout(const struct stat *st);
 /* Whether the directory hides those below it. */
 bool directory_is_opaque(int dir_fd);

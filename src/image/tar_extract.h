@@ -1,9 +1,9 @@
 /*
  * tar_extract.h - a tar archive made into files below one directory, whatever its names say.
  *
- * Every parent directory is resolved by openat2() below the root without following a link that
- * leads out; every last component is made or replaced without following. An archive can harm the
- * directory that it is unpacked into and nothing else.
+ * Every parent directory is opened part by part without following links; a link on the way is
+ * resolved inside the root. Every last component is made or replaced without following. An archive
+ * can harm the directory that it is unpacked into and nothing else.
  */
 #ifndef IMAGE_TAR_EXTRACT_H
 #define IMAGE_TAR_EXTRACT_H
@@ -26,8 +26,6 @@ enum tar_whiteouts {
 struct extract_rules {
     enum tar_whiteouts whiteouts;
     bool user_xattrs;    /* opaque is user.overlay.opaque (mounts with userxattr) */
-    bool follow_links;   /* parents may be links inside the root (cp into a container); else a
-                            link that is not the archive's own directory is replaced */
     bool ignore_owner;   /* all files belong to owner_uid:owner_gid */
     bool refuse_devices; /* device nodes are an error; else they are made */
     bool skip_devices;   /* device nodes are left out when mknod() is not permitted */
