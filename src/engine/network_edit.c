@@ -64,11 +64,10 @@ static int find_users(struct network_host *host, const struct network *n, struct
                        "s", n->id);
     int count = 0;
     while (r >= 0 && (r = db_step(host->db, stmt, err)) > 0) {
-        const char *format = count == 0 ? "'%s'" : ", '%s'";
-        if (count == 3 ? buf_add_str(names, "...") : 0) {
-            return -ENOMEM;
-        }
-        if (count < 3 && buf_printf(names, format, db_text(stmt, 0)) < 0) {
+        const char *separator = count == 0 ? "" : ", ";
+        int added = count == 3 ? buf_add_str(names, "...")
+                               : buf_printf(names, "%s'%s'", separator, db_text(stmt, 0));
+        if (added < 0) {
             return -ENOMEM;
         }
         if (count++ == 3) {
