@@ -275,7 +275,8 @@ int network_make_files(const struct network_request *request, const struct netwo
 struct network_dns {
     struct ip_address listen[8];
     size_t count;
-    char networks[8][NETWORK_ID_SIZE]; /* networks[i] is served at listen[i] */
+    char networks[8][NETWORK_ID_SIZE]; /* networks[i] is served at listen[i]... */
+    char bridges[8][IFNAMSIZ];         /* ...to askers on bridges[i]; "": to all */
     char *names_dir;                   /* RUN/networks; DIR/ID/names holds the names */
     struct strv servers;               /* --dns, else the host's */
 };

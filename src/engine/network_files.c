@@ -317,6 +317,7 @@ int network_dns_of(struct network_host *host, const struct network_lease *lease,
             if ((e->user_defined || e == asked) && e->gateway[f].family != 0 &&
                 dns.count < COUNT(dns.listen)) {
                 memcpy(dns.networks[dns.count], e->network, sizeof(e->network));
+                memcpy(dns.bridges[dns.count], e->bridge, sizeof(e->bridge));
                 dns.listen[dns.count++] = e->gateway[f];
             }
         }

@@ -8,6 +8,7 @@
  *   nettool connect ID NETWORK PID, disconnect ID NETWORK
  *   nettool show ID             NetworkSettings of inspect
  *   nettool ports ID            the PORTS column
+ *   nettool dns ID              the name server of that workload's shim
  *   nettool files ID            resolv.conf, hosts, hostname
  *   nettool [--repair] check [LIVE_ID...]
  *   nettool doctor
@@ -26,9 +27,11 @@
 #include "base/clock.h"
 #include "base/dirs.h"
 #include "base/err.h"
+#include "base/loop.h"
 #include "base/option.h"
 #include "base/str.h"
 #include "engine/db.h"
+#include "engine/dns.h"
 #include "engine/network.h"
 
 struct options {
@@ -212,6 +215,28 @@ static int cmd_files(struct tool *t, char **argv, struct err *err)
     return 0;
 }
 
+/* What a shim does for its workload; ends with SIGTERM. */
+static int cmd_dns(struct tool *t, char **argv, struct err *err)
+{
+    AUTO(network_lease_donep) struct network_lease lease = {0};
+    AUTO(network_dns_donep) struct network_dns config = {0};
+    AUTO(loop_freep) struct loop *loop = NULL;
+    AUTO(dns_freep) struct dns *dns = NULL;
+    const char *resolv = getenv("NETTOOL_RESOLV");
+    struct network_names names = {.hostname = "testhost"};
+    names.dns = t->options->dns;
+    int r = network_load(t->host, argv[1], &lease, err);
+    if (r < 0 ||
+        (r = network_dns_of(t->host, &lease, &names, resolv != NULL ? resolv : "/etc/resolv.conf",
+                            &config, err)) < 0 ||
+        (r = loop_new(&loop)) < 0 || (r = dns_new(loop, &config, -1, &dns, err)) < 0) {
+        return r;
+    }
+    (void)puts("ready");
+    (void)fflush(stdout);
+    return loop_run(loop);
+}
+
 static int cmd_check(struct tool *t, char **argv, struct err *err)
 {
     AUTO(strv_donep) struct strv findings = {0};
@@ -311,7 +336,8 @@ static const struct {
     {"attach", 4, cmd_attach}, {"reattach", 3, cmd_reattach}, {"detach", 2, cmd_detach},
     {"drop", 2, cmd_drop},     {"show", 2, cmd_show},         {"ports", 2, cmd_ports},
     {"cycle", 2, cmd_cycle},   {"connect", 4, cmd_connect},   {"disconnect", 3, cmd_disconnect},
-    {"files", 2, cmd_files},   {"check", 1, cmd_check},       {"doctor", 1, cmd_doctor},
+    {"dns", 2, cmd_dns},       {"files", 2, cmd_files},       {"check", 1, cmd_check},
+    {"doctor", 1, cmd_doctor},
 };
 
 static int run(struct options *options, int argc, char **argv, struct err *err)
