@@ -53,6 +53,9 @@ bool firewall_is_empty(const struct firewall_elements *elements);
 /* 0 when the table is there in this version; -ENOENT when it must be made. */
 int firewall_probe(int fd, const char *table, struct err *err);
 
+/* How many rules of ours the chains lack; 0 is good. A negative errno with err set. */
+int firewall_rules_missing(int fd, const char *table, struct err *err);
+
 /* Replaces the whole table in one step by one with these elements. */
 int firewall_build(int fd, const char *table, const struct firewall_elements *elements,
                    struct err *err);

@@ -269,17 +269,21 @@ int network_make_files(const struct network_request *request, const struct netwo
 
 /*
  * What the shim must serve for this workload, as arguments of dns_new() (engine/dns.h): the
- * addresses to bind and the file of names. count is 0 when nothing needs a responder.
+ * addresses to bind, the names behind each, and where other questions go. count is 0 when nothing
+ * needs a responder.
  */
 struct network_dns {
     struct ip_address listen[8];
     size_t count;
-    char *names_dir;                   /* RUN/networks */
-    char networks[8][NETWORK_ID_SIZE]; /* networks[i] is served at listen[i] */
+    char networks[8][NETWORK_ID_SIZE]; /* networks[i] is served at listen[i]... */
+    char bridges[8][IFNAMSIZ];         /* ...to askers on bridges[i]; "": to all */
+    char *names_dir;                   /* RUN/networks; DIR/ID/names holds the names */
+    struct strv servers;               /* --dns, else the host's */
 };
 void network_dns_done(struct network_dns *dns);
 DEFINE_DONEP(struct network_dns, network_dns_done)
 int network_dns_of(struct network_host *host, const struct network_lease *lease,
+                   const struct network_names *names, const char *resolv_path,
                    struct network_dns *ret, struct err *err);
 
 /* ---- Order in the house ---- */

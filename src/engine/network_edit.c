@@ -64,11 +64,10 @@ static int find_users(struct network_host *host, const struct network *n, struct
                        "s", n->id);
     int count = 0;
     while (r >= 0 && (r = db_step(host->db, stmt, err)) > 0) {
-        const char *format = count == 0 ? "'%s'" : ", '%s'";
-        if (count == 3 ? buf_add_str(names, "...") : 0) {
-            return -ENOMEM;
-        }
-        if (count < 3 && buf_printf(names, format, db_text(stmt, 0)) < 0) {
+        const char *separator = count == 0 ? "" : ", ";
+        int added = count == 3 ? buf_add_str(names, "...")
+                               : buf_printf(names, "%s'%s'", separator, db_text(stmt, 0));
+        if (added < 0) {
             return -ENOMEM;
         }
         if (count++ == 3) {
@@ -272,6 +271,15 @@ int network_connect(struct network_host *host, const char *workload_id,
                      "ss", workload_id, n.id);
         return r;
     }
+    /* Its line in the files of the others names the new network. */
+    for (size_t i = 1; i < lease.endpoint_count && r >= 0; i++) {
+        if (lease.endpoints[i].user_defined) {
+            r = network_write_names(host, lease.endpoints[i].network, err);
+        }
+    }
+    if (r < 0) {
+        return r;
+    }
     /* The workload's first network: its ports lead there now. */
     return before.endpoint_count == 0 ? network_publish(host, &lease, err) : 0;
 }
@@ -301,7 +309,11 @@ int network_disconnect(struct network_host *host, const char *workload_id, const
                     workload_id, n.id)) < 0) {
         return r;
     }
-    r = n.is_default ? 0 : network_write_names(host, n.id, err);
+    for (size_t i = 0; i < lease.endpoint_count && r >= 0; i++) {
+        if (lease.endpoints[i].user_defined) {
+            r = network_write_names(host, lease.endpoints[i].network, err);
+        }
+    }
     if (r < 0 || !was_first || (r = network_load(host, workload_id, &after, err)) < 0) {
         return r;
     }

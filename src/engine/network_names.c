@@ -1,7 +1,9 @@
 /*
- * RUN/networks/ID/names: who answers to which name in a network. One line a workload:
+ * RUN/networks/ID/names: who answers to which name in a network.
  *
- *   IPV4 IPV6 NAME ALIAS...        "-" for an address that it has not
+ *   @ NETWORK                                once: the network's own name
+ *   IPV4 IPV6 NAME ALIAS... +NETWORK-ID...   one a workload: "-" for an address that it has not;
+ *                                            its other networks, where it may look names up too
  *
  * Replaced in one step; read by the responders in engine/dns.c.
  */
@@ -29,6 +31,10 @@ static int add_line(struct buf *out, sqlite3_stmt *stmt)
             r |= buf_printf(out, " %s", alias);
         }
     }
+    const char *others = db_text(stmt, 5);
+    if (others[0] != '\0') {
+        r |= buf_printf(out, " %s", others);
+    }
     return r | buf_add_char(out, '\n');
 }
 
@@ -46,8 +52,19 @@ int network_write_names(struct network_host *host, const char *network_id, struc
     if (r < 0) {
         return r;
     }
+    AUTO(network_donep) struct network n = {0};
+    r = network_find(host, network_id, &n, err);
+    if (r < 0) {
+        return r;
+    }
+    if (buf_printf(&text, "@ %s\n", n.name) < 0) {
+        return err_set(err, ENOMEM, "write names");
+    }
     r = db_prepare(host->db, &stmt, err,
-                   "SELECT w.id, w.name, e.ip4, e.ip6, e.aliases FROM endpoint e"
+                   "SELECT w.id, w.name, e.ip4, e.ip6, e.aliases,"
+                   " (SELECT group_concat('+' || o.network, ' ') FROM endpoint o"
+                   "  WHERE o.workload = e.workload AND o.network <> e.network)"
+                   " FROM endpoint e"
                    " JOIN workload w ON w.id = e.workload WHERE e.network = ? ORDER BY e.id",
                    "s", network_id);
     while (r >= 0 && (r = db_step(host->db, stmt, err)) > 0) {

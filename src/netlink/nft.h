@@ -104,6 +104,9 @@ typedef int nft_element_fn(const struct nft_element *element, void *data);
 int nft_element_list(int fd, const char *table, const struct nft_set *set, nft_element_fn *fn,
                      void *data, struct err *err);
 
+/* Rules in all chains of a table. */
+int nft_rule_count(int fd, const char *table, size_t *ret, struct err *err);
+
 struct nft_base_chain {
     uint8_t family; /* NFPROTO_* */
     char table[NFT_NAME_SIZE];

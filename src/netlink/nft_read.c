@@ -113,6 +113,28 @@ int nft_element_list(int fd, const char *table, const struct nft_set *set, nft_e
     return r < 0 ? err_wrap(err, -r, "list nftables set '%s %s'", table, set->name) : 0;
 }
 
+static int on_rule(uint16_t type, const void *payload, size_t len, void *data)
+{
+    (void)payload;
+    (void)len;
+    *(size_t *)data += type == NFT_TYPE(NFT_MSG_NEWRULE);
+    return 0;
+}
+
+int nft_rule_count(int fd, const char *table, size_t *ret, struct err *err)
+{
+    AUTO(nl_batch_donep) struct nl_batch batch = {0};
+    size_t count = 0;
+    nl_message_begin(&batch, NFT_TYPE(NFT_MSG_GETRULE), NLM_F_DUMP, &inet, sizeof(inet));
+    nl_put_str(&batch, NFTA_RULE_TABLE, table);
+    int r = nl_query(fd, &batch, on_rule, &count, err);
+    if (r < 0) {
+        return err_wrap(err, -r, "list rules of nftables table '%s'", table);
+    }
+    *ret = count;
+    return 0;
+}
+
 struct chain_walk {
     nft_base_chain_fn *fn;
     void *data;

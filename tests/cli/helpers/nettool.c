@@ -8,6 +8,7 @@
  *   nettool connect ID NETWORK PID, disconnect ID NETWORK
  *   nettool show ID             NetworkSettings of inspect
  *   nettool ports ID            the PORTS column
+ *   nettool dns ID              the name server of that workload's shim
  *   nettool files ID            resolv.conf, hosts, hostname
  *   nettool [--repair] check [LIVE_ID...]
  *   nettool doctor
@@ -26,9 +27,11 @@
 #include "base/clock.h"
 #include "base/dirs.h"
 #include "base/err.h"
+#include "base/loop.h"
 #include "base/option.h"
 #include "base/str.h"
 #include "engine/db.h"
+#include "engine/dns.h"
 #include "engine/network.h"
 
 struct options {
@@ -181,6 +184,84 @@ static int cmd_ports(struct tool *t, char **argv, struct err *err)
     return 0;
 }
 
+static int cmd_connect(struct tool *t, char **argv, struct err *err)
+{
+    struct network_endpoint_request request = {.network = argv[2]};
+    AUTO(closep) int netns = open_netns(argv[3], err);
+    return netns < 0 ? netns : network_connect(t->host, argv[1], &request, netns, err);
+}
+
+static int cmd_disconnect(struct tool *t, char **argv, struct err *err)
+{
+    return network_disconnect(t->host, argv[1], argv[2], err);
+}
+
+static int cmd_files(struct tool *t, char **argv, struct err *err)
+{
+    AUTO(network_lease_donep) struct network_lease lease = {0};
+    AUTO(buf_donep) struct buf text = {0};
+    const char *resolv = getenv("NETTOOL_RESOLV");
+    struct network_request request = {0};
+    struct network_names names = {.hostname = "testhost"};
+    names.dns = t->options->dns;
+    names.add_hosts = t->options->add_hosts;
+    int r = network_load(t->host, argv[1], &lease, err);
+    if (r < 0 || (r = network_make_files(&request, &lease, &names,
+                                         resolv != NULL ? resolv : "/etc/resolv.conf", &text, &text,
+                                         &text, err)) < 0) {
+        return r;
+    }
+    (void)fputs(text.data, stdout);
+    return 0;
+}
+
+/* What a shim does for its workload; ends with SIGTERM. */
+static int cmd_dns(struct tool *t, char **argv, struct err *err)
+{
+    AUTO(network_lease_donep) struct network_lease lease = {0};
+    AUTO(network_dns_donep) struct network_dns config = {0};
+    AUTO(loop_freep) struct loop *loop = NULL;
+    AUTO(dns_freep) struct dns *dns = NULL;
+    const char *resolv = getenv("NETTOOL_RESOLV");
+    struct network_names names = {.hostname = "testhost"};
+    names.dns = t->options->dns;
+    int r = network_load(t->host, argv[1], &lease, err);
+    if (r < 0 ||
+        (r = network_dns_of(t->host, &lease, &names, resolv != NULL ? resolv : "/etc/resolv.conf",
+                            &config, err)) < 0 ||
+        (r = loop_new(&loop)) < 0 || (r = dns_new(loop, &config, -1, &dns, err)) < 0) {
+        return r;
+    }
+    (void)puts("ready");
+    (void)fflush(stdout);
+    return loop_run(loop);
+}
+
+static int cmd_check(struct tool *t, char **argv, struct err *err)
+{
+    AUTO(strv_donep) struct strv findings = {0};
+    AUTO(strv_donep) struct strv live = {0};
+    for (size_t i = 1; argv[i] != NULL; i++) {
+        (void)strv_add(&live, argv[i]);
+    }
+    int r = network_check(t->host, &live, t->options->repair, &findings, err);
+    for (size_t i = 0; i < findings.count; i++) {
+        (void)puts(findings.items[i]);
+    }
+    return r;
+}
+
+static int cmd_doctor(struct tool *t, char **argv, struct err *err)
+{
+    (void)argv;
+    AUTO(strv_donep) struct strv findings = {0};
+    int r = network_doctor(t->host, &findings, err);
+    for (size_t i = 0; i < findings.count; i++) {
+        (void)puts(findings.items[i]);
+    }
+    return r;
+}
+
 static double cpu_ms(void)
 {
     struct rusage use;
@@ -254,7 +335,9 @@ static const struct {
 } commands[] = {
     {"attach", 4, cmd_attach}, {"reattach", 3, cmd_reattach}, {"detach", 2, cmd_detach},
     {"drop", 2, cmd_drop},     {"show", 2, cmd_show},         {"ports", 2, cmd_ports},
-    {"cycle", 2, cmd_cycle},
+    {"cycle", 2, cmd_cycle},   {"connect", 4, cmd_connect},   {"disconnect", 3, cmd_disconnect},
+    {"dns", 2, cmd_dns},       {"files", 2, cmd_files},       {"check", 1, cmd_check},
+    {"doctor", 1, cmd_doctor},
 };
 
 static int run(struct options *options, int argc, char **argv, struct err *err)
