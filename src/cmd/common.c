@@ -46,7 +46,7 @@ bool command_confirm(const char *question, bool force)
     return fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
-int command_run_helper(const char *program, char *const argv[], struct err *err)
+static int run_program(const char *program, char *const argv[], bool own_output, struct err *err)
 {
     AUTO(freep) char *path = dirs_helper(program);
     if (path == NULL) {
@@ -58,7 +58,9 @@ int command_run_helper(const char *program, char *const argv[], struct err *err)
         return err_set(err, errno, "run '%s'", path);
     }
     if (pid == 0) {
-        (void)dup2(STDERR_FILENO, STDOUT_FILENO);
+        if (!own_output) {
+            (void)dup2(STDERR_FILENO, STDOUT_FILENO);
+        }
         (void)execv(path, argv);
         (void)fprintf(stderr, "isola: run '%s': %s\n", path, strerror(errno));
         _exit(127);
@@ -69,6 +71,16 @@ int command_run_helper(const char *program, char *const argv[], struct err *err)
         return err_set(err, -r, "wait for '%s'", path);
     }
     return status == 0 ? 0 : -ECHILD;
+}
+
+int command_run_helper(const char *program, char *const argv[], struct err *err)
+{
+    return run_program(program, argv, false, err);
+}
+
+int command_run_helper_output(const char *program, char *const argv[], struct err *err)
+{
+    return run_program(program, argv, true, err);
 }
 
 int command_ensure_image(struct engine *engine, const char *image, const char *platform,

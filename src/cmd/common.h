@@ -30,5 +30,7 @@ int command_ensure_image(struct engine *engine, const char *image, const char *p
 
 /* Runs another of our programs and waits; its standard output goes to our standard error. */
 int command_run_helper(const char *program, char *const argv[], struct err *err);
+/* The same with its standard output on ours. -ECHILD: it failed and said why itself. */
+int command_run_helper_output(const char *program, char *const argv[], struct err *err);
 
 #endif

@@ -103,7 +103,7 @@ static uint64_t bounding_set(void)
 static int apply(const struct strv *list, bool all_only, bool add, uint64_t *set, struct err *err)
 {
     for (size_t i = 0; i < list->count; i++) {
-        uint64_t bits;
+        uint64_t bits = 0;
         int r = find_capability(list->items[i], &bits, err);
         if (r < 0) {
             return r;

@@ -55,7 +55,8 @@ void end_clean_up(struct engine *engine, const char *id)
     if (engine_network(engine, &host, &err) == 0) {
         AUTO(network_lease_donep) struct network_lease lease = {0};
         if (network_load(host, id, &lease, &err) == 0) {
-            (void)network_detach(host, &lease, &err);
+            /* The first process is dead by now: its namespace takes the links along. */
+            (void)network_detach(host, &lease, NETWORK_LINKS_DIE, &err);
             (void)network_release(host, id, &err);
         }
     }

@@ -65,7 +65,7 @@ static int append(struct log_writer *writer, const char *data, size_t len)
     }
     int r = write_full(writer->fd, data, len);
     if (r < 0) {
-        (void)ftruncate(writer->fd, (off_t)writer->size);
+        (void)!ftruncate(writer->fd, (off_t)writer->size);
         return r;
     }
     writer->size += len;

@@ -286,13 +286,6 @@ int network_make_files(const struct network_request *request, const struct netwo
     return r;
 }
 
-void network_dns_done(struct network_dns *dns)
-{
-    free(dns->names_dir);
-    strv_done(&dns->servers);
-    *dns = (struct network_dns){0};
-}
-
 int network_dns_of(struct network_host *host, const struct network_lease *lease,
                    const struct network_names *names, const char *resolv_path,
                    struct network_dns *ret, struct err *err)

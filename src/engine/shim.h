@@ -43,7 +43,8 @@ struct shim_options {
     uint64_t health_timeout;
     uint64_t health_start_period;
     int64_t health_retries;
-    struct strv dns_listen; /* ADDRESS=FILE */
+    struct strv dns_listen; /* ADDRESS=BRIDGE=DIR/NETWORK */
+    struct strv dns_servers;
 };
 
 enum shim_phase {
@@ -86,6 +87,8 @@ struct shim {
     struct shim_client *clients;
     struct shim_client *reaper; /* the run's end waits for it */
     bool ended; /* the database knows of the end, or somebody is told to see to it */
+
+    struct dns *dns; /* NULL: no user-defined network */
 
     struct loop_source *health_timer;
     pid_t health_pid;

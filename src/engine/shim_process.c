@@ -72,9 +72,15 @@ static int add_dns_options(const struct network_dns *dns, struct strv *argv)
     for (size_t i = 0; i < dns->count; i++) {
         char address[IP_TEXT_SIZE];
         AUTO(freep)
-        char *value = str_printf("%s=%s/%s", ip_format(&dns->listen[i], address), dns->names_dir,
-                                 dns->networks[i]);
+        char *value = str_printf("%s=%s=%s/%s", ip_format(&dns->listen[i], address),
+                                 dns->bridges[i], dns->names_dir, dns->networks[i]);
         int r = value == NULL ? -ENOMEM : add(argv, "--dns-listen", value);
+        if (r < 0) {
+            return r;
+        }
+    }
+    for (size_t i = 0; dns->count > 0 && i < dns->servers.count; i++) {
+        int r = add(argv, "--dns-server", dns->servers.items[i]);
         if (r < 0) {
             return r;
         }
@@ -147,7 +153,9 @@ static _Noreturn void become_shim(int program_fd, int control_fd, int rootfs_fd,
         _exit(125);
     }
     (void)close_fds_from(PROGRAM_FD + 1);
-    (void)chdir("/");
+    if (chdir("/") < 0) {
+        _exit(125);
+    }
     (void)fexecve(PROGRAM_FD, argv, environment);
     _exit(125);
 }

@@ -23,6 +23,8 @@
 #include "engine/shim_protocol.h"
 #include "engine/volume.h"
 
+#define RESOLV_CONF "/etc/resolv.conf"
+
 /* What a start gathers on its way; all of it ends with the start. */
 struct start {
     struct engine *engine;
@@ -139,13 +141,10 @@ static int write_text(const char *dir, const char *name, const struct buf *text,
     return r < 0 ? err_set(err, -r, "write '%s/%s'", dir, name) : 0;
 }
 
-static int write_files(struct start *start, struct err *err)
+static struct network_names names_of(const struct start *start)
 {
     const struct workload_config *config = &start->workload.config;
-    AUTO(buf_donep) struct buf resolv = {0};
-    AUTO(buf_donep) struct buf hosts = {0};
-    AUTO(buf_donep) struct buf hostname = {0};
-    const struct network_names names = {
+    return (struct network_names){
         .hostname = start->hostname,
         .domainname = config->domainname,
         .dns = config->dns,
@@ -153,8 +152,16 @@ static int write_files(struct start *start, struct err *err)
         .dns_options = config->dns_option,
         .add_hosts = config->add_host,
     };
-    int r = network_make_files(&start->request, &start->lease, &names, "/etc/resolv.conf", &resolv,
-                               &hosts, &hostname, err);
+}
+
+static int write_files(struct start *start, struct err *err)
+{
+    const struct network_names names = names_of(start);
+    AUTO(buf_donep) struct buf resolv = {0};
+    AUTO(buf_donep) struct buf hosts = {0};
+    AUTO(buf_donep) struct buf hostname = {0};
+    int r = network_make_files(&start->request, &start->lease, &names, RESOLV_CONF, &resolv, &hosts,
+                               &hostname, err);
     if (r == 0) {
         r = write_text(start->root_dir, "resolv.conf", &resolv, err);
     }
@@ -341,8 +348,9 @@ static int launch(struct start *start, const struct start_options *options, int 
                   struct err *err)
 {
     struct network_dns dns = {0};
+    const struct network_names names = names_of(start);
     uint32_t value = 0;
-    int r = network_dns_of(start->host, &start->lease, &dns, err);
+    int r = network_dns_of(start->host, &start->lease, &names, RESOLV_CONF, &dns, err);
     if (r == 0) {
         const struct shim_process process = {
             .engine = start->engine,

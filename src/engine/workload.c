@@ -332,7 +332,7 @@ void workload_new_name(int try, char *ret, size_t size)
         "oak",   "pine",  "reef",  "ridge", "river", "shoal", "vale",  "wold",
     };
     uint32_t random = 0;
-    (void)getrandom(&random, sizeof(random), 0);
+    (void)!getrandom(&random, sizeof(random), 0);
     int n = snprintf(ret, size, "%s_%s", first[random % COUNT(first)],
                      second[(random >> 8) % COUNT(second)]);
     if (try > 0 && n > 0 && (size_t)n < size) {

@@ -4,15 +4,37 @@
 #include "cmd/command.h"
 #include "cmd/commands.h"
 #include "cmd/image_commands.h"
-#include "cmd/network_commands.h"
 
 static const struct command *const tables[] = {
-    run_commands,           exec_commands,   ps_commands,      logs_commands,   attach_commands,
-    start_commands,         stop_commands,   restart_commands, kill_commands,   rm_commands,
-    pause_commands,         wait_commands,   rename_commands,  update_commands, inspect_commands,
-    port_commands,          top_commands,    stats_commands,   cp_commands,     diff_commands,
-    commit_commands,        export_commands, events_commands,  volume_commands, network_commands,
-    image_forward_commands, system_commands, doctor_commands,  reap_commands,   NULL,
+    run_commands,
+    exec_commands,
+    ps_commands,
+    logs_commands,
+    attach_commands,
+    start_commands,
+    stop_commands,
+    restart_commands,
+    kill_commands,
+    rm_commands,
+    pause_commands,
+    wait_commands,
+    rename_commands,
+    update_commands,
+    inspect_commands,
+    port_commands,
+    top_commands,
+    stats_commands,
+    cp_commands,
+    diff_commands,
+    commit_commands,
+    export_commands,
+    events_commands,
+    volume_commands,
+    image_forward_table,
+    system_commands,
+    doctor_commands,
+    reap_commands,
+    NULL,
 };
 
 int main(int argc, char **argv)

@@ -1,0 +1,247 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/io.h"
+#include "base/path.h"
+#include "base/process.h"
+#include "cmd/commands.h"
+#include "cmd/common.h"
+#include "cmd/rootfd.h"
+#include "image/tar_extract.h"
+#include "image/tar_writer.h"
+
+struct cp_options {
+    bool archive;
+    bool follow;
+    bool quiet;
+};
+
+#define AT(member) offsetof(struct cp_options, member)
+
+static const struct option_spec options[] = {
+    {"archive", 'a', OPTION_FLAG, AT(archive), NULL, "Keep owners", NULL},
+    {"follow-link", 'L', OPTION_FLAG, AT(follow), NULL, "Follow a link that SOURCE is", NULL},
+    {"quiet", 'q', OPTION_FLAG, AT(quiet), NULL, "Accepted; cp prints nothing anyway", NULL},
+    {0},
+};
+
+/* One side of the copy: a path below a root directory, or the stream "-". */
+struct place {
+    bool stream;
+    bool local;
+    int root_fd;
+    char *path; /* absolute below the root */
+    const char *text;
+};
+
+static void place_done(struct place *place)
+{
+    (void)close_fd(place->root_fd);
+    free(place->path);
+}
+DEFINE_DONEP(struct place, place_done)
+
+static int open_local(const char *text, struct place *ret, struct err *err)
+{
+    ret->local = true;
+    ret->root_fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (text[0] == '/') {
+        ret->path = strdup(text);
+    } else {
+        AUTO(freep) char *cwd = getcwd(NULL, 0);
+        ret->path = cwd != NULL ? str_printf("%s/%s", cwd, text) : NULL;
+    }
+    return ret->root_fd < 0 || ret->path == NULL ? err_set(err, ENOMEM, "open '%s'", text) : 0;
+}
+
+/* "NAME:PATH", "PATH" or "-". A path with a colon is written ./with:colon or absolute. */
+static int open_place(struct engine *engine, const char *text, struct place *ret, struct err *err)
+{
+    const char *colon = strchr(text, ':');
+    *ret = (struct place){.root_fd = -1, .text = text};
+    if (str_eq(text, "-")) {
+        ret->stream = true;
+        return 0;
+    }
+    if (text[0] == '/' || text[0] == '.' || colon == NULL) {
+        return open_local(text, ret, err);
+    }
+    AUTO(workload_donep) struct workload workload = {0};
+    AUTO(freep) char *name = strndup(text, (size_t)(colon - text));
+    int r = name == NULL ? -ENOMEM : workload_find(engine, name, &workload, err);
+    if (r < 0) {
+        return r;
+    }
+    ret->path = str_printf("%s%s", colon[1] == '/' ? "" : "/", colon + 1);
+    ret->root_fd = rootfd_open(engine, &workload, err);
+    if (ret->path == NULL) {
+        return err_set(err, ENOMEM, "open '%s'", text);
+    }
+    return ret->root_fd < 0 ? ret->root_fd : 0;
+}
+
+/* Type of what is there: S_IFDIR..., or a negative errno. */
+static int type_of(const struct place *place)
+{
+    struct stat st;
+    AUTO(closep) int fd = open_in_root(place->root_fd, place->path, O_PATH, 0);
+    if (fd < 0) {
+        return fd;
+    }
+    return fstat(fd, &st) < 0 ? -errno : (int)(st.st_mode & S_IFMT);
+}
+
+/* Cuts trailing slashes; *ret_contents when the path ended in "/.": what is in it, not itself. */
+static void trim(char *path, bool *ret_contents, bool *ret_slash)
+{
+    size_t len = strlen(path);
+    *ret_contents = len >= 2 && strcmp(path + len - 2, "/.") == 0;
+    if (*ret_contents) {
+        path[--len] = '\0';
+    }
+    *ret_slash = len > 1 && path[len - 1] == '/';
+    while (len > 1 && path[len - 1] == '/') {
+        path[--len] = '\0';
+    }
+}
+
+/*
+ * Docker's rules: where the archive is unpacked (*ret_dir, owned) and how its top is called there
+ * (*ret_name, owned; "" for the contents of the source alone).
+ */
+static int plan(struct place *from, struct place *to, char **ret_dir, char **ret_name,
+                struct err *err)
+{
+    bool contents;
+    bool from_slash;
+    bool to_contents;
+    bool to_slash;
+    trim(from->path, &contents, &from_slash);
+    trim(to->path, &to_contents, &to_slash);
+    int from_type = type_of(from);
+    if (from_type < 0) {
+        return err_set(err, -from_type, "copy '%s'", from->text);
+    }
+    int to_type = type_of(to);
+    const char *base = strrchr(from->path, '/') + 1;
+    if (to_type == S_IFDIR) {
+        *ret_dir = strdup(to->path);
+        *ret_name = strdup(contents ? "" : base);
+    } else if (to_type >= 0 && from_type == S_IFDIR) {
+        return err_say(err, ENOTDIR, "cannot copy directory '%s' to '%s', which is a file",
+                       from->text, to->text);
+    } else if (to_slash && from_type != S_IFDIR) {
+        return err_say(err, ENOENT, "directory '%s' does not exist", to->text);
+    } else {
+        char *slash = strrchr(to->path, '/');
+        *ret_name = strdup(slash + 1);
+        *ret_dir = slash == to->path ? strdup("/") : strndup(to->path, (size_t)(slash - to->path));
+    }
+    return *ret_dir == NULL || *ret_name == NULL ? err_set(err, ENOMEM, "copy") : 0;
+}
+
+static void set_owner(struct extract_rules *rules, const struct place *to, bool archive)
+{
+    rules->ignore_owner = !archive;
+    rules->owner_uid = to->local ? geteuid() : 0;
+    rules->owner_gid = to->local ? getegid() : 0;
+}
+
+/* The writer is a process of its own; its error comes back through a second pipe. */
+static int copy(const struct place *from, const struct place *to, const char *dir, const char *name,
+                const struct cp_options *o, struct err *err)
+{
+    int data[2];
+    int report[2];
+    struct err theirs = ERR_NONE;
+    struct extract_result result;
+    if (pipe2(data, O_CLOEXEC) < 0 || pipe2(report, O_CLOEXEC) < 0) {
+        return err_set(err, errno, "copy");
+    }
+    (void)fflush(stdout);
+    pid_t pid = fork();
+    if (pid < 0) {
+        return err_set(err, errno, "copy");
+    }
+    if (pid == 0) {
+        const struct tar_tree_rules rules = {.name_as = name, .follow_top = o->follow};
+        (void)close(data[0]);
+        int r = tar_write_tree(data[1], from->root_fd, from->path, &rules, &theirs);
+        (void)write_full(report[1], &theirs, sizeof(theirs));
+        _exit(r < 0 ? 1 : 0);
+    }
+    (void)close(data[1]);
+    (void)close(report[1]);
+    struct extract_rules rules = {.whiteouts = TAR_WHITEOUTS_PLAIN, .refuse_devices = false};
+    set_owner(&rules, to, o->archive);
+    int r = tar_extract(data[0], to->root_fd, dir, &rules, &result, err);
+    (void)close(data[0]);
+    int read_result = read_full(report[0], &theirs, sizeof(theirs));
+    (void)close(report[0]);
+    int status;
+    (void)process_wait(pid, &status);
+    if (read_result == 0 && theirs.code != 0 && theirs.code != EPIPE) {
+        theirs.text[sizeof(theirs.text) - 1] = '\0';
+        return err_say(err, theirs.code, "copy '%s': %s", from->text, theirs.text);
+    }
+    return r < 0 ? err_wrap(err, -r, "copy to '%s'", to->text) : 0;
+}
+
+static int run_cp(struct command_context *context, void *data, int argc, char **argv,
+                  struct err *err)
+{
+    (void)argc;
+    const struct cp_options *o = data;
+    AUTO(engine_closep) struct engine *engine = NULL;
+    AUTO(place_donep) struct place from = {.root_fd = -1};
+    AUTO(place_donep) struct place to = {.root_fd = -1};
+    AUTO(freep) char *dir = NULL;
+    AUTO(freep) char *name = NULL;
+    int r = command_engine(context, &engine, err);
+    if (r == 0) {
+        r = open_place(engine, argv[0], &from, err);
+    }
+    if (r == 0) {
+        r = open_place(engine, argv[1], &to, err);
+    }
+    if (r == 0 && (from.stream || from.local) == (to.stream || to.local)) {
+        r = err_say(err, EINVAL,
+                    "one of SOURCE and TARGET must be NAME:PATH, the other a path or -");
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (to.stream) {
+        const struct tar_tree_rules rules = {.follow_top = o->follow};
+        return tar_write_tree(STDOUT_FILENO, from.root_fd, from.path, &rules, err);
+    }
+    if (from.stream) {
+        struct extract_rules rules = {.whiteouts = TAR_WHITEOUTS_PLAIN};
+        struct extract_result result;
+        set_owner(&rules, &to, true);
+        return tar_extract(STDIN_FILENO, to.root_fd, to.path, &rules, &result, err);
+    }
+    r = plan(&from, &to, &dir, &name, err);
+    return r < 0 ? r : copy(&from, &to, dir, name, o, err);
+}
+
+const struct command cp_commands[] = {
+    {
+        .name = "cp",
+        .operands = "NAME:SOURCE TARGET | SOURCE NAME:TARGET",
+        .summary = "Copy files between a workload and the host",
+        .options = options,
+        .options_size = sizeof(struct cp_options),
+        .operands_min = 2,
+        .operands_max = 2,
+        .run = run_cp,
+    },
+    {0},
+};

@@ -1,0 +1,162 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/io.h"
+#include "cmd/commands.h"
+#include "cmd/common.h"
+#include "engine/network.h"
+
+#define OVERLAYFS_MAGIC 0x794c7630
+
+/* What a finding means for the container wall. */
+enum verdict {
+    GOOD,
+    POOR, /* works, with less */
+    BAD,  /* does not work */
+};
+
+static int say(enum verdict verdict, const char *what, const char *remedy)
+{
+    static const char *const words[] = {"ok", "warning", "MISSING"};
+    (void)printf("  %-8s %s\n", words[verdict], what);
+    if (remedy != NULL && verdict != GOOD) {
+        (void)printf("  %-8s -> %s\n", "", remedy);
+    }
+    return verdict == BAD ? 1 : 0;
+}
+
+static bool file_has(const char *path, const char *word)
+{
+    AUTO(buf_donep) struct buf text = {0};
+    return read_file(path, (size_t)1 << 20, &text) == 0 && strstr(text.data, word) != NULL;
+}
+
+static int check_kernel(void)
+{
+    static const struct {
+        const char *path;
+        const char *what;
+        const char *remedy;
+    } needs[] = {
+        {"/proc/self/ns/pid", "process namespaces", "use a kernel with CONFIG_PID_NS"},
+        {"/proc/self/ns/net", "network namespaces", "use a kernel with CONFIG_NET_NS"},
+        {"/proc/self/ns/user", "user namespaces", "use a kernel with CONFIG_USER_NS"},
+        {"/proc/self/ns/cgroup", "cgroup namespaces", "use a kernel with CONFIG_CGROUPS"},
+        {"/proc/sys/kernel/seccomp/actions_avail", "seccomp filters",
+         "use a kernel with CONFIG_SECCOMP_FILTER"},
+    };
+    int bad = 0;
+    for (size_t i = 0; i < COUNT(needs); i++) {
+        bad += say(access(needs[i].path, F_OK) == 0 ? GOOD : BAD, needs[i].what, needs[i].remedy);
+    }
+    bad += say(file_has("/proc/filesystems", "\toverlay") ? GOOD : BAD, "overlayfs",
+               "modprobe overlay");
+    return bad;
+}
+
+static int check_cgroups(void)
+{
+    static const char *const controllers[] = {"memory", "cpu", "pids", "cpuset"};
+    bool v2 = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
+    int bad = 0;
+    (void)printf("  %-8s cgroup layout: %s\n", "ok", v2 ? "v2" : "v1 or hybrid");
+    for (size_t i = 0; i < COUNT(controllers); i++) {
+        AUTO(freep) char *v1_path = str_printf("/sys/fs/cgroup/%s", controllers[i]);
+        AUTO(freep) char *what = str_printf("%s limits", controllers[i]);
+        bool there = v2 ? file_has("/sys/fs/cgroup/cgroup.controllers", controllers[i])
+                        : v1_path != NULL && access(v1_path, F_OK) == 0;
+        bad += say(there ? GOOD : POOR, what,
+                   v2 ? "enable it in /sys/fs/cgroup/cgroup.subtree_control"
+                      : "mount the controller below /sys/fs/cgroup");
+    }
+    return bad;
+}
+
+static int check_root(const struct engine *engine)
+{
+    struct statfs fs;
+    if (statfs(engine->dirs.root, &fs) < 0) {
+        return say(BAD, "root directory", "choose another with --root");
+    }
+    return say(fs.f_type == OVERLAYFS_MAGIC ? BAD : GOOD, "root directory's file system",
+               "it is an overlay itself; put --root on ext4, xfs or btrfs");
+}
+
+static int check_rights(void)
+{
+    if (geteuid() != 0) {
+        (void)say(access("/usr/bin/newuidmap", X_OK) == 0 ? GOOD : POOR, "sub-ids for rootless use",
+                  "apt-get install uidmap");
+        return say(access("/usr/bin/pasta", X_OK) == 0 ? GOOD : POOR, "network for rootless use",
+                   "apt-get install passt");
+    }
+    return say(GOOD, "running as root", NULL);
+}
+
+static int check_network(struct engine *engine, struct err *err)
+{
+    struct network_host *host;
+    AUTO(strv_donep) struct strv findings = {0};
+    int r = engine_network(engine, &host, err);
+    if (r == 0) {
+        r = network_doctor(host, &findings, err);
+    }
+    for (size_t i = 0; r == 0 && i < findings.count; i++) {
+        (void)say(POOR, findings.items[i], NULL);
+    }
+    if (r == 0 && findings.count == 0) {
+        (void)say(GOOD, "bridges, NAT and forwarding", NULL);
+    }
+    return r;
+}
+
+static int check_programs(void)
+{
+    static const char *const programs[] = {"isola-shim", "isola-init", "isola-image"};
+    int bad = 0;
+    for (size_t i = 0; i < COUNT(programs); i++) {
+        AUTO(freep) char *path = dirs_helper(programs[i]);
+        bad += say(path != NULL && access(path, X_OK) == 0 ? GOOD : BAD, programs[i],
+                   "install Isola again: make install");
+    }
+    return bad;
+}
+
+static int run_doctor(struct command_context *context, void *data, int argc, char **argv,
+                      struct err *err)
+{
+    (void)data;
+    (void)argc;
+    (void)argv;
+    AUTO(engine_closep) struct engine *engine = NULL;
+    int r = command_engine(context, &engine, err);
+    if (r < 0) {
+        return r;
+    }
+    (void)printf("container: namespaces, cgroups and seccomp on this kernel\n");
+    int bad =
+        check_kernel() + check_cgroups() + check_root(engine) + check_rights() + check_programs();
+    r = check_network(engine, err);
+    if (r < 0) {
+        return r;
+    }
+    (void)printf("vm: not in this version of isola\n");
+    (void)printf("%s\n", bad == 0 ? "the container wall can run here"
+                                  : "the container wall cannot run here: see MISSING above");
+    return bad == 0 ? 0 : 1;
+}
+
+const struct command doctor_commands[] = {
+    {
+        .name = "doctor",
+        .operands = "",
+        .summary = "Say, per wall, what this host can do and what is missing",
+        .run = run_doctor,
+    },
+    {0},
+};

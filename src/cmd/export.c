@@ -1,0 +1,62 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "cmd/commands.h"
+#include "cmd/common.h"
+#include "cmd/rootfd.h"
+#include "image/tar_writer.h"
+
+struct export_options {
+    const char *output;
+};
+
+static const struct option_spec options[] = {
+    {"output", 'o', OPTION_STRING, offsetof(struct export_options, output), "FILE",
+     "Write to a file, not to standard output", NULL},
+    {0},
+};
+
+static int run_export(struct command_context *context, void *data, int argc, char **argv,
+                      struct err *err)
+{
+    (void)argc;
+    const struct export_options *o = data;
+    AUTO(engine_closep) struct engine *engine = NULL;
+    AUTO(workload_donep) struct workload workload = {0};
+    AUTO(closep) int root = -1;
+    AUTO(closep) int file = -1;
+    if (o->output == NULL && isatty(STDOUT_FILENO)) {
+        return err_say(err, EINVAL, "not writing an archive to a terminal; use -o FILE or a pipe");
+    }
+    int r = command_engine(context, &engine, err);
+    if (r == 0) {
+        r = workload_find(engine, argv[0], &workload, err);
+    }
+    if (r == 0) {
+        root = rootfd_open(engine, &workload, err);
+        r = root < 0 ? root : 0;
+    }
+    if (r == 0 && o->output != NULL) {
+        file = open(o->output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        r = file < 0 ? err_set(err, errno, "open '%s'", o->output) : 0;
+    }
+    const struct tar_tree_rules rules = {.one_file_system = true};
+    return r < 0 ? r : tar_write_tree(file >= 0 ? file : STDOUT_FILENO, root, "", &rules, err);
+}
+
+const struct command export_commands[] = {
+    {
+        .name = "export",
+        .operands = "NAME",
+        .summary = "Write the file system of a workload as a tar archive",
+        .options = options,
+        .options_size = sizeof(struct export_options),
+        .operands_min = 1,
+        .operands_max = 1,
+        .run = run_export,
+    },
+    {0},
+};
