@@ -110,6 +110,15 @@ static int add_die_event(struct engine *engine, const struct workload *workload,
     return event_add(engine->db, "container", "die", workload->id, &attributes, err);
 }
 
+/* By its holder; the next one to lock notices (base/lock.h). */
+static void remove_lock(struct engine *engine, const char *id)
+{
+    AUTO(freep) char *path = str_printf("%s/locks/%s", engine->dirs.run, id);
+    if (path != NULL) {
+        (void)unlink(path);
+    }
+}
+
 /* The row goes first: whoever dies behind it leaves only files that `system check` sweeps. */
 static int destroy(struct engine *engine, struct workload *workload, bool volumes, struct err *err)
 {
@@ -142,10 +151,7 @@ static int destroy(struct engine *engine, struct workload *workload, bool volume
     }
     AUTO(freep) char *dir = workload_root_path(engine, workload->id, NULL);
     r = dir == NULL ? -ENOMEM : remove_tree_at(AT_FDCWD, dir);
-    AUTO(freep) char *lock = str_printf("%s/locks/%s", engine->dirs.run, workload->id);
-    if (lock != NULL) {
-        (void)unlink(lock);
-    }
+    remove_lock(engine, workload->id);
     return r < 0 ? err_set(err, -r, "remove '%s'", dir) : 0;
 }
 
@@ -189,6 +195,7 @@ int end_run(struct engine *engine, const char *id, struct err *err)
     struct err missing = ERR_NONE;
     int r = workload_load(engine, id, &workload, &missing);
     if (r == -ENOENT) {
+        remove_lock(engine, id);
         return 0;
     }
     if (r < 0) {
