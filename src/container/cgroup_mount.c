@@ -57,14 +57,14 @@ static int attach_v1(const struct mount_plan *plan, const struct spec_mount *mou
     static const char *const options[] = {"mode=755"};
     const struct cgroup *cgroup = plan->cgroup;
     uint64_t loose = attr & ~(uint64_t)MOUNT_ATTR_RDONLY;
-    AUTO(closep) int base = mount_new("tmpfs", "cgroup", options, COUNT(options), loose, err);
+    AUTO(leave_openp) int base = mount_new("tmpfs", "cgroup", options, COUNT(options), loose, err);
     if (base < 0) {
         return base;
     }
     int r = mount_attach_at(plan->rootfs_fd, base, mount->destination, true, err);
     for (size_t i = 0; r == 0 && i < cgroup->count; i++) {
         const struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
-        AUTO(closep)
+        AUTO(leave_openp)
         int fd = hierarchy->unified ? open_unified(plan, hierarchy, attr, err)
                                     : open_bind(cgroup, hierarchy, attr, err);
         if (fd < 0) {
@@ -100,7 +100,7 @@ int cgroup_mount(const struct mount_plan *plan, const struct spec_mount *mount,
     const struct cgroup *cgroup = plan->cgroup;
     if (cgroup == NULL || cgroup->count == 0) {
         /* Without a cgroup of its own there is nothing to show: an empty place. */
-        AUTO(closep) int fd = mount_new("tmpfs", "cgroup", NULL, 0, options->attr_set, err);
+        AUTO(leave_openp) int fd = mount_new("tmpfs", "cgroup", NULL, 0, options->attr_set, err);
         return fd < 0 ? fd : mount_attach_at(plan->rootfs_fd, fd, mount->destination, true, err);
     }
     if (cgroup_has_v1(cgroup) && !str_eq(mount->type, "cgroup2")) {
@@ -111,6 +111,6 @@ int cgroup_mount(const struct mount_plan *plan, const struct spec_mount *mount,
         return err_say(err, EOPNOTSUPP, "mount '%s': the host has no cgroup v2",
                        mount->destination);
     }
-    AUTO(closep) int fd = open_unified(plan, unified, options->attr_set, err);
+    AUTO(leave_openp) int fd = open_unified(plan, unified, options->attr_set, err);
     return fd < 0 ? fd : mount_attach_at(plan->rootfs_fd, fd, mount->destination, true, err);
 }

@@ -41,7 +41,9 @@ struct builder {
     char *bundle;
     char *rootfs;
     char *state_format;
+    char *cgroup_names;
     char time_offsets[128];
+    bool is_root;
     bool made_state;
     bool done;
 };
@@ -88,6 +90,7 @@ static void builder_done(struct builder *b)
     free(b->bundle);
     free(b->rootfs);
     free(b->state_format);
+    free(b->cgroup_names);
 }
 
 static int check_args(const struct container_create_args *args, struct err *err)
@@ -194,7 +197,7 @@ static int make_cgroup(struct builder *b, struct err *err)
     char path[sizeof(b->plan.cgroup.path)];
     int r = cgroup_path_for(b->spec, b->args->id, path, sizeof(path), err);
     r = r < 0 ? r : cgroup_init(&b->plan.cgroup, b->args->no_cgroup ? "" : path, err);
-    bool optional = geteuid() != 0 && !wants_limits(&b->spec->resources);
+    bool optional = !b->is_root && !wants_limits(&b->spec->resources);
     r = r < 0 ? r : cgroup_create(&b->plan.cgroup, optional, err);
     /* Rules without a device cgroup protect nothing, but an unprivileged user cannot make one. */
     return r < 0 || b->plan.cgroup.count == 0
@@ -244,12 +247,12 @@ static int prepare(struct builder *b, struct err *err)
     r = r < 0 ? r : open_sockets(b, err);
     r = r < 0 ? r : make_cgroup(b, err);
     b->plan.mounts.cgroup = &b->plan.cgroup;
-    b->plan.parent_opens_mounts = geteuid() == 0;
+    b->plan.parent_opens_mounts = b->is_root;
     if (r == 0 && b->plan.parent_opens_mounts && spec->namespaces[SPEC_NS_MOUNT].path == NULL) {
         r = mounts_open(&b->plan.mounts, err);
     }
     bool user = spec->namespaces[SPEC_NS_USER].listed;
-    b->plan.parent_sets_limits = user && geteuid() == 0;
+    b->plan.parent_sets_limits = user && b->is_root;
     bool idmap = false;
     for (size_t i = 0; i < spec->mount_count; i++) {
         idmap |= b->plan.mounts.options[i].idmap;
@@ -265,6 +268,8 @@ static int prepare(struct builder *b, struct err *err)
         .spec = spec,
     };
     if (r == 0) {
+        b->cgroup_names = cgroup_names(&b->plan.cgroup);
+        b->record.cgroup_names = b->cgroup_names;
         b->state_format = state_text(&b->record, "creating");
         b->plan.state_format = b->state_format;
         r = b->state_format == NULL ? err_set(err, ENOMEM, "describe the state") : 0;
@@ -289,7 +294,7 @@ static int give_birth(struct builder *b, struct err *err)
         }
     }
     /* Nothing of this process may be read through /proc by what it is about to make. */
-    if (geteuid() == 0) {
+    if (b->is_root) {
         (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     }
     pid_t pid = birth_process(&birth, &b->pidfd, &b->plan.born_in_unified, err);
@@ -318,7 +323,7 @@ static int help_child(struct builder *b, struct err *err)
     }
     r = r < 0 ? r : process_set_oom_score(b->pid, &spec->process, err);
     if (r == 0 && b->plan.parent_sets_limits) {
-        r = process_set_rlimits(b->pid, &spec->process, err);
+        r = process_raise_rlimits(b->pid, &spec->process, err);
     }
     if (r == 0 && b->plan.parent_opens_mounts) {
         char path[64];
@@ -429,6 +434,7 @@ int container_create(const struct container_create_args *args, struct container_
                  .start_fd = -1,
                  .console_fd = -1,
                  .notify_fd = -1},
+        .is_root = geteuid() == 0,
         .root_fd = -1,
         .state_fd = -1,
         .bundle_fd = -1,
