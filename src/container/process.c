@@ -284,7 +284,7 @@ static int set_ids(const struct spec_process *process, struct err *err)
     if (setresgid(process->gid, process->gid, process->gid) < 0) {
         return err_set(err, errno, "process.user.gid = %u", process->gid);
     }
-    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0) {
+    if (process->uid != 0 && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0) {
         return err_set(err, errno, "keep capabilities");
     }
     if (setresuid(process->uid, process->uid, process->uid) < 0) {

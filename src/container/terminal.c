@@ -107,11 +107,11 @@ int init_take_terminal(int slave_fd, struct err *err)
 void init_reset_signals(void)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
-    /* The others end in a fault, which the kernel delivers whether ignored or not. */
-    static const int signals[] = {SIGHUP,  SIGINT,   SIGQUIT, SIGABRT, SIGUSR1, SIGUSR2,
-                                  SIGPIPE, SIGALRM,  SIGTERM, SIGCHLD, SIGCONT, SIGTSTP,
-                                  SIGTTIN, SIGTTOU,  SIGURG,  SIGXCPU, SIGXFSZ, SIGVTALRM,
-                                  SIGPROF, SIGWINCH, SIGIO,   SIGPWR};
+    /* Of the others some come from faults, which the kernel delivers whether ignored or not, and
+     * some are ignored by default. */
+    static const int signals[] = {SIGHUP,  SIGINT,    SIGQUIT, SIGABRT, SIGUSR1, SIGUSR2, SIGPIPE,
+                                  SIGALRM, SIGTERM,   SIGCHLD, SIGTSTP, SIGTTIN, SIGTTOU, SIGXCPU,
+                                  SIGXFSZ, SIGVTALRM, SIGPROF, SIGIO,   SIGPWR};
     for (size_t i = 0; i < COUNT(signals); i++) {
         (void)sigaction(signals[i], &action, NULL);
     }
