@@ -227,11 +227,10 @@ static bool is_new(const struct spec *spec, enum spec_namespace_kind kind)
     return spec->namespaces[kind].listed && spec->namespaces[kind].path == NULL;
 }
 
-static int prepare(struct builder *b, struct err *err)
+/* The directories and files that the container is made of. */
+static int open_all(struct builder *b, struct err *err)
 {
-    const struct spec *spec = b->spec;
-    int r = check_args(b->args, err);
-    r = r < 0 ? r : open_bundle(b, err);
+    int r = open_bundle(b, err);
     if (r == 0) {
         r = b->root_fd = state_open_root(b->args->root, true, err);
     }
@@ -239,42 +238,56 @@ static int prepare(struct builder *b, struct err *err)
         r = b->state_fd = state_make(b->root_fd, b->args->id, err);
         b->made_state = r >= 0;
     }
-    if (r >= 0) {
-        r = open_namespaces(b, err);
+    return r < 0 ? r : open_namespaces(b, err);
+}
+
+static bool wants_idmap(const struct mount_plan *mounts)
+{
+    for (size_t i = 0; i < mounts->spec->mount_count; i++) {
+        if (mounts->options[i].idmap) {
+            return true;
+        }
     }
-    r = r < 0 ? r : mount_plan_init(&b->plan.mounts, spec, b->bundle_fd, b->args->rootfs_fd, err);
-    r = r < 0 ? r : seccomp_filter_init(&b->plan.filter, spec, b->root_fd, err);
+    return false;
+}
+
+static int prepare(struct builder *b, struct err *err)
+{
+    const struct spec *spec = b->spec;
+    struct init_plan *plan = &b->plan;
+    int r = check_args(b->args, err);
+    r = r < 0 ? r : open_all(b, err);
+    r = r < 0 ? r : mount_plan_init(&plan->mounts, spec, b->bundle_fd, b->args->rootfs_fd, err);
+    r = r < 0 ? r : seccomp_filter_init(&plan->filter, spec, b->root_fd, err);
     r = r < 0 ? r : open_sockets(b, err);
     r = r < 0 ? r : make_cgroup(b, err);
-    b->plan.mounts.cgroup = &b->plan.cgroup;
-    b->plan.parent_opens_mounts = b->is_root;
-    if (r == 0 && b->plan.parent_opens_mounts && spec->namespaces[SPEC_NS_MOUNT].path == NULL) {
-        r = mounts_open(&b->plan.mounts, err);
+    if (r < 0) {
+        return r;
     }
     bool user = spec->namespaces[SPEC_NS_USER].listed;
-    b->plan.parent_sets_limits = user && b->is_root;
-    bool idmap = false;
-    for (size_t i = 0; i < spec->mount_count; i++) {
-        idmap |= b->plan.mounts.options[i].idmap;
-    }
-    b->plan.wait_for_go = user || idmap || spec->process.oom_score_adj.set;
+    plan->mounts.cgroup = &plan->cgroup;
+    plan->parent_opens_mounts = b->is_root;
+    plan->parent_sets_limits = user && b->is_root;
+    plan->wait_for_go = user || wants_idmap(&plan->mounts) || spec->process.oom_score_adj.set;
     format_offsets(b);
+    b->cgroup_names = cgroup_names(&plan->cgroup);
     b->record = (struct state_record){
         .id = b->args->id,
         .bundle = b->bundle,
         .rootfs = b->rootfs,
-        .cgroup = b->plan.cgroup.path,
+        .cgroup = plan->cgroup.path,
+        .cgroup_names = b->cgroup_names,
         .created_ns = clock_realtime_ns(),
         .spec = spec,
     };
-    if (r == 0) {
-        b->cgroup_names = cgroup_names(&b->plan.cgroup);
-        b->record.cgroup_names = b->cgroup_names;
-        b->state_format = state_text(&b->record, "creating");
-        b->plan.state_format = b->state_format;
-        r = b->state_format == NULL ? err_set(err, ENOMEM, "describe the state") : 0;
+    b->state_format = state_text(&b->record, "creating");
+    plan->state_format = b->state_format;
+    if (b->state_format == NULL || b->cgroup_names == NULL) {
+        return err_set(err, ENOMEM, "describe the state");
     }
-    return r;
+    return b->is_root && spec->namespaces[SPEC_NS_MOUNT].path == NULL
+               ? mounts_open(&plan->mounts, err)
+               : 0;
 }
 
 static int give_birth(struct builder *b, struct err *err)
