@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -15,6 +16,13 @@
 
 int json_parse(const char *text, size_t len, const char *name, json_t **ret, struct err *err)
 {
+    /* The kernel's random bytes of this process: jansson would open /dev/urandom for them. */
+    size_t seed = 1;
+    const void *random = (const void *)getauxval(AT_RANDOM);
+    if (random != NULL) {
+        memcpy(&seed, random, sizeof(seed));
+    }
+    json_object_seed(seed);
     json_error_t error;
     json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
     if (json == NULL) {

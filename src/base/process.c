@@ -41,9 +41,9 @@ static int read_stat(pid_t pid, char *ret_state, uint64_t *ret_ticks)
     if (fd < 0) {
         return errno == ENOENT ? -ESRCH : -errno;
     }
-    ssize_t n = read_upto(fd, text, sizeof(text) - 1);
+    ssize_t n = read(fd, text, sizeof(text) - 1); /* /proc gives the line in one read */
     if (n <= 0) {
-        return n < 0 ? (int)n : -ESRCH;
+        return n < 0 ? -errno : -ESRCH;
     }
     text[n] = '\0';
     const char *p = strrchr(text, ')');

@@ -43,7 +43,7 @@ static void add_hierarchy(struct cgroup *cgroup, const char *name, bool unified)
         return;
     }
     struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[cgroup->count++];
-    *hierarchy = (struct cgroup_hierarchy){.unified = unified, .enter_fd = -1};
+    *hierarchy = (struct cgroup_hierarchy){.unified = unified, .dir_fd = -1};
     (void)strcpy(hierarchy->name, name);
 }
 
@@ -94,19 +94,59 @@ int cgroup_init(struct cgroup *cgroup, const char *path, struct err *err)
     }
     char text[4096];
     AUTO(closep) int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -errno : read_upto(fd, text, sizeof(text) - 1);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1); /* comes whole in one read */
     if (n < 0) {
-        return err_set(err, (int)-n, "read '/proc/self/cgroup'");
+        return err_set(err, errno, "read '/proc/self/cgroup'");
     }
     text[n] = '\0';
     find_hierarchies(cgroup, text);
     return 0;
 }
 
+char *cgroup_names(const struct cgroup *cgroup)
+{
+    struct buf names = {0};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < cgroup->count; i++) {
+        const char *name = cgroup->hierarchies[i].name;
+        r = buf_printf(&names, "%s%s", i > 0 ? " " : "", name[0] != '\0' ? name : ".");
+    }
+    if (r < 0) {
+        buf_done(&names);
+        return NULL;
+    }
+    return buf_take(&names);
+}
+
+int cgroup_init_known(struct cgroup *cgroup, const char *path, const char *names, struct err *err)
+{
+    if (names == NULL || names[0] == '\0' || path[0] == '\0') {
+        return cgroup_init(cgroup, path, err);
+    }
+    cgroup->count = 0;
+    if (strlen(path) >= sizeof(cgroup->path)) {
+        return err_set(err, ENAMETOOLONG, "cgroup '%s'", path);
+    }
+    (void)strcpy(cgroup->path, path);
+    AUTO(strv_donep) struct strv list = {0};
+    if (strv_split(&list, names, " ") < 0) {
+        return err_set(err, ENOMEM, "read the cgroups of the container");
+    }
+    for (size_t i = 0; i < list.count; i++) {
+        const char *name = list.items[i];
+        bool alone = strcmp(name, ".") == 0;
+        if (!alone && !path_is_plain_name(name)) {
+            return err_say(err, EBADMSG, "the state names a cgroup hierarchy '%s'", name);
+        }
+        add_hierarchy(cgroup, alone ? "" : name, alone || strcmp(name, "unified") == 0);
+    }
+    return 0;
+}
+
 void cgroup_done(struct cgroup *cgroup)
 {
     for (size_t i = 0; i < cgroup->count; i++) {
-        cgroup->hierarchies[i].enter_fd = close_fd(cgroup->hierarchies[i].enter_fd);
+        cgroup->hierarchies[i].dir_fd = close_fd(cgroup->hierarchies[i].dir_fd);
     }
 }
 
@@ -188,9 +228,9 @@ static int inherit_cpuset(const char *dir)
         char text[1024];
         (void)snprintf(path, sizeof(path), "%s/../%s", dir, files[i]);
         AUTO(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd < 0 ? -errno : read_upto(fd, text, sizeof(text) - 1);
+        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1); /* comes whole in one read */
         if (n < 0) {
-            return (int)n;
+            return -errno;
         }
         text[n] = '\0';
         (void)snprintf(path, sizeof(path), "%s/%s", dir, files[i]);
@@ -257,16 +297,15 @@ static int make_path(char *path, const struct cgroup_hierarchy *hierarchy, size_
     return make_directory(path, hierarchy, ret_made);
 }
 
-static int open_hierarchy(struct cgroup *cgroup, struct cgroup_hierarchy *hierarchy)
+static int open_unified(const struct cgroup *cgroup, struct cgroup_hierarchy *hierarchy)
 {
     char path[PATH_MAX];
-    int r = cgroup_file(cgroup, hierarchy, hierarchy->unified ? NULL : "tasks", path);
-    if (r < 0) {
-        return r;
+    if (!hierarchy->unified) {
+        return 0;
     }
-    hierarchy->enter_fd =
-        open(path, hierarchy->unified ? O_RDONLY | O_DIRECTORY | O_CLOEXEC : O_WRONLY | O_CLOEXEC);
-    return hierarchy->enter_fd < 0 ? -errno : 0;
+    int r = cgroup_file(cgroup, hierarchy, NULL, path);
+    hierarchy->dir_fd = r < 0 ? r : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return hierarchy->dir_fd < 0 ? -errno : 0;
 }
 
 static bool is_populated(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy)
@@ -294,7 +333,7 @@ int cgroup_create(struct cgroup *cgroup, bool optional, struct err *err)
             return err_say(err, EBUSY, "cgroup '%s' already has processes in it", path);
         }
         if (r == 0) {
-            r = open_hierarchy(cgroup, hierarchy);
+            r = open_unified(cgroup, hierarchy);
         }
         if (r < 0) {
             if (optional && (r == -EACCES || r == -EPERM || r == -EROFS)) {
@@ -324,7 +363,7 @@ int cgroup_open_enter(struct cgroup *cgroup, const char *sub, struct err *err)
         return cgroup_create(cgroup, false, err);
     }
     for (size_t i = 0; i < cgroup->count; i++) {
-        int r = open_hierarchy(cgroup, &cgroup->hierarchies[i]);
+        int r = open_unified(cgroup, &cgroup->hierarchies[i]);
         if (r < 0 && r != -ENOENT) {
             return err_set(err, -r, "open cgroup '%s' of '%s'", cgroup->path,
                            cgroup->hierarchies[i].name);
@@ -337,25 +376,32 @@ int cgroup_clone_fd(const struct cgroup *cgroup)
 {
     for (size_t i = 0; i < cgroup->count; i++) {
         if (cgroup->hierarchies[i].unified) {
-            return cgroup->hierarchies[i].enter_fd;
+            return cgroup->hierarchies[i].dir_fd;
         }
     }
     return -1;
+}
+
+static int enter_hierarchy(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy)
+{
+    char path[PATH_MAX];
+    if (hierarchy->unified) {
+        return hierarchy->dir_fd < 0 ? 0 : write_file_at(hierarchy->dir_fd, "cgroup.procs", "0");
+    }
+    /* "0" in `tasks`: the writer moves itself, alone. The exec that follows closes the file. */
+    int r = cgroup_file(cgroup, hierarchy, "tasks", path);
+    int fd = r < 0 ? r : open(path, O_WRONLY | O_CLOEXEC);
+    return r < 0 ? r : fd < 0 || write(fd, "0", 1) < 0 ? -errno : 0;
 }
 
 int cgroup_enter(const struct cgroup *cgroup, bool and_unified, struct err *err)
 {
     for (size_t i = 0; i < cgroup->count; i++) {
         const struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
-        if (hierarchy->enter_fd < 0 || (hierarchy->unified && !and_unified)) {
+        if (hierarchy->unified && !and_unified) {
             continue;
         }
-        int r = 0;
-        if (hierarchy->unified) {
-            r = write_file_at(hierarchy->enter_fd, "cgroup.procs", "0");
-        } else if (write(hierarchy->enter_fd, "0", 1) < 0) {
-            r = -errno;
-        }
+        int r = enter_hierarchy(cgroup, hierarchy);
         if (r == -EINVAL && strncmp(hierarchy->name, "cpu", 3) == 0) {
             (void)err_set(err, -r, "enter cgroup '%s' of '%s'", cgroup->path, hierarchy->name);
             err_hint(err, "a real-time process cannot join a cpu group without real-time budget: "

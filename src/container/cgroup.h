@@ -26,7 +26,7 @@ struct cgroup_hierarchy {
     char name[48]; /* directory below CGROUP_ROOT; "" when v2 is all there is */
     bool unified;  /* a v2 hierarchy */
     bool made;     /* cgroup_create() made the directory */
-    int enter_fd;  /* v1: `tasks`; v2: the directory; -1 when not open */
+    int dir_fd;    /* v2: the directory, for CLONE_INTO_CGROUP; else -1 */
 };
 
 struct cgroup {
@@ -38,6 +38,14 @@ struct cgroup {
 /* Finds the hierarchies. path may be "": no cgroup at all (then count is 0). */
 int cgroup_init(struct cgroup *cgroup, const char *path, struct err *err);
 
+/*
+ * The same for a container that was made before: names is what cgroup_names() said then, so that
+ * nothing has to be looked for. Without names it looks.
+ */
+int cgroup_init_known(struct cgroup *cgroup, const char *path, const char *names, struct err *err);
+/* The hierarchies as one word list: "memory pids unified", "." for v2 alone. Caller frees. */
+char *cgroup_names(const struct cgroup *cgroup);
+
 /* Closes descriptors; removes nothing. */
 void cgroup_done(struct cgroup *cgroup);
 DEFINE_DONEP(struct cgroup, cgroup_done)
@@ -47,12 +55,12 @@ int cgroup_path_for(const struct spec *spec, const char *id, char *out, size_t s
                     struct err *err);
 
 /*
- * Makes the directories and opens what entering needs. Without the right to: success and no cgroup
+ * Makes the directories. Without the right to: success and no cgroup
  * when optional, which is for callers that ask for no limits.
  */
 int cgroup_create(struct cgroup *cgroup, bool optional, struct err *err);
 
-/* Opens what entering an existing one needs; sub: a path below it that is made, or NULL. */
+/* Makes ready to enter an existing one; sub: a path below it that is made, or NULL. */
 int cgroup_open_enter(struct cgroup *cgroup, const char *sub, struct err *err);
 
 /* The directory for CLONE_INTO_CGROUP, or -1. */

@@ -451,6 +451,6 @@ int cgroup_apply_devices(const struct cgroup *cgroup, const struct spec_resource
         return 0;
     }
     return hierarchy->unified
-               ? device_bpf_attach(hierarchy->enter_fd, res->devices, res->device_count, err)
+               ? device_bpf_attach(hierarchy->dir_fd, res->devices, res->device_count, err)
                : apply_devices_v1(cgroup, hierarchy, res, err);
 }

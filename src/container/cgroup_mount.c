@@ -13,29 +13,24 @@
 #include "container/kernel.h"
 #include "container/mounts.h"
 
-static int set_attr(int fd, uint64_t attr_set)
+/* One for all that hangs below fd. */
+static int set_attr(int fd, uint64_t attr_set, struct err *err)
 {
     struct mount_attr attr = {.attr_set = attr_set};
-    return attr_set != 0 && mount_setattr(fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ? -errno
-                                                                                          : 0;
+    return attr_set != 0 &&
+                   mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0
+               ? err_set(err, errno, "set options of the cgroup mounts")
+               : 0;
 }
 
 /* The container's directory of one hierarchy, as a detached bind mount from the host's tree. */
 static int open_bind(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy,
-                     uint64_t attr, struct err *err)
+                     struct err *err)
 {
     char path[PATH_MAX];
     int r = cgroup_file(cgroup, hierarchy, NULL, path);
     int fd = r < 0 ? r : open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-    if (fd < 0) {
-        return err_set(err, r < 0 ? -r : errno, "open cgroup '%s'", path);
-    }
-    r = set_attr(fd, attr);
-    if (r < 0) {
-        (void)close(fd);
-        return err_set(err, -r, "set options of cgroup '%s'", path);
-    }
-    return fd;
+    return fd < 0 ? err_set(err, r < 0 ? -r : errno, "open cgroup '%s'", path) : fd;
 }
 
 static int open_unified(const struct mount_plan *plan, const struct cgroup_hierarchy *hierarchy,
@@ -48,7 +43,13 @@ static int open_unified(const struct mount_plan *plan, const struct cgroup_hiera
             return fd;
         }
     }
-    return open_bind(plan->cgroup, hierarchy, attr, err);
+    int fd = open_bind(plan->cgroup, hierarchy, err);
+    int r = fd < 0 ? fd : set_attr(fd, attr, err);
+    if (r < 0) {
+        (void)close_fd(fd);
+        return r;
+    }
+    return fd;
 }
 
 static int attach_v1(const struct mount_plan *plan, const struct spec_mount *mount, uint64_t attr,
@@ -56,17 +57,16 @@ static int attach_v1(const struct mount_plan *plan, const struct spec_mount *mou
 {
     static const char *const options[] = {"mode=755"};
     const struct cgroup *cgroup = plan->cgroup;
-    uint64_t loose = attr & ~(uint64_t)MOUNT_ATTR_RDONLY;
-    AUTO(closep) int base = mount_new("tmpfs", "cgroup", options, COUNT(options), loose, err);
+    AUTO(leave_openp) int base = mount_new("tmpfs", "cgroup", options, COUNT(options), 0, err);
     if (base < 0) {
         return base;
     }
     int r = mount_attach_at(plan->rootfs_fd, base, mount->destination, true, err);
     for (size_t i = 0; r == 0 && i < cgroup->count; i++) {
         const struct cgroup_hierarchy *hierarchy = &cgroup->hierarchies[i];
-        AUTO(closep)
-        int fd = hierarchy->unified ? open_unified(plan, hierarchy, attr, err)
-                                    : open_bind(cgroup, hierarchy, attr, err);
+        AUTO(leave_openp)
+        int fd = hierarchy->unified ? open_unified(plan, hierarchy, 0, err)
+                                    : open_bind(cgroup, hierarchy, err);
         if (fd < 0) {
             return fd;
         }
@@ -87,11 +87,7 @@ static int attach_v1(const struct mount_plan *plan, const struct spec_mount *mou
             }
         }
     }
-    if (r == 0 && attr != loose) {
-        r = set_attr(base, MOUNT_ATTR_RDONLY);
-        r = r < 0 ? err_set(err, -r, "make the cgroups read-only") : 0;
-    }
-    return r;
+    return r < 0 ? r : set_attr(base, attr, err);
 }
 
 int cgroup_mount(const struct mount_plan *plan, const struct spec_mount *mount,
@@ -100,7 +96,7 @@ int cgroup_mount(const struct mount_plan *plan, const struct spec_mount *mount,
     const struct cgroup *cgroup = plan->cgroup;
     if (cgroup == NULL || cgroup->count == 0) {
         /* Without a cgroup of its own there is nothing to show: an empty place. */
-        AUTO(closep) int fd = mount_new("tmpfs", "cgroup", NULL, 0, options->attr_set, err);
+        AUTO(leave_openp) int fd = mount_new("tmpfs", "cgroup", NULL, 0, options->attr_set, err);
         return fd < 0 ? fd : mount_attach_at(plan->rootfs_fd, fd, mount->destination, true, err);
     }
     if (cgroup_has_v1(cgroup) && !str_eq(mount->type, "cgroup2")) {
@@ -111,6 +107,6 @@ int cgroup_mount(const struct mount_plan *plan, const struct spec_mount *mount,
         return err_say(err, EOPNOTSUPP, "mount '%s': the host has no cgroup v2",
                        mount->destination);
     }
-    AUTO(closep) int fd = open_unified(plan, unified, options->attr_set, err);
+    AUTO(leave_openp) int fd = open_unified(plan, unified, options->attr_set, err);
     return fd < 0 ? fd : mount_attach_at(plan->rootfs_fd, fd, mount->destination, true, err);
 }

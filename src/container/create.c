@@ -41,7 +41,9 @@ struct builder {
     char *bundle;
     char *rootfs;
     char *state_format;
+    char *cgroup_names;
     char time_offsets[128];
+    bool is_root;
     bool made_state;
     bool done;
 };
@@ -88,6 +90,7 @@ static void builder_done(struct builder *b)
     free(b->bundle);
     free(b->rootfs);
     free(b->state_format);
+    free(b->cgroup_names);
 }
 
 static int check_args(const struct container_create_args *args, struct err *err)
@@ -194,7 +197,7 @@ static int make_cgroup(struct builder *b, struct err *err)
     char path[sizeof(b->plan.cgroup.path)];
     int r = cgroup_path_for(b->spec, b->args->id, path, sizeof(path), err);
     r = r < 0 ? r : cgroup_init(&b->plan.cgroup, b->args->no_cgroup ? "" : path, err);
-    bool optional = geteuid() != 0 && !wants_limits(&b->spec->resources);
+    bool optional = !b->is_root && !wants_limits(&b->spec->resources);
     r = r < 0 ? r : cgroup_create(&b->plan.cgroup, optional, err);
     /* Rules without a device cgroup protect nothing, but an unprivileged user cannot make one. */
     return r < 0 || b->plan.cgroup.count == 0
@@ -224,11 +227,10 @@ static bool is_new(const struct spec *spec, enum spec_namespace_kind kind)
     return spec->namespaces[kind].listed && spec->namespaces[kind].path == NULL;
 }
 
-static int prepare(struct builder *b, struct err *err)
+/* The directories and files that the container is made of. */
+static int open_all(struct builder *b, struct err *err)
 {
-    const struct spec *spec = b->spec;
-    int r = check_args(b->args, err);
-    r = r < 0 ? r : open_bundle(b, err);
+    int r = open_bundle(b, err);
     if (r == 0) {
         r = b->root_fd = state_open_root(b->args->root, true, err);
     }
@@ -236,40 +238,56 @@ static int prepare(struct builder *b, struct err *err)
         r = b->state_fd = state_make(b->root_fd, b->args->id, err);
         b->made_state = r >= 0;
     }
-    if (r >= 0) {
-        r = open_namespaces(b, err);
+    return r < 0 ? r : open_namespaces(b, err);
+}
+
+static bool wants_idmap(const struct mount_plan *mounts)
+{
+    for (size_t i = 0; i < mounts->spec->mount_count; i++) {
+        if (mounts->options[i].idmap) {
+            return true;
+        }
     }
-    r = r < 0 ? r : mount_plan_init(&b->plan.mounts, spec, b->bundle_fd, b->args->rootfs_fd, err);
-    r = r < 0 ? r : seccomp_filter_init(&b->plan.filter, spec, b->root_fd, err);
+    return false;
+}
+
+static int prepare(struct builder *b, struct err *err)
+{
+    const struct spec *spec = b->spec;
+    struct init_plan *plan = &b->plan;
+    int r = check_args(b->args, err);
+    r = r < 0 ? r : open_all(b, err);
+    r = r < 0 ? r : mount_plan_init(&plan->mounts, spec, b->bundle_fd, b->args->rootfs_fd, err);
+    r = r < 0 ? r : seccomp_filter_init(&plan->filter, spec, b->root_fd, err);
     r = r < 0 ? r : open_sockets(b, err);
     r = r < 0 ? r : make_cgroup(b, err);
-    b->plan.mounts.cgroup = &b->plan.cgroup;
-    b->plan.parent_opens_mounts = geteuid() == 0;
-    if (r == 0 && b->plan.parent_opens_mounts && spec->namespaces[SPEC_NS_MOUNT].path == NULL) {
-        r = mounts_open(&b->plan.mounts, err);
+    if (r < 0) {
+        return r;
     }
     bool user = spec->namespaces[SPEC_NS_USER].listed;
-    b->plan.parent_sets_limits = user && geteuid() == 0;
-    bool idmap = false;
-    for (size_t i = 0; i < spec->mount_count; i++) {
-        idmap |= b->plan.mounts.options[i].idmap;
-    }
-    b->plan.wait_for_go = user || idmap || spec->process.oom_score_adj.set;
+    plan->mounts.cgroup = &plan->cgroup;
+    plan->parent_opens_mounts = b->is_root;
+    plan->parent_sets_limits = user && b->is_root;
+    plan->wait_for_go = user || wants_idmap(&plan->mounts) || spec->process.oom_score_adj.set;
     format_offsets(b);
+    b->cgroup_names = cgroup_names(&plan->cgroup);
     b->record = (struct state_record){
         .id = b->args->id,
         .bundle = b->bundle,
         .rootfs = b->rootfs,
-        .cgroup = b->plan.cgroup.path,
+        .cgroup = plan->cgroup.path,
+        .cgroup_names = b->cgroup_names,
         .created_ns = clock_realtime_ns(),
         .spec = spec,
     };
-    if (r == 0) {
-        b->state_format = state_text(&b->record, "creating");
-        b->plan.state_format = b->state_format;
-        r = b->state_format == NULL ? err_set(err, ENOMEM, "describe the state") : 0;
+    b->state_format = state_text(&b->record, "creating");
+    plan->state_format = b->state_format;
+    if (b->state_format == NULL || b->cgroup_names == NULL) {
+        return err_set(err, ENOMEM, "describe the state");
     }
-    return r;
+    return b->is_root && spec->namespaces[SPEC_NS_MOUNT].path == NULL
+               ? mounts_open(&plan->mounts, err)
+               : 0;
 }
 
 static int give_birth(struct builder *b, struct err *err)
@@ -289,7 +307,7 @@ static int give_birth(struct builder *b, struct err *err)
         }
     }
     /* Nothing of this process may be read through /proc by what it is about to make. */
-    if (geteuid() == 0) {
+    if (b->is_root) {
         (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     }
     pid_t pid = birth_process(&birth, &b->pidfd, &b->plan.born_in_unified, err);
@@ -318,7 +336,7 @@ static int help_child(struct builder *b, struct err *err)
     }
     r = r < 0 ? r : process_set_oom_score(b->pid, &spec->process, err);
     if (r == 0 && b->plan.parent_sets_limits) {
-        r = process_set_rlimits(b->pid, &spec->process, err);
+        r = process_raise_rlimits(b->pid, &spec->process, err);
     }
     if (r == 0 && b->plan.parent_opens_mounts) {
         char path[64];
@@ -429,6 +447,7 @@ int container_create(const struct container_create_args *args, struct container_
                  .start_fd = -1,
                  .console_fd = -1,
                  .notify_fd = -1},
+        .is_root = geteuid() == 0,
         .root_fd = -1,
         .state_fd = -1,
         .bundle_fd = -1,

@@ -33,7 +33,7 @@ static const struct {
 static int bind_device(int dir_fd, const char *name, const struct spec_device *device,
                        struct err *err)
 {
-    AUTO(closep)
+    AUTO(leave_openp)
     int tree = open_tree(AT_FDCWD, device->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     struct stat st;
     if (tree < 0 || fstat(tree, &st) < 0) {
@@ -44,7 +44,7 @@ static int bind_device(int dir_fd, const char *name, const struct spec_device *d
         return err_say(err, ENODEV, "bind device '%s': the host's is not %u:%u", device->path,
                        device->major, device->minor);
     }
-    AUTO(closep)
+    AUTO(leave_openp)
     int target = openat(dir_fd, name, O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, 0666);
     if (target < 0 ||
         move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0) {
@@ -101,7 +101,7 @@ static int open_parent(int root_fd, const char *path, const char **ret_name, str
 
 static int make_defaults(int root_fd, struct err *err)
 {
-    AUTO(closep) int dev = open_in_root(root_fd, "dev", O_PATH | O_DIRECTORY, 0);
+    AUTO(leave_openp) int dev = open_in_root(root_fd, "dev", O_PATH | O_DIRECTORY, 0);
     if (dev < 0) {
         return err_set(err, -dev, "open '/dev' in the container");
     }
@@ -123,31 +123,30 @@ static int make_defaults(int root_fd, struct err *err)
 int devices_create(const struct mount_plan *plan, struct err *err)
 {
     const struct spec *spec = plan->spec;
-    mode_t mask = umask(0);
+    (void)umask(0); /* until process_become() sets that of the workload */
     int r = plan->has_dev ? make_defaults(plan->rootfs_fd, err) : 0;
     for (size_t i = 0; r >= 0 && i < spec->device_count; i++) {
         const char *name = NULL;
-        AUTO(closep) int dir = open_parent(plan->rootfs_fd, spec->devices[i].path, &name, err);
+        AUTO(leave_openp) int dir = open_parent(plan->rootfs_fd, spec->devices[i].path, &name, err);
         r = dir < 0 ? dir : make_device(dir, name, &spec->devices[i], err);
         if (r < 0) {
             r = err_wrap(err, -r, "linux.devices[%zu]", i);
         }
     }
-    (void)umask(mask);
     return r;
 }
 
 int console_attach(int root_fd, int slave_fd, struct err *err)
 {
     const uint64_t resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS;
-    AUTO(closep)
+    AUTO(leave_openp)
     int made = open_resolved(root_fd, "dev/console", O_RDONLY | O_CREAT | O_EXCL | O_NOCTTY, 0600,
                              resolve);
-    AUTO(closep) int target = open_resolved(root_fd, "dev/console", O_PATH, 0, resolve);
+    AUTO(leave_openp) int target = open_resolved(root_fd, "dev/console", O_PATH, 0, resolve);
     if (target < 0) {
         return err_set(err, -target, "open '/dev/console' in the container");
     }
-    AUTO(closep)
+    AUTO(leave_openp)
     int tree = open_tree(slave_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     if (tree < 0 ||
         move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0) {

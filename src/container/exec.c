@@ -115,7 +115,7 @@ static int prepare(struct joiner *j, struct err *err)
     if (r == 0 && j->filter.notify) {
         r = err_say(err, EOPNOTSUPP, "exec: the container's seccomp profile has a listener");
     }
-    r = r < 0 ? r : cgroup_init(&j->cgroup, j->state.cgroup, err);
+    r = r < 0 ? r : state_cgroup(&j->state, &j->cgroup, err);
     r = r < 0 ? r : cgroup_open_enter(&j->cgroup, j->args->cgroup, err);
     if (r < 0) {
         return r;
@@ -175,9 +175,6 @@ static int join(const struct joiner *j, struct err *err)
     }
     (void)setsid();
     int r = set_affinity(j, process->cpu_affinity_initial, "process.execCPUAffinity.initial", err);
-    if (r == 0 && !j->config->namespaces[SPEC_NS_USER].listed) {
-        r = process_set_rlimits(0, process, err);
-    }
     r = r < 0 ? r : cgroup_enter(&j->cgroup, !j->in_unified, err);
     r = r < 0 ? r
               : set_affinity(j, process->cpu_affinity_final, "process.execCPUAffinity.final", err);
@@ -215,7 +212,8 @@ static int become(const struct joiner *j, struct err *err)
         .personality = j->config->personality,
         .label_fd = proc,
     };
-    return process_become(&plan, err);
+    int r = process_set_rlimits(0, process, err);
+    return r < 0 ? r : process_become(&plan, err);
 }
 
 static _Noreturn void joined_main(struct joiner *j)
@@ -268,7 +266,7 @@ static int follow(struct joiner *j, bool *ret_exec_failed, struct err *err)
     if (j->wait_for_go) {
         r = process_set_oom_score(j->pid, j->args->process, err);
         if (r == 0 && j->config->namespaces[SPEC_NS_USER].listed) {
-            r = process_set_rlimits(j->pid, j->args->process, err);
+            r = process_raise_rlimits(j->pid, j->args->process, err);
         }
         if (r == 0 && send(j->sync_fd, "g", 1, MSG_NOSIGNAL) < 0 && errno != EPIPE) {
             r = err_set(err, errno, "wake the new process");

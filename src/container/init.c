@@ -215,9 +215,8 @@ static int prepare(struct init_plan *plan, struct prepared *p, struct err *err)
         return err_say(err, EPIPE, "the runtime gave up");
     }
     (void)setsid();
-    /* By the host's ids and in the host's namespaces: limits and the cgroup. */
-    r = plan->parent_sets_limits ? 0 : process_set_rlimits(0, &spec->process, err);
-    r = r < 0 ? r : cgroup_enter(&plan->cgroup, !plan->born_in_unified, err);
+    /* By the host's ids and in the host's namespaces. */
+    r = cgroup_enter(&plan->cgroup, !plan->born_in_unified, err);
     if (r == 0 && spec->namespaces[SPEC_NS_USER].listed) {
         init_become_root();
     }
@@ -288,6 +287,8 @@ static int become(struct init_plan *plan, struct prepared *p, struct err *err)
         .label_fd = p->proc_fd,
     };
     int r = hooks_run(plan->spec, SPEC_HOOK_START_CONTAINER, p->state, err);
+    /* Late: the limit on open files is for the workload, not for building its tree. */
+    r = r < 0 ? r : process_set_rlimits(0, &plan->spec->process, err);
     return r < 0 ? r : process_become(&process, err);
 }
 
@@ -296,7 +297,12 @@ _Noreturn void init_main(struct init_plan *plan)
     struct err err = ERR_NONE;
     struct prepared p = {.slave_fd = -1, .proc_fd = -1, .reply_fd = plan->sync_fd};
     init_reset_signals();
+    enum init_message_kind kind = INIT_FAILED;
     int r = prepare(plan, &p, &err);
+    if (r == 0 && !plan->args->start && plan->spec->has_process) {
+        r = process_find(&plan->spec->process, &err);
+        kind = r < 0 ? INIT_EXEC_FAILED : INIT_FAILED;
+    }
     if (r == 0 && !plan->args->start) {
         r = init_send(plan->sync_fd, INIT_CREATED, NULL);
         plan->sync_fd = close_fd(plan->sync_fd);
@@ -306,7 +312,6 @@ _Noreturn void init_main(struct init_plan *plan)
         }
     }
     r = r < 0 ? r : become(plan, &p, &err);
-    enum init_message_kind kind = INIT_FAILED;
     if (r == 0) {
         r = process_exec(&plan->spec->process, &err);
         kind = INIT_EXEC_FAILED;

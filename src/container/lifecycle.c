@@ -132,7 +132,7 @@ int container_kill(const char *root, const char *id, int signal, bool all, struc
     }
     if (all) {
         struct cgroup cgroup;
-        r = cgroup_init(&cgroup, state.cgroup, err);
+        r = state_cgroup(&state, &cgroup, err);
         return r < 0 ? r : cgroup_signal(&cgroup, signal, err);
     }
     AUTO(closep) int pidfd = open_first(&state);
@@ -143,7 +143,7 @@ int container_kill(const char *root, const char *id, int signal, bool all, struc
     if (r == 0 && signal == SIGKILL && state.status == CONTAINER_PAUSED) {
         /* A frozen v1 process takes the signal only when it thaws. */
         struct cgroup cgroup;
-        if (cgroup_init(&cgroup, state.cgroup, NULL) == 0 && cgroup_has_v1(&cgroup)) {
+        if (state_cgroup(&state, &cgroup, NULL) == 0 && cgroup_has_v1(&cgroup)) {
             (void)cgroup_freeze(&cgroup, false, NULL);
         }
     }
@@ -171,6 +171,17 @@ static int kill_and_wait(const struct container_state *state, const struct cgrou
                            (int)state->pid);
 }
 
+/* The files that are always there first: mostly the directory is empty then. */
+static int remove_state(int root_fd, const char *id)
+{
+    static const char *const files[] = {"state.json", "config.json"};
+    AUTO(closep) int dir = openat(root_fd, id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    for (size_t i = 0; dir >= 0 && i < COUNT(files); i++) {
+        (void)unlinkat(dir, files[i], 0);
+    }
+    return unlinkat(root_fd, id, AT_REMOVEDIR) == 0 ? 0 : remove_tree_at(root_fd, id);
+}
+
 int container_delete(const char *root, const char *id, bool force, struct err *err)
 {
     AUTO(closep) int root_fd = state_open_root(root, false, NULL);
@@ -188,7 +199,7 @@ int container_delete(const char *root, const char *id, bool force, struct err *e
                        container_status_name(state.status));
     }
     struct cgroup cgroup;
-    r = cgroup_init(&cgroup, state.cgroup, err);
+    r = state_cgroup(&state, &cgroup, err);
     r = r < 0 ? r : kill_and_wait(&state, &cgroup, err);
     r = r < 0 ? r : cgroup_remove(&cgroup, err);
     if (r < 0) {
@@ -196,10 +207,10 @@ int container_delete(const char *root, const char *id, bool force, struct err *e
     }
     state.pid = 0;
     /* The spec: errors of poststop hooks do not keep a container from going. */
-    if (state.status != CONTAINER_CREATING) {
+    if (json_is_true(json_object_get(state.json, "poststop"))) {
         (void)run_late_hooks(root, &state, SPEC_HOOK_POSTSTOP, NULL);
     }
-    r = remove_tree_at(root_fd, id);
+    r = remove_state(root_fd, id);
     return r < 0 ? err_set(err, -r, "remove the state of container '%s'", id) : 0;
 }
 
@@ -214,7 +225,7 @@ static int open_cgroup(const char *root, const char *id, bool must_run, struct c
     if (must_run && state.status == CONTAINER_STOPPED) {
         return err_say(err, ESRCH, "container '%s' is not running", id);
     }
-    return cgroup_init(cgroup, state.cgroup, err);
+    return state_cgroup(&state, cgroup, err);
 }
 
 int container_pause(const char *root, const char *id, struct err *err)

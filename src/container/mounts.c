@@ -124,7 +124,7 @@ int mounts_idmap(struct mount_plan *plan, int user_ns, struct err *err)
 int mount_new(const char *type, const char *source, const char *const *options, size_t count,
               uint64_t attr, struct err *err)
 {
-    AUTO(closep) int fs = fsopen(type, FSOPEN_CLOEXEC);
+    AUTO(leave_openp) int fs = fsopen(type, FSOPEN_CLOEXEC);
     if (fs < 0) {
         return err_set(err, errno, "file system '%s'", type);
     }
@@ -167,9 +167,10 @@ static int open_target(int root_fd, const char *path, bool is_dir, struct err *e
         if (slash != NULL) {
             *slash = '\0';
         }
-        AUTO(closep)
+        AUTO(leave_openp)
         int dir = slash != NULL && slash != parent ? mkdir_in_root(root_fd, parent, 0755) : -1;
-        AUTO(closep) int made = open_in_root(root_fd, path, O_WRONLY | O_CREAT | O_NOCTTY, 0644);
+        AUTO(leave_openp)
+        int made = open_in_root(root_fd, path, O_WRONLY | O_CREAT | O_NOCTTY, 0644);
         if (made < 0) {
             return err_set(err, -made, "make '%s'", path);
         }
@@ -189,7 +190,7 @@ static int move_to(int mount_fd, int target, const char *path, struct err *err)
 
 int mount_attach_at(int root_fd, int mount_fd, const char *path, bool is_dir, struct err *err)
 {
-    AUTO(closep) int target = open_target(root_fd, path, is_dir, err);
+    AUTO(leave_openp) int target = open_target(root_fd, path, is_dir, err);
     return target < 0 ? target : move_to(mount_fd, target, path, err);
 }
 
@@ -265,7 +266,7 @@ static int attach_bind(struct mount_plan *plan, size_t i, struct err *err)
     if (r < 0) {
         return err_set(err, -r, "mounts[%zu]: set options of '%s'", i, mount->destination);
     }
-    AUTO(closep)
+    AUTO(leave_openp)
     int target = open_target(plan->rootfs_fd, mount->destination, fd_is_dir(fd), err);
     if (target < 0) {
         return target;
@@ -327,14 +328,14 @@ static int attach_new(struct mount_plan *plan, size_t i, struct err *err)
     if ((attr & MOUNT_ATTR_RDONLY) != 0 && !is_virtual(mount->type)) {
         data[count++] = "ro";
     }
-    AUTO(closep)
+    AUTO(leave_openp)
     int fd = mount_new(mount->type, mount->source, data, count,
                        late_readonly ? attr & ~(uint64_t)MOUNT_ATTR_RDONLY : attr, err);
     if (fd < 0) {
         return err_wrap(err, -fd, "mounts[%zu] at '%s'", i, mount->destination);
     }
     bool plain = str_eq(mount->type, "proc") || str_eq(mount->type, "sysfs");
-    AUTO(closep)
+    AUTO(leave_openp)
     int target = plain ? open_plain_target(plan->rootfs_fd, mount->destination, err)
                        : open_target(plan->rootfs_fd, mount->destination, true, err);
     if (target < 0) {
@@ -396,7 +397,7 @@ int mounts_attach(struct mount_plan *plan, struct err *err)
 static int cover(const struct mount_plan *plan, int from_fd, int target, const char *path,
                  struct err *err)
 {
-    AUTO(closep)
+    AUTO(leave_openp)
     int clone = open_tree(from_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     if (clone < 0) {
         return err_set(err, errno, "mask '%s'", path);
@@ -408,10 +409,10 @@ static int cover(const struct mount_plan *plan, int from_fd, int target, const c
 static int mask_paths(const struct mount_plan *plan, struct err *err)
 {
     const struct spec_strings *paths = &plan->spec->masked_paths;
-    AUTO(closep) int null = -1;
-    AUTO(closep) int empty = -1;
+    AUTO(leave_openp) int null = -1;
+    AUTO(leave_openp) int empty = -1;
     for (size_t i = 0; i < paths->count; i++) {
-        AUTO(closep) int target = open_in_root(plan->rootfs_fd, paths->items[i], O_PATH, 0);
+        AUTO(leave_openp) int target = open_in_root(plan->rootfs_fd, paths->items[i], O_PATH, 0);
         if (target == -ENOENT || target == -ENOTDIR || target == -EACCES) {
             continue;
         }
@@ -450,14 +451,14 @@ static int readonly_paths(const struct mount_plan *plan, struct err *err)
 {
     const struct spec_strings *paths = &plan->spec->readonly_paths;
     for (size_t i = 0; i < paths->count; i++) {
-        AUTO(closep) int target = open_in_root(plan->rootfs_fd, paths->items[i], O_PATH, 0);
+        AUTO(leave_openp) int target = open_in_root(plan->rootfs_fd, paths->items[i], O_PATH, 0);
         if (target == -ENOENT || target == -ENOTDIR) {
             continue;
         }
         if (target < 0) {
             return err_set(err, -target, "linux.readonlyPaths[%zu]: open '%s'", i, paths->items[i]);
         }
-        AUTO(closep)
+        AUTO(leave_openp)
         int clone = open_tree(target, "",
                               OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
         struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};

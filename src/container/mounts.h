@@ -65,6 +65,18 @@ int mount_attach_at(int root_fd, int mount_fd, const char *path, bool is_dir, st
 int mount_new(const char *type, const char *source, const char *const *options, size_t count,
               uint64_t attr, struct err *err);
 
+/*
+ * AUTO(leave_openp) int fd: for descriptors of the first process that its exec closes, all at once.
+ * Only when they become many are they closed one by one.
+ */
+#define LEFT_OPEN_MAX 256
+static inline void leave_openp(int *fd)
+{
+    if (*fd >= LEFT_OPEN_MAX) {
+        (void)close_fd(*fd);
+    }
+}
+
 /* Devices of devices.c. */
 int devices_create(const struct mount_plan *plan, struct err *err);
 /* Puts the terminal at /dev/console. */

@@ -32,28 +32,52 @@
 #define PASSWD_SIZE_MAX ((size_t)1 << 20)
 #define CAPABILITY_WORD_BITS 32
 
+static int set_rlimit(pid_t pid, size_t index, const struct spec_rlimit *want,
+                      const struct rlimit64 *limit, struct err *err)
+{
+    struct rlimit64 have = {0};
+    if (syscall(SYS_prlimit64, pid, want->resource, limit, NULL) == 0) {
+        return 0;
+    }
+    int code = errno;
+    (void)syscall(SYS_prlimit64, pid, want->resource, NULL, &have);
+    if (code == EPERM) {
+        return err_say(err, code,
+                       "process.rlimits[%zu]: %s hard = %llu is above the caller's %llu; "
+                       "raising it needs CAP_SYS_RESOURCE",
+                       index, want->name, (unsigned long long)want->hard,
+                       (unsigned long long)have.rlim_max);
+    }
+    return err_set(err, code, "process.rlimits[%zu]: %s = %llu:%llu", index, want->name,
+                   (unsigned long long)want->soft, (unsigned long long)want->hard);
+}
+
 int process_set_rlimits(pid_t pid, const struct spec_process *process, struct err *err)
 {
-    for (size_t i = 0; i < process->rlimit_count; i++) {
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < process->rlimit_count; i++) {
         const struct spec_rlimit *want = &process->rlimits[i];
         const struct rlimit64 limit = {.rlim_cur = want->soft, .rlim_max = want->hard};
-        struct rlimit64 have = {0};
-        if (syscall(SYS_prlimit64, pid, want->resource, &limit, &have) == 0) {
-            continue;
-        }
-        int code = errno;
-        (void)syscall(SYS_prlimit64, pid, want->resource, NULL, &have);
-        if (code == EPERM) {
-            return err_say(err, code,
-                           "process.rlimits[%zu]: %s hard = %llu is above the caller's %llu; "
-                           "raising it needs CAP_SYS_RESOURCE",
-                           i, want->name, (unsigned long long)want->hard,
-                           (unsigned long long)have.rlim_max);
-        }
-        return err_set(err, code, "process.rlimits[%zu]: %s = %llu:%llu", i, want->name,
-                       (unsigned long long)want->soft, (unsigned long long)want->hard);
+        r = set_rlimit(pid, i, want, &limit, err);
     }
-    return 0;
+    return r;
+}
+
+int process_raise_rlimits(pid_t pid, const struct spec_process *process, struct err *err)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < process->rlimit_count; i++) {
+        const struct spec_rlimit *want = &process->rlimits[i];
+        struct rlimit64 have;
+        if (syscall(SYS_prlimit64, pid, want->resource, NULL, &have) < 0) {
+            return err_set(err, errno, "process.rlimits[%zu]: read %s", i, want->name);
+        }
+        if (want->hard > have.rlim_max) {
+            have.rlim_max = want->hard;
+            r = set_rlimit(pid, i, want, &have, err);
+        }
+    }
+    return r;
 }
 
 int process_set_oom_score(pid_t pid, const struct spec_process *process, struct err *err)
@@ -260,7 +284,7 @@ static int set_ids(const struct spec_process *process, struct err *err)
     if (setresgid(process->gid, process->gid, process->gid) < 0) {
         return err_set(err, errno, "process.user.gid = %u", process->gid);
     }
-    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0) {
+    if (process->uid != 0 && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0) {
         return err_set(err, errno, "keep capabilities");
     }
     if (setresuid(process->uid, process->uid, process->uid) < 0) {
@@ -272,7 +296,8 @@ static int set_ids(const struct spec_process *process, struct err *err)
 /* In the container by now: a directory that is missing is made there. */
 static int enter_cwd(const char *cwd, struct err *err)
 {
-    if (chdir(cwd) < 0) {
+    /* "/" is where mounts_enter() or setns() left us. */
+    if (strcmp(cwd, "/") != 0 && chdir(cwd) < 0) {
         int code = errno;
         if (code == ENOENT && mkdir_parents(cwd, 0755) == 0 && chdir(cwd) == 0) {
             code = 0;
@@ -454,4 +479,28 @@ int process_exec(const struct spec_process *process, struct err *err)
         }
     }
     return exec_error(program, code, true, err);
+}
+
+int process_find(const struct spec_process *process, struct err *err)
+{
+    const char *program = process->args.items[0];
+    if (program[0] == '/') {
+        return access(program, F_OK) == 0 ? 0 : exec_error(program, errno, false, err);
+    }
+    const char *path = env_value(&process->env, "PATH");
+    if (strchr(program, '/') != NULL || path == NULL) {
+        return 0; /* below the working directory, which is not entered yet */
+    }
+    for (const char *p = path;; p++) {
+        size_t len = strcspn(p, ":");
+        char full[PATH_MAX];
+        int n = snprintf(full, sizeof(full), "%.*s/%s", (int)len, p, program);
+        if (len == 0 || (n > 0 && (size_t)n < sizeof(full) && access(full, F_OK) == 0)) {
+            return 0;
+        }
+        p += len;
+        if (*p == '\0') {
+            return exec_error(program, ENOENT, true, err);
+        }
+    }
 }

@@ -31,6 +31,12 @@ struct process_plan {
  */
 int process_set_rlimits(pid_t pid, const struct spec_process *process, struct err *err);
 
+/*
+ * Raises hard limits of another process that will be in a user namespace, where it cannot do so
+ * itself; what it can lower itself is left to it.
+ */
+int process_raise_rlimits(pid_t pid, const struct spec_process *process, struct err *err);
+
 /* oom_score_adj of a process, through the host's /proc. */
 int process_set_oom_score(pid_t pid, const struct spec_process *process, struct err *err);
 
@@ -48,6 +54,12 @@ int process_become(const struct process_plan *plan, struct err *err);
  * executable.
  */
 int process_exec(const struct spec_process *process, struct err *err);
+
+/*
+ * Looks for the program without executing it, so that a container whose program is missing is not
+ * made at all. The answers are those of process_exec(); the exec itself decides in the end.
+ */
+int process_find(const struct spec_process *process, struct err *err);
 
 /* Checks that the host can set the labels that the process asks for. */
 int process_check_labels(const struct spec *spec, struct err *err);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -78,6 +79,9 @@ static bool is_protected(void)
     }
     if ((fs.f_flags & ST_RDONLY) != 0) {
         return true;
+    }
+    if (fs.f_type != TMPFS_MAGIC) {
+        return false; /* not a memory file */
     }
     AUTO(closep) int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     return file >= 0 && fcntl(file, F_GET_SEALS) == SEALS;

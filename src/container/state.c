@@ -82,10 +82,12 @@ static json_t *annotations_json(const struct spec *spec)
 int state_write(int dir_fd, const struct state_record *record, struct err *err)
 {
     AUTO(json_unrefp)
-    json_t *json = json_pack("{s:s, s:s, s:i, s:I, s:s, s:s, s:s, s:I, s:I, s:o}", "ociVersion",
-                             SPEC_VERSION, "id", record->id, "pid", (int)record->pid, "startTime",
-                             (json_int_t)record->start_time, "bundle", record->bundle, "rootfs",
-                             record->rootfs, "cgroup", record->cgroup, "createdNs",
+    json_t *json = json_pack("{s:s, s:s, s:i, s:I, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:o}",
+                             "ociVersion", SPEC_VERSION, "id", record->id, "pid", (int)record->pid,
+                             "startTime", (json_int_t)record->start_time, "bundle", record->bundle,
+                             "rootfs", record->rootfs, "cgroup", record->cgroup, "cgroupNames",
+                             record->cgroup_names != NULL ? record->cgroup_names : "", "poststop",
+                             record->spec->hooks[SPEC_HOOK_POSTSTOP].count > 0, "createdNs",
                              (json_int_t)record->created_ns, "uid", (json_int_t)geteuid(),
                              "annotations", annotations_json(record->spec));
     AUTO(freep) char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
@@ -112,6 +114,12 @@ static int take_string(const json_t *json, const char *key, char **ret)
     return *ret == NULL ? -ENOMEM : 0;
 }
 
+int state_cgroup(const struct container_state *state, struct cgroup *cgroup, struct err *err)
+{
+    const char *names = json_string_value(json_object_get(state->json, "cgroupNames"));
+    return cgroup_init_known(cgroup, state->cgroup, names, err);
+}
+
 static enum container_status find_status(int dir_fd, const struct container_state *state)
 {
     if (!process_is_alive(state->pid, state->start_time)) {
@@ -121,7 +129,7 @@ static enum container_status find_status(int dir_fd, const struct container_stat
         return CONTAINER_CREATED;
     }
     struct cgroup cgroup;
-    if (cgroup_init(&cgroup, state->cgroup, NULL) == 0 && cgroup_is_frozen(&cgroup)) {
+    if (state_cgroup(state, &cgroup, NULL) == 0 && cgroup_is_frozen(&cgroup)) {
         return CONTAINER_PAUSED;
     }
     return CONTAINER_RUNNING;

@@ -15,6 +15,7 @@ struct state_record {
     const char *bundle; /* absolute */
     const char *rootfs;
     const char *cgroup;
+    const char *cgroup_names;
     pid_t pid;
     uint64_t start_time;
     int64_t created_ns;
@@ -31,6 +32,10 @@ int state_make(int root_fd, const char *id, struct err *err);
 
 int state_write(int dir_fd, const struct state_record *record, struct err *err);
 int state_write_config(int dir_fd, const struct spec *spec, struct err *err);
+
+/* The cgroup of a container that exists. */
+struct cgroup;
+int state_cgroup(const struct container_state *state, struct cgroup *cgroup, struct err *err);
 
 /* Reads the state file; status is derived. */
 int state_read(int root_fd, const char *id, struct container_state *ret, struct err *err);

@@ -107,10 +107,13 @@ int init_take_terminal(int slave_fd, struct err *err)
 void init_reset_signals(void)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
-    for (int i = 1; i < 32; i++) {
-        if (i != SIGKILL && i != SIGSTOP) {
-            (void)sigaction(i, &action, NULL);
-        }
+    /* Of the others some come from faults, which the kernel delivers whether ignored or not, and
+     * some are ignored by default. */
+    static const int signals[] = {SIGHUP,  SIGINT,    SIGQUIT, SIGABRT, SIGUSR1, SIGUSR2, SIGPIPE,
+                                  SIGALRM, SIGTERM,   SIGCHLD, SIGTSTP, SIGTTIN, SIGTTOU, SIGXCPU,
+                                  SIGXFSZ, SIGVTALRM, SIGPROF, SIGIO,   SIGPWR};
+    for (size_t i = 0; i < COUNT(signals); i++) {
+        (void)sigaction(signals[i], &action, NULL);
     }
     sigset_t none;
     (void)sigemptyset(&none);
