@@ -52,9 +52,15 @@ static const char *debian_architecture(const struct platform *p)
     return p->architecture;
 }
 
-/* Whether this kernel executes programs of that architecture. */
-static bool can_execute(const char *debian)
+/* Whether this kernel executes programs of that architecture: itself, or by binfmt_misc. */
+static bool can_execute(const struct platform *p, const char *debian)
 {
+    struct platform host;
+    platform_host(&host);
+    if (str_eq(host.architecture, p->architecture) ||
+        (str_eq(host.architecture, "amd64") && str_eq(p->architecture, "386"))) {
+        return true;
+    }
     char *argv[] = {(char *)(uintptr_t) "arch-test", (char *)(uintptr_t)debian, NULL};
     return process_run(argv, NULL, NULL) == 0;
 }
@@ -143,7 +149,7 @@ static int build(struct image_store *store, const struct bootstrap_options *o,
     const char *arch = debian_architecture(platform);
     const char *variant = o->variant != NULL ? o->variant : "minbase";
     pid_t pid = 0;
-    if (!can_execute(arch) && !str_eq(variant, "extract")) {
+    if (!can_execute(platform, arch) && !str_eq(variant, "extract")) {
         return err_say(
             err, ENOEXEC,
             "this host cannot run %s programs, which configuring packages needs; install "
