@@ -26,7 +26,6 @@ struct layer_writer {
     char directory[NAME_SIZE];
     int blob_fd;
     int root_fd;
-    uint64_t offset;
     uint64_t received;
     bool broken; /* what was received is of no use */
     struct digest *blob_digest;
@@ -204,7 +203,6 @@ static int feed_partial(struct layer_writer *w, struct err *err)
     for (;;) {
         ssize_t n = read_upto(w->blob_fd, buffer, FEED_SIZE);
         if (n <= 0) {
-            w->offset = w->received;
             return n < 0 ? err_set(err, (int)-n, "read '%s'", w->partial) : 0;
         }
         int r = process(w, buffer, (size_t)n, err);
@@ -258,7 +256,7 @@ int layer_writer_new(struct image_store *store, const struct layer_spec *spec,
 
 uint64_t layer_writer_offset(const struct layer_writer *writer)
 {
-    return writer->offset;
+    return writer->received;
 }
 
 int layer_writer_push(struct layer_writer *w, const void *data, size_t len, struct err *err)

@@ -53,7 +53,7 @@ struct layer_result {
 int layer_writer_new(struct image_store *store, const struct layer_spec *spec,
                      struct layer_writer **ret_writer, struct err *err);
 
-/* Bytes that an earlier try has left and that were pushed already: go on from there. */
+/* Bytes taken so far, at first those that an earlier try has left: go on from there. */
 uint64_t layer_writer_offset(const struct layer_writer *writer);
 
 int layer_writer_push(struct layer_writer *writer, const void *data, size_t len, struct err *err);
