@@ -43,6 +43,10 @@ const struct nft_set firewall_sets[FIREWALL_SETS] = {
                            NFT_TYPE_CONCAT(NFT_TYPE_IPV6, NFT_TYPE_SERVICE), 20, false},
     [FIREWALL_PUBLISH6_AT] = {"publish6_at", NFT_TYPE_IPV6 << 12 | PROTO_PORT, 24,
                               NFT_TYPE_CONCAT(NFT_TYPE_IPV6, NFT_TYPE_SERVICE), 20, false},
+    [FIREWALL_HAIRPIN4] = {"hairpin4", NFT_TYPE_CONCAT(NFT_TYPE_IPV4, NFT_TYPE_IPV4), 8, 0, 0,
+                           false},
+    [FIREWALL_HAIRPIN6] = {"hairpin6", NFT_TYPE_CONCAT(NFT_TYPE_IPV6, NFT_TYPE_IPV6), 32, 0, 0,
+                           false},
 };
 
 void firewall_elements_done(struct firewall_elements *elements)
@@ -135,8 +139,23 @@ static int add_port(struct firewall_elements *elements, const struct port *port,
     return add(elements, at_address ? one : any, &e);
 }
 
+static int add_hairpin(struct firewall_elements *elements, size_t f, const struct ip_address *ip)
+{
+    struct nft_element e = {0};
+    memcpy(e.key, ip->bytes, ip_size(ip));
+    memcpy(e.key + ip_size(ip), ip->bytes, ip_size(ip));
+    return add(elements, f == 0 ? FIREWALL_HAIRPIN4 : FIREWALL_HAIRPIN6, &e);
+}
+
 int firewall_add_ports(struct firewall_elements *elements, const struct network_lease *lease)
 {
+    for (size_t f = 0; f < 2 && lease->ports.count > 0; f++) {
+        const struct ip_address *to = target(lease, f);
+        int r = to != NULL ? add_hairpin(elements, f, to) : 0;
+        if (r < 0) {
+            return r;
+        }
+    }
     for (size_t i = 0; i < lease->ports.count; i++) {
         const struct port *port = &lease->ports.items[i];
         for (size_t f = 0; f < 2; f++) {
@@ -173,6 +192,7 @@ static void match_loopback4(struct nft_rule *rule, uint32_t offset)
 enum {
     IPV4_SOURCE = 12,
     IPV4_DESTINATION = 16,
+    IPV6_SOURCE = 8,
     IPV6_DESTINATION = 24,
     PORT_DESTINATION = 2,
 };
@@ -277,6 +297,20 @@ static void put_masquerade(struct nl_batch *batch, const char *table)
     match_dnat(&rule);
     nft_masquerade(&rule);
     nft_rule_end(&rule);
+    /* The same for itself, also where the bridge passes the packet and there is no iifname. */
+    nft_rule_begin(&rule, batch, table, "postrouting");
+    match_family(&rule, NFPROTO_IPV4);
+    nft_payload(&rule, NFT_PAYLOAD_NETWORK_HEADER, IPV4_SOURCE, 8, NFT_R(0));
+    nft_in(&rule, NFT_R(0), "hairpin4", false);
+    nft_masquerade(&rule);
+    nft_rule_end(&rule);
+    nft_rule_begin(&rule, batch, table, "postrouting");
+    match_family(&rule, NFPROTO_IPV6);
+    nft_payload(&rule, NFT_PAYLOAD_NETWORK_HEADER, IPV6_SOURCE, 16, NFT_R(0));
+    nft_payload(&rule, NFT_PAYLOAD_NETWORK_HEADER, IPV6_DESTINATION, 16, NFT_R(4));
+    nft_in(&rule, NFT_R(0), "hairpin6", false);
+    nft_masquerade(&rule);
+    nft_rule_end(&rule);
 }
 
 /* Rules end with the packet, so that no other table's rule is overruled: accept is only for us. */
@@ -332,7 +366,7 @@ static void put_all_elements(struct nl_batch *batch, const char *table,
 }
 
 /* Of put_guard() to put_forward(); a unit test counts again. */
-#define RULES 18
+#define RULES 20
 
 int firewall_rules_missing(int fd, const char *table, struct err *err)
 {

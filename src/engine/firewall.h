@@ -29,6 +29,8 @@ enum firewall_set {
     FIREWALL_PUBLISH4_AT,
     FIREWALL_PUBLISH6,
     FIREWALL_PUBLISH6_AT, /* host address . proto . port -> address . port */
+    FIREWALL_HAIRPIN4,    /* address . address: workloads that may ask their own published ports */
+    FIREWALL_HAIRPIN6,
     FIREWALL_SETS,
 };
 

@@ -126,6 +126,17 @@ static int allow_localhost(const struct network_lease *lease, struct err *err)
     return 0;
 }
 
+static int allow_hairpin(struct network_host *host, const struct network_lease *lease,
+                         struct err *err)
+{
+    AUTO(nl_batch_donep) struct nl_batch batch = {0};
+    for (size_t i = 0; i < lease->endpoint_count; i++) {
+        link_put_hairpin(&batch, lease->endpoints[i].veth);
+    }
+    int r = nl_send(host->route_fd, &batch, NULL, err);
+    return r < 0 ? err_wrap(err, -r, "set up the workload's bridge port") : 0;
+}
+
 int network_publish(struct network_host *host, const struct network_lease *lease, struct err *err)
 {
     if (lease->ports.count == 0) {
@@ -136,6 +147,9 @@ int network_publish(struct network_host *host, const struct network_lease *lease
         return err_set(err, ENOMEM, "publish ports");
     }
     int r = allow_localhost(lease, err);
+    if (r >= 0) {
+        r = allow_hairpin(host, lease, err);
+    }
     return r < 0 ? r : firewall_add(host->nft_fd, host->tag, &elements, err);
 }
 

@@ -62,6 +62,10 @@ static int set_ipv6(const struct network *n, struct err *err)
     bool wanted = n->subnet[1].address.family != 0;
     int r = network_sysctl("0", err, "ipv6/conf/%s/accept_ra", n->bridge);
     if (r == 0) {
+        /* Else the bridge could not ask for neighbours in its first two seconds. */
+        r = network_sysctl("0", err, "ipv6/conf/%s/accept_dad", n->bridge);
+    }
+    if (r == 0) {
         r = network_sysctl(wanted ? "0" : "1", err, "ipv6/conf/%s/disable_ipv6", n->bridge);
     }
     if (r == -ENOENT) {

@@ -331,7 +331,8 @@ static int on_chain(const struct nft_base_chain *chain, void *data)
         "nothing outside and published ports nothing inside%s. Accept what you want, for example: "
         "nft 'add rule %s %s %s ct state established,related accept'; "
         "nft 'add rule %s %s %s iifname \"isola*\" accept'; "
-        "nft 'add rule %s %s %s ct status dnat ct original proto-dst { 80, 443 } accept'",
+        "nft 'add rule %s %s %s meta l4proto tcp ct status dnat ct original proto-dst { 80, 443 } "
+        "accept'",
         family, chain->table, chain->name,
         is_ufw ? " (ufw: ufw route allow in on isola0; ufw route allow proto tcp to any port 80)"
                : "",

@@ -25,7 +25,8 @@ void link_put_alias(struct nl_batch *batch, const char *name, const char *alias)
 void link_put_bridge(struct nl_batch *batch, const char *name, const char *alias,
                      const uint8_t mac[6], unsigned mtu)
 {
-    nl_message_begin(batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &up_info, sizeof(up_info));
+    struct ifinfomsg header = {0};
+    nl_message_begin(batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &header, sizeof(header));
     nl_put_str(batch, IFLA_IFNAME, name);
     nl_put(batch, IFLA_ADDRESS, mac, 6);
     if (mtu != 0) {
@@ -71,6 +72,19 @@ void link_put_up(struct nl_batch *batch, int index)
 {
     struct ifinfomsg info = {.ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
     nl_message_begin(batch, RTM_NEWLINK, 0, &info, sizeof(info));
+}
+
+void link_put_hairpin(struct nl_batch *batch, const char *name)
+{
+    struct ifinfomsg header = {0};
+    nl_message_begin(batch, RTM_NEWLINK, 0, &header, sizeof(header));
+    nl_put_str(batch, IFLA_IFNAME, name);
+    size_t info = nl_nest_begin(batch, IFLA_LINKINFO);
+    nl_put_str(batch, IFLA_INFO_SLAVE_KIND, "bridge");
+    size_t data = nl_nest_begin(batch, IFLA_INFO_SLAVE_DATA);
+    nl_put_u8(batch, IFLA_BRPORT_MODE, 1);
+    nl_nest_end(batch, data);
+    nl_nest_end(batch, info);
 }
 
 void link_put_delete(struct nl_batch *batch, const char *name)

@@ -28,9 +28,9 @@ struct link {
 };
 
 /*
- * A bridge without STP, up. mtu 0: the kernel's choice. The MAC address is fixed, or it would
- * change with the ports that come and go. Two messages, since the kernel takes no alias with a new
- * link. -EEXIST when the name is taken.
+ * A bridge without STP, not yet up. mtu 0: the kernel's choice. The MAC address is fixed, or it
+ * would change with the ports that come and go. Two messages, since the kernel takes no alias with
+ * a new link. -EEXIST when the name is taken.
  */
 void link_put_bridge(struct nl_batch *batch, const char *name, const char *alias,
                      const uint8_t mac[6], unsigned mtu);
@@ -49,6 +49,11 @@ void link_put_veth(struct nl_batch *batch, const struct link_veth *veth);
 
 void link_put_up(struct nl_batch *batch, int index);
 void link_put_alias(struct nl_batch *batch, const char *name, const char *alias);
+/*
+ * A port of a bridge may get its own packets back: how a workload reaches its own published port
+ * where bridged packets pass netfilter (br_netfilter).
+ */
+void link_put_hairpin(struct nl_batch *batch, const char *name);
 void link_put_delete(struct nl_batch *batch, const char *name);
 
 /* 0, or -ENODEV with err untouched. */

@@ -4,6 +4,7 @@
  *   nettool [-n NETWORK]... [-p PORT]... [OPTION]... attach ID NAME PID   reserve and attach
  *   nettool detach ID           detach and release, as at the end of a workload
  *   nettool reattach ID PID     attach what is reserved
+ *   nettool [--subnet NET] [--ipv6] [--internal] create NETWORK, remove NETWORK
  *   nettool drop ID             forget the database rows only: what a crash leaves
  *   nettool connect ID NETWORK PID, disconnect ID NETWORK
  *   nettool show ID             NetworkSettings of inspect
@@ -44,6 +45,9 @@ struct options {
     const char *ip;
     const char *ip6;
     const char *mac;
+    struct strv subnets;
+    bool ipv6;
+    bool internal;
     bool publish_all;
     bool repair;
     bool die;
@@ -57,6 +61,9 @@ static const struct option_spec specs[] = {
     {"alias", 0, OPTION_LIST, offsetof(struct options, aliases), "NAME", "alias", NULL},
     {"dns", 0, OPTION_LIST, offsetof(struct options, dns), "IP", "name server", NULL},
     {"add-host", 0, OPTION_LIST, offsetof(struct options, add_hosts), "HOST:IP", "host", NULL},
+    {"subnet", 0, OPTION_LIST, offsetof(struct options, subnets), "NET", "create: subnet", NULL},
+    {"ipv6", 0, OPTION_FLAG, offsetof(struct options, ipv6), NULL, "create: IPv6", NULL},
+    {"internal", 0, OPTION_FLAG, offsetof(struct options, internal), NULL, "create", NULL},
     {"ip", 0, OPTION_STRING, offsetof(struct options, ip), "IP", "IPv4 address", NULL},
     {"ip6", 0, OPTION_STRING, offsetof(struct options, ip6), "IP", "IPv6 address", NULL},
     {"mac", 0, OPTION_STRING, offsetof(struct options, mac), "MAC", "MAC address", NULL},
@@ -194,6 +201,23 @@ static int cmd_connect(struct tool *t, char **argv, struct err *err)
 static int cmd_disconnect(struct tool *t, char **argv, struct err *err)
 {
     return network_disconnect(t->host, argv[1], argv[2], err);
+}
+
+static int cmd_create(struct tool *t, char **argv, struct err *err)
+{
+    struct network_create create = {
+        .name = argv[1],
+        .subnets = t->options->subnets,
+        .ipv6 = t->options->ipv6,
+        .internal = t->options->internal,
+    };
+    AUTO(network_donep) struct network n = {0};
+    return network_create(t->host, &create, &n, err);
+}
+
+static int cmd_remove(struct tool *t, char **argv, struct err *err)
+{
+    return network_remove(t->host, argv[1], err);
 }
 
 static int cmd_files(struct tool *t, char **argv, struct err *err)
@@ -336,8 +360,8 @@ static const struct {
     {"attach", 4, cmd_attach}, {"reattach", 3, cmd_reattach}, {"detach", 2, cmd_detach},
     {"drop", 2, cmd_drop},     {"show", 2, cmd_show},         {"ports", 2, cmd_ports},
     {"cycle", 2, cmd_cycle},   {"connect", 4, cmd_connect},   {"disconnect", 3, cmd_disconnect},
-    {"dns", 2, cmd_dns},       {"files", 2, cmd_files},       {"check", 1, cmd_check},
-    {"doctor", 1, cmd_doctor},
+    {"dns", 2, cmd_dns},       {"create", 2, cmd_create},     {"remove", 2, cmd_remove},
+    {"files", 2, cmd_files},   {"check", 1, cmd_check},       {"doctor", 1, cmd_doctor},
 };
 
 static int run(struct options *options, int argc, char **argv, struct err *err)
@@ -374,6 +398,7 @@ int main(int argc, char **argv)
     if (r < 0) {
         (void)fprintf(stderr, "nettool: %s\n", err_text(&err));
     }
+    strv_done(&options.subnets);
     strv_done(&options.networks);
     strv_done(&options.ports);
     strv_done(&options.expose);
