@@ -162,6 +162,8 @@ int db_open(const char *dir, struct db **ret_db, struct err *err)
         return db->sqlite != NULL ? fail(db, err, "open") : err_set(err, ENOMEM, "open '%s'", path);
     }
     (void)sqlite3_busy_timeout(db->sqlite, BUSY_TIMEOUT_MS);
+    /* Else every command that is alone would end with a checkpoint and its two fsyncs. */
+    (void)sqlite3_db_config(db->sqlite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     /*
      * NORMAL: no fsync a transaction. A crash of a process loses nothing; a crash of the machine
      * may lose the newest transactions, but then it has ended their workloads as well.

@@ -174,6 +174,8 @@ static int open_db(struct image_store *store, bool create, struct err *err)
         return store_db_fail(store, err, "open");
     }
     (void)sqlite3_busy_timeout(store->db, BUSY_TIMEOUT_MS);
+    /* Else every command that is alone would end with a checkpoint and its two fsyncs. */
+    (void)sqlite3_db_config(store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     int version = 0;
     int r = read_version(store, &version, err);
     if (r == 0 && version == 0) {
