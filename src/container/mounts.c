@@ -365,13 +365,11 @@ static int attach_new(struct mount_plan *plan, size_t i, struct err *err)
  */
 static int attach_root(struct mount_plan *plan, struct err *err)
 {
-    unsigned long propagation = plan->spec->rootfs_propagation & ~(unsigned long)MS_REC;
-    bool shared = propagation == MS_SHARED;
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0) {
         return err_set(err, errno, "cut the mounts off from the host's");
     }
-    struct mount_attr attr = {.propagation = propagation != 0 ? propagation : MS_SLAVE};
-    int r = set_attr(plan->rootfs_fd, !shared, &attr);
+    struct mount_attr attr = {.propagation = MS_SLAVE};
+    int r = set_attr(plan->rootfs_fd, true, &attr);
     if (r == 0 && move_mount(plan->rootfs_fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0) {
         r = -errno;
     }
@@ -514,5 +512,14 @@ int mounts_enter(const struct mount_plan *plan, bool no_pivot, struct err *err)
             return err_set(err, errno, "take the old root off");
         }
     }
-    return chdir("/") < 0 ? err_set(err, errno, "chdir to '/'") : 0;
+    if (chdir("/") < 0) {
+        return err_set(err, errno, "chdir to '/'");
+    }
+    /* Only now: pivot_root takes no shared root. The mounts below it have their own. */
+    unsigned long propagation = plan->spec->rootfs_propagation & ~(unsigned long)MS_REC;
+    if (propagation != 0 && propagation != MS_SLAVE &&
+        mount(NULL, "/", NULL, propagation, NULL) < 0) {
+        return err_set(err, errno, "linux.rootfsPropagation");
+    }
+    return 0;
 }
