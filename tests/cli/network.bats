@@ -255,6 +255,14 @@ export -f tcp udp
     PIDS+=($!)
     sleep 0.2
     [[ "$(inside "$A" bash -c 'tcp [2001:db8::2]:7000')" = "from "*2001:0db8*0001* ]]
+    # ::1 is refused at once, and publishing there in words.
+    run timeout 1 ip netns exec "$HOST" socat - TCP:[::1]:8080
+    [[ "$output" = *"Connection refused"* ]]
+    workload C
+    run net -n six -p [::1]:8081:80 attach cccccccccccc c "$C"
+    [[ "$output" = *"use 127.0.0.1"* ]]
+    run net -p [2001:db8::1]:8081:80 attach cccccccccccc c "$C"
+    [[ "$output" = *"no IPv6"* ]]
     # A host that takes its route from advertisements goes on doing so.
     [ "$(host cat /proc/sys/net/ipv6/conf/up0/accept_ra)" = 2 ]
 }
