@@ -393,12 +393,12 @@ PY
     [[ "$(inside "$B" bash -c "tcp $ip_two:80")" = web* ]]
     run net connect aaaaaaaaaaaa two "$A"
     [ "$status" != 0 ]
-    net disconnect aaaaaaaaaaaa one
+    net disconnect aaaaaaaaaaaa one "$A"
     [ "$(inside "$A" ip -br link | grep -c eth)" = 1 ]
     # Its ports lead to what is left.
-    inside "$A" ip route add default via "${ip_two%.*}.1"
+    [[ "$(inside "$A" ip route show default)" = "default via ${ip_two%.*}.1 "* ]]
     [[ "$(outside bash -c 'tcp 203.0.113.1:8080')" = web* ]]
-    run net disconnect aaaaaaaaaaaa one
+    run net disconnect aaaaaaaaaaaa one "$A"
     [[ "$output" = *"not in network 'one'"* ]]
 }
 
