@@ -248,6 +248,14 @@ static void put_publish(struct nl_batch *batch, const char *table)
     match_loopback4(&rule, IPV4_DESTINATION);
     nft_verdict(&rule, NFT_RETURN, NULL);
     nft_rule_end(&rule);
+    /* ::1 cannot leave the host: refused at once there, so that clients go on to 127.0.0.1. */
+    static const uint8_t loopback6[16] = {[15] = 1};
+    nft_rule_begin(&rule, batch, table, "output");
+    match_family(&rule, NFPROTO_IPV6);
+    nft_payload(&rule, NFT_PAYLOAD_NETWORK_HEADER, IPV6_DESTINATION, 16, NFT_R(0));
+    nft_cmp(&rule, NFT_R(0), true, loopback6, sizeof(loopback6));
+    nft_verdict(&rule, NFT_RETURN, NULL);
+    nft_rule_end(&rule);
     static const char *const from[] = {"prerouting", "output"};
     for (size_t i = 0; i < COUNT(from); i++) {
         nft_rule_begin(&rule, batch, table, from[i]);
@@ -366,7 +374,7 @@ static void put_all_elements(struct nl_batch *batch, const char *table,
 }
 
 /* Of put_guard() to put_forward(); a unit test counts again. */
-#define RULES 20
+#define RULES 21
 
 int firewall_rules_missing(int fd, const char *table, struct err *err)
 {

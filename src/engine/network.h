@@ -242,7 +242,7 @@ int network_detach(struct network_host *host, const struct network_lease *lease,
 int network_connect(struct network_host *host, const char *workload_id,
                     const struct network_endpoint_request *request, int netns_fd, struct err *err);
 int network_disconnect(struct network_host *host, const char *workload_id, const char *network,
-                       struct err *err);
+                       int netns_fd, struct err *err);
 
 /* Docker's NetworkSettings of `inspect`. A new reference or NULL without memory. */
 json_t *network_lease_to_inspect(const struct network_lease *lease);

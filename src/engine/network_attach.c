@@ -108,6 +108,35 @@ static int configure_inside(const struct network_lease *lease, bool routed, int 
     return r < 0 ? err_wrap(err, -r, "set up the workload's interfaces") : 0;
 }
 
+int network_route(const struct network_lease *lease, int netns_fd, struct err *err)
+{
+    AUTO(closep) int fd = nl_socket_open_in(netns_fd, NETLINK_ROUTE);
+    if (fd < 0) {
+        return err_set(err, -fd, "open netlink in the workload's network namespace");
+    }
+    bool done[2] = {false, false};
+    for (size_t i = 0; i < lease->endpoint_count; i++) {
+        const struct network_endpoint *e = &lease->endpoints[i];
+        struct link link;
+        if (e->internal || link_get(fd, e->interface, &link, NULL) < 0) {
+            continue;
+        }
+        for (size_t f = 0; f < 2; f++) {
+            AUTO(nl_batch_donep) struct nl_batch batch = {0};
+            if (e->ip[f].address.family == 0 || done[f]) {
+                continue;
+            }
+            route_put_default(&batch, link.index, &e->gateway[f]);
+            int r = nl_send(fd, &batch, NULL, NULL);
+            if (r < 0 && r != -EEXIST) {
+                return err_set(err, -r, "set the default route to network '%s'", e->network_name);
+            }
+            done[f] = true;
+        }
+    }
+    return 0;
+}
+
 /* Answers to the host's 127.0.0.1 leave by the bridge: the kernel must allow that there. */
 static int allow_localhost(const struct network_lease *lease, struct err *err)
 {

@@ -265,7 +265,10 @@ int network_connect(struct network_host *host, const char *workload_id,
         return r;
     }
     struct network_lease added = only_first(&lease);
-    r = network_attach_more(host, &added, before.endpoint_count > 0, netns_fd, err);
+    r = network_attach_more(host, &added, true, netns_fd, err);
+    if (r >= 0) {
+        r = network_route(&lease, netns_fd, err);
+    }
     if (r < 0) {
         (void)db_run(host->db, NULL, "DELETE FROM endpoint WHERE workload = ? AND network = ?",
                      "ss", workload_id, n.id);
@@ -285,7 +288,7 @@ int network_connect(struct network_host *host, const char *workload_id,
 }
 
 int network_disconnect(struct network_host *host, const char *workload_id, const char *network,
-                       struct err *err)
+                       int netns_fd, struct err *err)
 {
     AUTO(network_donep) struct network n = {0};
     AUTO(network_lease_donep) struct network_lease lease = {0};
@@ -314,8 +317,10 @@ int network_disconnect(struct network_host *host, const char *workload_id, const
             r = network_write_names(host, lease.endpoints[i].network, err);
         }
     }
-    if (r < 0 || !was_first || (r = network_load(host, workload_id, &after, err)) < 0) {
+    if (r < 0 || netns_fd < 0 || (r = network_load(host, workload_id, &after, err)) < 0 ||
+        after.endpoint_count == 0) {
         return r;
     }
-    return after.endpoint_count > 0 ? network_publish(host, &after, err) : 0;
+    r = network_route(&after, netns_fd, err);
+    return r < 0 || !was_first ? r : network_publish(host, &after, err);
 }

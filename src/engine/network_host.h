@@ -66,6 +66,9 @@ int network_host_ensure(struct network_host *host, const struct network_lease *l
 int network_attach_more(struct network_host *host, const struct network_lease *lease,
                         bool has_route, int netns_fd, struct err *err);
 
+/* Gives the namespace a default route by the first network that leads out, unless it has one. */
+int network_route(const struct network_lease *lease, int netns_fd, struct err *err);
+
 /* The nftables elements of the lease's ports. */
 int network_publish(struct network_host *host, const struct network_lease *lease, struct err *err);
 

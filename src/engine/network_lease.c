@@ -336,6 +336,39 @@ static bool is_published(const struct port_list *ports, const struct port *expos
     return false;
 }
 
+/* A port that could lead nowhere is refused, not ignored. */
+static int check_ports(const struct network_lease *lease, struct err *err)
+{
+    bool has[2] = {false, false};
+    for (size_t i = 0; i < lease->endpoint_count; i++) {
+        has[0] = has[0] || lease->endpoints[i].ip[0].address.family != 0;
+        has[1] = has[1] || lease->endpoints[i].ip[1].address.family != 0;
+    }
+    for (size_t i = 0; i < lease->ports.count; i++) {
+        const struct port *port = &lease->ports.items[i];
+        char text[IP_TEXT_SIZE];
+        if (port->host.family == AF_INET6 && ip_is_loopback(&port->host)) {
+            (void)err_say(err, EINVAL,
+                          "port %u/%s cannot be published on [::1]: Linux routes it "
+                          "nowhere else",
+                          port->host_first, port_protocol_name(port->protocol));
+            err_hint(err, "use 127.0.0.1");
+            return -EINVAL;
+        }
+        size_t f = port->host.family == AF_INET6;
+        if (port->host.family != 0 && !has[f]) {
+            (void)err_say(err, EINVAL,
+                          "port %u/%s cannot be published on %s: the workload's "
+                          "networks have no IPv%d",
+                          port->host_first, port_protocol_name(port->protocol),
+                          ip_format(&port->host, text), f == 0 ? 4 : 6);
+            err_hint(err, "create one with: isola network create --ipv6 NAME");
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
 static int reserve_ports(struct network_host *host, const char *workload,
                          const struct network_request *request, struct err *err)
 {
@@ -409,7 +442,8 @@ int network_reserve(struct network_host *host, const char *workload_id,
         return r;
     }
     AUTO(network_lease_donep) struct network_lease lease = {0};
-    if ((r = network_load(host, workload_id, &lease, err)) < 0 || (r = db_commit(&tx, err)) < 0) {
+    if ((r = network_load(host, workload_id, &lease, err)) < 0 ||
+        (r = check_ports(&lease, err)) < 0 || (r = db_commit(&tx, err)) < 0) {
         return r;
     }
     *ret = lease;

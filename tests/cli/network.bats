@@ -255,6 +255,14 @@ export -f tcp udp
     PIDS+=($!)
     sleep 0.2
     [[ "$(inside "$A" bash -c 'tcp [2001:db8::2]:7000')" = "from "*2001:0db8*0001* ]]
+    # ::1 is refused at once, and publishing there in words.
+    run timeout 1 ip netns exec "$HOST" socat - TCP:[::1]:8080
+    [[ "$output" = *"Connection refused"* ]]
+    workload C
+    run net -n six -p [::1]:8081:80 attach cccccccccccc c "$C"
+    [[ "$output" = *"use 127.0.0.1"* ]]
+    run net -p [2001:db8::1]:8081:80 attach cccccccccccc c "$C"
+    [[ "$output" = *"no IPv6"* ]]
     # A host that takes its route from advertisements goes on doing so.
     [ "$(host cat /proc/sys/net/ipv6/conf/up0/accept_ra)" = 2 ]
 }
@@ -385,12 +393,12 @@ PY
     [[ "$(inside "$B" bash -c "tcp $ip_two:80")" = web* ]]
     run net connect aaaaaaaaaaaa two "$A"
     [ "$status" != 0 ]
-    net disconnect aaaaaaaaaaaa one
+    net disconnect aaaaaaaaaaaa one "$A"
     [ "$(inside "$A" ip -br link | grep -c eth)" = 1 ]
     # Its ports lead to what is left.
-    inside "$A" ip route add default via "${ip_two%.*}.1"
+    [[ "$(inside "$A" ip route show default)" = "default via ${ip_two%.*}.1 "* ]]
     [[ "$(outside bash -c 'tcp 203.0.113.1:8080')" = web* ]]
-    run net disconnect aaaaaaaaaaaa one
+    run net disconnect aaaaaaaaaaaa one "$A"
     [[ "$output" = *"not in network 'one'"* ]]
 }
 

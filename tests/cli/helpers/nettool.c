@@ -6,7 +6,7 @@
  *   nettool reattach ID PID     attach what is reserved
  *   nettool [--subnet NET] [--ipv6] [--internal] create NETWORK, remove NETWORK
  *   nettool drop ID             forget the database rows only: what a crash leaves
- *   nettool connect ID NETWORK PID, disconnect ID NETWORK
+ *   nettool connect ID NETWORK PID, disconnect ID NETWORK PID
  *   nettool show ID             NetworkSettings of inspect
  *   nettool ports ID            the PORTS column
  *   nettool dns ID              the name server of that workload's shim
@@ -200,7 +200,8 @@ static int cmd_connect(struct tool *t, char **argv, struct err *err)
 
 static int cmd_disconnect(struct tool *t, char **argv, struct err *err)
 {
-    return network_disconnect(t->host, argv[1], argv[2], err);
+    AUTO(closep) int netns = open_netns(argv[3], err);
+    return netns < 0 ? netns : network_disconnect(t->host, argv[1], argv[2], netns, err);
 }
 
 static int cmd_create(struct tool *t, char **argv, struct err *err)
@@ -359,7 +360,7 @@ static const struct {
 } commands[] = {
     {"attach", 4, cmd_attach}, {"reattach", 3, cmd_reattach}, {"detach", 2, cmd_detach},
     {"drop", 2, cmd_drop},     {"show", 2, cmd_show},         {"ports", 2, cmd_ports},
-    {"cycle", 2, cmd_cycle},   {"connect", 4, cmd_connect},   {"disconnect", 3, cmd_disconnect},
+    {"cycle", 2, cmd_cycle},   {"connect", 4, cmd_connect},   {"disconnect", 4, cmd_disconnect},
     {"dns", 2, cmd_dns},       {"create", 2, cmd_create},     {"remove", 2, cmd_remove},
     {"files", 2, cmd_files},   {"check", 1, cmd_check},       {"doctor", 1, cmd_doctor},
 };
