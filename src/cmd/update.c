@@ -53,18 +53,20 @@ static void merge(const struct workload_config *from, struct workload_config *to
     }
 }
 
-/* Only what was asked goes to a running workload: the rest it has. */
-static int apply(struct engine *engine, const struct workload *workload,
-                 const struct workload_config *asked, struct err *err)
+/* Checks the merged limits, and gives them to a workload that runs. */
+static int apply(struct engine *engine, const struct workload *workload, struct err *err)
 {
     const struct wall *wall;
-    const struct bundle_inputs inputs = {.id = workload->id, .config = asked};
+    const struct bundle_inputs inputs = {.id = workload->id, .config = &workload->config};
     AUTO(json_unrefp) json_t *process = json_object();
     AUTO(json_unrefp) json_t *linux_part = json_object();
     AUTO(spec_freep) struct spec *spec = NULL;
     int r = bundle_add_limits(&inputs, process, linux_part, err);
     json_t *resources = json_object_get(linux_part, "resources");
     AUTO(freep) char *text = NULL;
+    if (r < 0 || (workload->state != WORKLOAD_RUNNING && workload->state != WORKLOAD_PAUSED)) {
+        return r;
+    }
     if (r == 0) {
         (void)json_object_del(resources, "devices");
         text = json_dumps(resources, JSON_COMPACT);
@@ -82,20 +84,27 @@ static int apply(struct engine *engine, const struct workload *workload,
 static int update_one(struct engine *engine, const char *name, void *data, struct err *err)
 {
     const struct workload_config *asked = data;
+    AUTO(workload_donep) struct workload found = {0};
     AUTO(workload_donep) struct workload workload = {0};
     struct restart_policy policy;
     int r = create_restart_policy(asked->restart, &policy, err);
     if (r == 0) {
-        r = workload_find(engine, name, &workload, err);
-    }
-    if (r == 0 && (workload.state == WORKLOAD_RUNNING || workload.state == WORKLOAD_PAUSED)) {
-        r = apply(engine, &workload, asked, err);
+        r = workload_find(engine, name, &found, err);
     }
     if (r < 0) {
         return r;
     }
-    merge(asked, &workload.config);
-    return workload_save_config(engine, &workload, err);
+    AUTO(closep) int lock = workload_lock(engine, found.id, err);
+    r = lock < 0 ? lock : workload_load(engine, found.id, &workload, err);
+    if (r == 0 && workload.config.rm && policy.kind != RESTART_NO) {
+        r = err_say(err, EINVAL, "workload '%s' has --rm, which cannot go with --restart",
+                    workload.name);
+    }
+    if (r == 0) {
+        merge(asked, &workload.config);
+        r = apply(engine, &workload, err);
+    }
+    return r < 0 ? r : workload_save_config(engine, &workload, err);
 }
 
 static int run_update(struct command_context *context, void *data, int argc, char **argv,

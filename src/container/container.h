@@ -180,6 +180,8 @@ int container_pause(const char *root, const char *id, struct err *err);
 int container_resume(const char *root, const char *id, struct err *err);
 int container_update(const char *root, const char *id, const struct spec_resources *resources,
                      struct err *err);
+
+/* What it uses; of one that has stopped, what it used (its cgroup lives until container_delete). */
 int container_stats(const char *root, const char *id, struct container_stats *ret, struct err *err);
 
 /* The processes in the cgroup and below it. The caller frees *ret. */

@@ -256,7 +256,7 @@ int container_update(const char *root, const char *id, const struct spec_resourc
 int container_stats(const char *root, const char *id, struct container_stats *ret, struct err *err)
 {
     struct cgroup cgroup;
-    int r = open_cgroup(root, id, true, &cgroup, err);
+    int r = open_cgroup(root, id, false, &cgroup, err);
     if (r == 0) {
         *ret = (struct container_stats){0};
         r = cgroup_stats(&cgroup, ret);

@@ -291,6 +291,10 @@ static int check(const struct workload_config *config, struct mount_specs *ret_m
             "--name '%s' must start with a letter or digit and hold only [a-zA-Z0-9_.+-]",
             config->name);
     }
+    if (config->userns != NULL && config->userns[0] != '\0' && !str_eq(config->userns, "host")) {
+        return err_say(err, EOPNOTSUPP, "--userns '%s': only host is supported so far",
+                       config->userns);
+    }
     if (config->stop_signal != NULL && signal_from_name(config->stop_signal) < 0) {
         return err_say(err, EINVAL, "stop signal '%s' is not known", config->stop_signal);
     }

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "engine/create.h"
 #include "engine/log_file.h"
 #include "engine/mount_spec.h"
 #include "engine/network.h"
@@ -230,12 +231,21 @@ static json_t *describe_config(const struct workload *workload)
         (json_int_t)c->stop_timeout);
 }
 
+static json_t *describe_restart_policy(const struct workload_config *config)
+{
+    struct restart_policy policy = {0};
+    (void)create_restart_policy(config->restart, &policy, NULL); /* checked at creation */
+    const char *name = config->restart != NULL && config->restart[0] != '\0' ? config->restart : "no";
+    return json_pack("{s:s%, s:I}", "Name", name, strcspn(name, ":"), "MaximumRetryCount",
+                     (json_int_t)policy.max);
+}
+
 static json_t *describe_host_config(const struct workload *workload)
 {
     const struct workload_config *c = &workload->config;
     return json_pack(
         "{s:o, s:s, s:b, s:b, s:b, s:o, s:o, s:o, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I,"
-        " s:s, s:I, s:I, s:o, s:o, s:o, s:{s:s}}",
+        " s:s, s:I, s:I, s:o, s:o, s:o, s:o}",
         "Binds", json_from_strv(&c->volume), "NetworkMode",
         c->network.count > 0 ? c->network.items[0] : "bridge", "Privileged", c->privileged,
         "ReadonlyRootfs", c->read_only, "AutoRemove", c->rm, "CapAdd", json_from_strv(&c->cap_add),
@@ -247,8 +257,8 @@ static json_t *describe_host_config(const struct workload *workload)
         (json_int_t)c->cpu_shares, "PidsLimit", (json_int_t)c->pids_limit, "CpusetCpus",
         text(c->cpuset_cpus), "ShmSize", (json_int_t)(c->shm_size != 0 ? c->shm_size : 64 << 20),
         "OomScoreAdj", (json_int_t)c->oom_score_adj, "Dns", json_from_strv(&c->dns), "ExtraHosts",
-        json_from_strv(&c->add_host), "Tmpfs", json_from_strv(&c->tmpfs), "RestartPolicy", "Name",
-        c->restart != NULL ? c->restart : "no");
+        json_from_strv(&c->add_host), "Tmpfs", json_from_strv(&c->tmpfs), "RestartPolicy",
+        describe_restart_policy(c));
 }
 
 int describe_workload(struct engine *engine, const struct workload *workload, json_t **ret,

@@ -95,6 +95,17 @@ static int print_event(const char *id, const char *type, json_t *data, struct er
     return 0;
 }
 
+static int read_stats(const char *root, const char *id, struct container_stats *ret,
+                      struct err *err)
+{
+    AUTO(container_state_donep) struct container_state state = {0};
+    int r = container_state(root, id, &state, err);
+    if (r == 0 && state.status == CONTAINER_STOPPED) {
+        r = err_say(err, ESRCH, "container '%s' is not running", id);
+    }
+    return r < 0 ? r : container_stats(root, id, ret, err);
+}
+
 static int events_run(const struct oci_globals *globals, void *data, int argc, char **argv,
                       struct err *err)
 {
@@ -103,7 +114,7 @@ static int events_run(const struct oci_globals *globals, void *data, int argc, c
     int64_t interval = options->interval > 0 ? (int64_t)options->interval : 5 * NS_PER_SEC;
     struct container_stats stats;
     uint64_t oom_kills = 0;
-    int r = container_stats(globals->root, argv[0], &stats, err);
+    int r = read_stats(globals->root, argv[0], &stats, err);
     while (r == 0) {
         if (!options->stats && stats.memory.oom_kills > oom_kills) {
             oom_kills = stats.memory.oom_kills;
@@ -115,7 +126,7 @@ static int events_run(const struct oci_globals *globals, void *data, int argc, c
         }
         struct timespec delay = {.tv_sec = interval / NS_PER_SEC, .tv_nsec = interval % NS_PER_SEC};
         (void)nanosleep(&delay, NULL);
-        r = container_stats(globals->root, argv[0], &stats, err);
+        r = read_stats(globals->root, argv[0], &stats, err);
         if (r == -ESRCH || r == -ENOENT) {
             return 0; /* ended while we watched */
         }
