@@ -22,16 +22,18 @@ teardown() {
     "$isola" exec self /proc/self/exe events >/dev/null 2>&1 3>&- &
     run "$ISOLA_BUILD/src/main/isola" exec self sh -c '
         for i in 1 2 3 4 5 6 7 8 9 10; do
-            pid=$(ps | sed -n "s,^ *\([0-9]*\) .*/proc/self/exe events,\1,p" | head -n 1)
+            for dir in /proc/[0-9]*; do
+                exe=$(readlink "$dir/exe") && [ "$exe" != /bin/busybox ] && pid=${dir#/proc/}
+            done
             [ -n "$pid" ] && break
             usleep 200000
         done
         [ -n "$pid" ] || exit 1
-        exec 4<"/proc/$pid/exe" || exit 0
+        exec 4<"/proc/$pid/exe"
         kill -9 "$pid"
         usleep 300000
         (echo overwritten >/proc/self/fd/4) 2>/dev/null
         exit 0'
-    [ "$status" = 0 ]
+    [ "$status" = 0 ] || { echo "$status $output"; false; }
     [ "$(sha256sum "$isola")" = "$before" ]
 }
