@@ -252,8 +252,10 @@ static int run_command(const struct cli *cli, const struct command *c, int argc,
         err_hint(&err, "see '%s %s%s%s --help'", cli->program, c->group != NULL ? c->group : "",
                  c->group != NULL ? " " : "", c->name);
     } else {
-        struct command_context context = {
-            .global = &cli->globals.options, .command = c, .program = cli->program};
+        struct command_context context = {.global = &cli->globals.options,
+                                          .command = c,
+                                          .program = cli->program,
+                                          .whole = cli->whole};
         r = c->run(&context, options, r, argv + 1, &err);
     }
     options_free(specs, options);

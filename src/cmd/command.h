@@ -33,6 +33,7 @@ struct command_context {
     const struct global_options *global;
     const struct command *command;
     const char *program; /* "isola" */
+    char *const *whole;  /* the whole command line, unparsed */
 };
 
 struct command {

@@ -155,7 +155,7 @@ const struct command doctor_commands[] = {
     {
         .name = "doctor",
         .operands = "",
-        .summary = "Say, per wall, what this host can do and what is missing",
+        .summary = "Say what this host can do, what is missing and what mends it",
         .run = run_doctor,
     },
     {0},

@@ -171,7 +171,7 @@ const struct command events_commands[] = {
     {
         .name = "events",
         .operands = "",
-        .summary = "Show what happens, as it happens",
+        .summary = "Show events of workloads and volumes as they come",
         .options = options,
         .options_size = sizeof(struct events_options),
         .run = run_events,

@@ -228,7 +228,11 @@ static int run_exec(struct command_context *context, void *data, int argc, char 
         return err_say(err, ENOTTY,
                        "-t needs a terminal as standard input; leave it out in scripts");
     }
-    int r = command_engine(context, &engine, err);
+    /* Until it executes the command, our child is a process of the workload (container/self.h). */
+    int r = self_protect(context->whole, err);
+    if (r == 0) {
+        r = command_engine(context, &engine, err);
+    }
     exec.engine = engine;
     if (r == 0) {
         r = prepare(&exec, argc, argv, err);

@@ -32,7 +32,7 @@ struct run_options {
     {"cidfile", 0, OPTION_STRING, AT(cidfile), "FILE", "Write the id to a new file", NULL},         \
         {"pull", 0, OPTION_STRING, AT(pull), "POLICY", "missing (default), always or never", NULL}, \
     {                                                                                               \
-        "quiet", 'q', OPTION_FLAG, AT(quiet), NULL, "No progress of the pull", NULL                 \
+        "quiet", 'q', OPTION_FLAG, AT(quiet), NULL, "Pull without progress", NULL                   \
     }
 
 static const struct option_spec create_options[] = {CONFIG_OPTIONS CREATE_OPTIONS, {0}};

@@ -238,7 +238,7 @@ const struct command stats_commands[] = {
     {
         .name = "stats",
         .operands = "[NAME...]",
-        .summary = "Show what workloads use",
+        .summary = "Show the CPU time, memory and I/O of workloads",
         .options = options,
         .options_size = sizeof(struct stats_options),
         .operands_max = -1,

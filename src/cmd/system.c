@@ -36,6 +36,11 @@ static const struct option_spec format_options[] = {
     {0},
 };
 
+static const struct option_spec force_options[] = {
+    {"force", 'f', OPTION_FLAG, AT(force), NULL, "Do not ask", NULL},
+    {0},
+};
+
 static const struct option_spec prune_options[] = {
     {"all", 'a', OPTION_FLAG, AT(all), NULL, "All unused images, not only those without a name",
      NULL},
@@ -308,15 +313,17 @@ static int run_version(struct command_context *context, void *data, int argc, ch
     }
 
 const struct command system_commands[] = {
-    SYSTEM_COMMAND(NULL, "info", "Show what this engine has and where", format_options, run_info),
-    SYSTEM_COMMAND(NULL, "version", "Show versions", format_options, run_version),
-    SYSTEM_COMMAND("container", "prune", "Remove workloads that do not run", prune_options,
+    SYSTEM_COMMAND(NULL, "info", "Show counts, directories and the host", format_options, run_info),
+    SYSTEM_COMMAND(NULL, "version", "Show the version of Isola and of the kernel", format_options,
+                   run_version),
+    SYSTEM_COMMAND("container", "prune", "Remove workloads that do not run", force_options,
                    run_container_prune),
-    SYSTEM_COMMAND("system", "check", "Compare what exists with what should", check_options,
+    SYSTEM_COMMAND("system", "check", "Look for what crashes left behind", check_options,
                    run_check),
-    SYSTEM_COMMAND("system", "df", "Show what takes space", format_options, run_df),
-    SYSTEM_COMMAND("system", "info", "Show what this engine has and where", format_options,
+    SYSTEM_COMMAND("system", "df", "Show how much space images take", format_options, run_df),
+    SYSTEM_COMMAND("system", "info", "Show counts, directories and the host", format_options,
                    run_info),
-    SYSTEM_COMMAND("system", "prune", "Remove what is not used", prune_options, run_prune),
+    SYSTEM_COMMAND("system", "prune", "Remove ended workloads, unused networks and images",
+                   prune_options, run_prune),
     {0},
 };

@@ -173,8 +173,8 @@ const char *bundle_security_option(const struct workload_config *config, const c
 
 static int check_security_options(const struct workload_config *config, struct err *err)
 {
-    static const char *const known[] = {"seccomp",     "apparmor", "label", "no-new-privileges",
-                                        "systempaths", "mask",     "unmask"};
+    static const char *const known[] = {"seccomp", "apparmor", "label", "no-new-privileges",
+                                        "systempaths"};
     for (size_t i = 0; i < config->security_opt.count; i++) {
         const char *option = config->security_opt.items[i];
         size_t len = strcspn(option, "=:");

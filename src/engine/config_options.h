@@ -27,7 +27,7 @@ int config_parse_entrypoint(const char *value, void *target, struct err *err);
     {"blkio-weight", 0, OPTION_INT, CONFIG_AT(blkio_weight), "N", "Block I/O weight, 10 to 1000", NULL}, \
     {"cap-add", 0, OPTION_LIST, CONFIG_AT(cap_add), "CAP", "Add a Linux capability, or ALL", NULL}, \
     {"cap-drop", 0, OPTION_LIST, CONFIG_AT(cap_drop), "CAP", "Drop a Linux capability, or ALL", NULL}, \
-    {"cgroup-parent", 0, OPTION_STRING, CONFIG_AT(cgroup_parent), "PATH", "Parent cgroup", NULL}, \
+    {"cgroup-parent", 0, OPTION_STRING, CONFIG_AT(cgroup_parent), "PATH", "Cgroup to make its own in (/isola)", NULL}, \
     {"cgroupns", 0, OPTION_STRING, CONFIG_AT(cgroupns), "MODE", "Cgroup namespace: private or host", NULL}, \
     {"cpu-period", 0, OPTION_INT, CONFIG_AT(cpu_period), "US", "CFS period in microseconds", NULL}, \
     {"cpu-quota", 0, OPTION_INT, CONFIG_AT(cpu_quota), "US", "CFS quota in microseconds", NULL}, \
@@ -42,11 +42,11 @@ int config_parse_entrypoint(const char *value, void *target, struct err *err);
     {"dns-option", 0, OPTION_LIST, CONFIG_AT(dns_option), "OPTION", "Set a resolver option", NULL}, \
     {"dns-search", 0, OPTION_LIST, CONFIG_AT(dns_search), "DOMAIN", "Set a search domain", NULL}, \
     {"domainname", 0, OPTION_STRING, CONFIG_AT(domainname), "NAME", "NIS domain name", NULL}, \
-    {"entrypoint", 0, OPTION_CALL, 0, "COMMAND", "Replace the image's entry point", \
+    {"entrypoint", 0, OPTION_CALL, 0, "COMMAND", "Replace the image's entry point; \"\": none", \
      config_parse_entrypoint}, \
     {"env", 'e', OPTION_LIST, CONFIG_AT(env), "NAME[=VALUE]", "Set an environment variable", NULL}, \
-    {"env-file", 0, OPTION_LIST, CONFIG_AT(env_file), "FILE", "Read environment variables", NULL}, \
-    {"expose", 0, OPTION_LIST, CONFIG_AT(expose), "PORT", "Expose a port (for -P)", NULL}, \
+    {"env-file", 0, OPTION_LIST, CONFIG_AT(env_file), "FILE", "Read environment variables from a file", NULL}, \
+    {"expose", 0, OPTION_LIST, CONFIG_AT(expose), "PORT", "Name a port for --publish-all", NULL}, \
     {"group-add", 0, OPTION_LIST, CONFIG_AT(group_add), "GROUP", "Add a supplementary group", NULL}, \
     {"health-cmd", 0, OPTION_STRING, CONFIG_AT(health_cmd), "COMMAND", "Command that checks health", NULL}, \
     {"health-interval", 0, OPTION_DURATION, CONFIG_AT(health_interval), "TIME", \
@@ -65,9 +65,9 @@ int config_parse_entrypoint(const char *value, void *target, struct err *err);
     {"ip6", 0, OPTION_STRING, CONFIG_AT(ip6), "ADDRESS", "IPv6 address", NULL}, \
     {"ipc", 0, OPTION_STRING, CONFIG_AT(ipc), "MODE", "IPC namespace: private, host, container:NAME", \
      NULL}, \
-    {"isolation", 0, OPTION_STRING, CONFIG_AT(isolation), "WALL", "Wall: container (default) or vm", NULL}, \
+    {"isolation", 0, OPTION_STRING, CONFIG_AT(isolation), "WALL", "Wall: container", NULL}, \
     {"label", 'l', OPTION_LIST, CONFIG_AT(label), "KEY=VALUE", "Set a label", NULL}, \
-    {"label-file", 0, OPTION_LIST, CONFIG_AT(label_file), "FILE", "Read labels", NULL}, \
+    {"label-file", 0, OPTION_LIST, CONFIG_AT(label_file), "FILE", "Read labels from a file", NULL}, \
     {"log-driver", 0, OPTION_STRING, CONFIG_AT(log_driver), "DRIVER", "k8s-file (default) or none", NULL}, \
     {"log-opt", 0, OPTION_LIST, CONFIG_AT(log_opt), "KEY=VALUE", "max-size=SIZE, max-file=N", NULL}, \
     {"mac-address", 0, OPTION_STRING, CONFIG_AT(mac_address), "MAC", "Ethernet address", NULL}, \
@@ -88,7 +88,7 @@ int config_parse_entrypoint(const char *value, void *target, struct err *err);
     {"oom-score-adj", 0, OPTION_INT, CONFIG_AT(oom_score_adj), "N", "OOM preference, -1000 to 1000", NULL}, \
     {"pid", 0, OPTION_STRING, CONFIG_AT(pid), "MODE", "PID namespace: private, host, container:NAME", \
      NULL}, \
-    {"pids-limit", 0, OPTION_INT, CONFIG_AT(pids_limit), "N", "Most processes; -1: any", NULL}, \
+    {"pids-limit", 0, OPTION_INT, CONFIG_AT(pids_limit), "N", "Most processes and threads; -1: any", NULL}, \
     {"platform", 0, OPTION_STRING, CONFIG_AT(platform), "OS/ARCH", "Platform of the image", NULL}, \
     {"privileged", 0, OPTION_FLAG, CONFIG_AT(privileged), NULL, "Give all capabilities and devices", NULL}, \
     {"publish", 'p', OPTION_LIST, CONFIG_AT(publish), "[IP:][HOST:]PORT[/udp]", "Publish a port", NULL}, \
@@ -98,15 +98,15 @@ int config_parse_entrypoint(const char *value, void *target, struct err *err);
      "no, on-failure[:N], always, unless-stopped", NULL}, \
     {"rm", 0, OPTION_FLAG, CONFIG_AT(rm), NULL, "Remove the workload when it ends", NULL}, \
     {"security-opt", 0, OPTION_LIST, CONFIG_AT(security_opt), "OPTION", \
-     "seccomp=FILE|unconfined, no-new-privileges, apparmor=, label=", NULL}, \
+     "seccomp=FILE|unconfined, no-new-privileges, apparmor=, label=disable", NULL}, \
     {"shm-size", 0, OPTION_SIZE, CONFIG_AT(shm_size), "SIZE", "Size of /dev/shm (64m)", NULL}, \
-    {"stop-signal", 0, OPTION_STRING, CONFIG_AT(stop_signal), "SIGNAL", "Signal that stops it", NULL}, \
-    {"stop-timeout", 0, OPTION_INT, CONFIG_AT(stop_timeout), "SECONDS", "Time before SIGKILL (10)", NULL}, \
-    {"sysctl", 0, OPTION_LIST, CONFIG_AT(sysctl), "KEY=VALUE", "Set a kernel parameter", NULL}, \
-    {"tmpfs", 0, OPTION_LIST, CONFIG_AT(tmpfs), "PATH[:OPTIONS]", "Mount a tmpfs", NULL}, \
+    {"stop-signal", 0, OPTION_STRING, CONFIG_AT(stop_signal), "SIGNAL", "Signal that asks it to stop (TERM)", NULL}, \
+    {"stop-timeout", 0, OPTION_INT, CONFIG_AT(stop_timeout), "SECONDS", "Time from that signal to SIGKILL (10)", NULL}, \
+    {"sysctl", 0, OPTION_LIST, CONFIG_AT(sysctl), "KEY=VALUE", "Set a kernel parameter of its namespaces", NULL}, \
+    {"tmpfs", 0, OPTION_LIST, CONFIG_AT(tmpfs), "PATH[:OPTIONS]", "Mount an empty file system in memory", NULL}, \
     {"tty", 't', OPTION_FLAG, CONFIG_AT(tty), NULL, "Give it a terminal", NULL}, \
     {"ulimit", 0, OPTION_LIST, CONFIG_AT(ulimit), "NAME=SOFT[:HARD]", "Resource limit", NULL}, \
-    {"user", 'u', OPTION_STRING, CONFIG_AT(user), "USER[:GROUP]", "User name or id", NULL}, \
+    {"user", 'u', OPTION_STRING, CONFIG_AT(user), "USER[:GROUP]", "User and group, by name or id", NULL}, \
     {"userns", 0, OPTION_STRING, CONFIG_AT(userns), "MODE", "User namespace: host", NULL}, \
     {"uts", 0, OPTION_STRING, CONFIG_AT(uts), "MODE", "UTS namespace: private or host", NULL}, \
     {"volume", 'v', OPTION_LIST, CONFIG_AT(volume), "SRC:DST[:OPTIONS]", "Mount a volume or directory", \

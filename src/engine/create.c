@@ -302,6 +302,12 @@ static int check(const struct workload_config *config, struct mount_specs *ret_m
         return err_say(err, EINVAL, "working directory '%s' is not an absolute path",
                        config->workdir);
     }
+    if (config->userns != NULL && !str_eq(config->userns, "host")) {
+        return err_say(err, EOPNOTSUPP,
+                       "--userns '%s': only host is supported; the ids of the workload are the "
+                       "host's",
+                       config->userns);
+    }
     int r = wall_find(config->isolation, &wall, err);
     if (r == 0) {
         r = create_restart_policy(config->restart, &policy, err);
