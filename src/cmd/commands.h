@@ -18,6 +18,7 @@ extern const struct command export_commands[];
 extern const struct command inspect_commands[];
 extern const struct command kill_commands[];
 extern const struct command logs_commands[];
+extern const struct command network_commands[];
 extern const struct command pause_commands[];
 extern const struct command port_commands[];
 extern const struct command ps_commands[];

@@ -62,7 +62,8 @@ static int run_check(struct command_context *context, void *data, int argc, char
         r = check_system(engine, o->repair, &findings, err);
     }
     for (size_t i = 0; i < findings.count; i++) {
-        (void)printf("%s%s\n", findings.items[i], o->repair && r == 0 ? " (repaired)" : "");
+        bool said = str_ends(findings.items[i], "(mended)");
+        (void)printf("%s%s\n", findings.items[i], o->repair && r == 0 && !said ? " (mended)" : "");
     }
     if (r < 0) {
         return r;

@@ -235,7 +235,8 @@ static json_t *describe_restart_policy(const struct workload_config *config)
 {
     struct restart_policy policy = {0};
     (void)create_restart_policy(config->restart, &policy, NULL); /* checked at creation */
-    const char *name = config->restart != NULL && config->restart[0] != '\0' ? config->restart : "no";
+    const char *name =
+        config->restart != NULL && config->restart[0] != '\0' ? config->restart : "no";
     return json_pack("{s:s%, s:I}", "Name", name, strcspn(name, ":"), "MaximumRetryCount",
                      (json_int_t)policy.max);
 }

@@ -244,9 +244,13 @@ static void fail(struct shim *shim, const struct build_result *result)
 void shim_start(struct shim *shim)
 {
     struct build_result result = {0};
-    int r = in_builder(shim, build_start, NULL, &result);
+    /* Only now: the bridge whose address it answers at was made between create and start. */
+    int r = shim_dns_start(shim, &result.err);
+    if (r == 0) {
+        r = in_builder(shim, build_start, NULL, &result);
+    }
     if (r < 0) {
-        (void)err_set(&result.err, -r, "start");
+        (void)err_wrap(&result.err, -r, "start");
         result.error = -r;
     }
     shim->start_fd = close_fd(shim->start_fd);
@@ -361,7 +365,7 @@ static int set_up(struct shim *shim)
     if (r == 0) {
         r = shim_client_listen(shim);
     }
-    return r == 0 ? shim_dns_start(shim) : r;
+    return r;
 }
 
 int shim_main(const struct shim_options *options)

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/log.h"
 #include "engine/dns.h"
 #include "engine/network.h"
 #include "engine/shim.h"
@@ -37,25 +36,21 @@ static int parse_listen(const char *text, struct network_dns *ret)
     return ret->names_dir == NULL ? -ENOMEM : 0;
 }
 
-int shim_dns_start(struct shim *shim)
+int shim_dns_start(struct shim *shim, struct err *err)
 {
     AUTO(network_dns_donep) struct network_dns config = {0};
-    struct err err = ERR_NONE;
     if (shim->options->dns_listen.count == 0) {
         return 0;
     }
     for (size_t i = 0; i < shim->options->dns_listen.count; i++) {
         int r = parse_listen(shim->options->dns_listen.items[i], &config);
         if (r < 0) {
-            return r;
+            return err_set(err, -r, "--dns-listen '%s'", shim->options->dns_listen.items[i]);
         }
     }
     if (strv_copy(&shim->options->dns_servers, &config.servers) < 0) {
-        return -ENOMEM;
+        return err_set(err, ENOMEM, "name service");
     }
-    int r = dns_new(shim->loop, &config, -1, &shim->dns, &err);
-    if (r < 0) {
-        log_debug("shim: name service: %s", err_text(&err));
-    }
-    return r;
+    int r = dns_new(shim->loop, &config, -1, &shim->dns, err);
+    return r < 0 ? err_wrap(err, -r, "name service of the network") : 0;
 }

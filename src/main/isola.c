@@ -30,6 +30,7 @@ static const struct command *const tables[] = {
     export_commands,
     events_commands,
     volume_commands,
+    network_commands,
     image_forward_table,
     system_commands,
     doctor_commands,
