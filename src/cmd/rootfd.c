@@ -20,5 +20,5 @@ int rootfd_open(struct engine *engine, const struct workload *workload, struct e
     if (upper == NULL || work == NULL) {
         return err_set(err, ENOMEM, "open the root of '%s'", workload->name);
     }
-    return rootfs_mount(&workload->config.layers, upper, work, err);
+    return rootfs_mount(&workload->config.layers, upper, work, workload->config.rm, err);
 }

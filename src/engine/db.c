@@ -12,6 +12,7 @@
 #include "base/str.h"
 
 #define BUSY_TIMEOUT_MS 10000
+#define WAL_PAGES 200
 
 struct db {
     sqlite3 *sqlite;
@@ -162,8 +163,12 @@ int db_open(const char *dir, struct db **ret_db, struct err *err)
         return db->sqlite != NULL ? fail(db, err, "open") : err_set(err, ENOMEM, "open '%s'", path);
     }
     (void)sqlite3_busy_timeout(db->sqlite, BUSY_TIMEOUT_MS);
-    /* Else every command that is alone would end with a checkpoint and its two fsyncs. */
+    /*
+     * Else every command that is alone would end with a checkpoint and its two fsyncs. A command
+     * that is alone reads the whole log at its start, so that is kept short.
+     */
     (void)sqlite3_db_config(db->sqlite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    (void)sqlite3_wal_autocheckpoint(db->sqlite, WAL_PAGES);
     /*
      * NORMAL: no fsync a transaction. A crash of a process loses nothing; a crash of the machine
      * may lose the newest transactions, but then it has ended their workloads as well.

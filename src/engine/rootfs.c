@@ -21,7 +21,8 @@
 /*
  * The new API with one "lowerdir+" a layer, since Linux 6.8. -EINVAL: this kernel does not know it.
  */
-static int mount_new(const struct strv *layers, const char *upper, const char *work)
+static int mount_new(const struct strv *layers, const char *upper, const char *work,
+                     bool throw_away)
 {
     AUTO(closep) int fs = fsopen("overlay", FSOPEN_CLOEXEC);
     if (fs < 0) {
@@ -34,6 +35,9 @@ static int mount_new(const struct strv *layers, const char *upper, const char *w
     }
     if (upper != NULL && (fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", upper, 0) < 0 ||
                           fsconfig(fs, FSCONFIG_SET_STRING, "workdir", work, 0) < 0)) {
+        return -errno;
+    }
+    if (throw_away && fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0) < 0) {
         return -errno;
     }
     if (fsconfig(fs, FSCONFIG_SET_STRING, "source", "isola", 0) < 0 ||
@@ -60,7 +64,7 @@ static int add_escaped(struct buf *out, const char *path)
 }
 
 static int build_options(const struct strv *layers, const char *upper, const char *work,
-                         struct buf *out)
+                         bool throw_away, struct buf *out)
 {
     int r = buf_add_str(out, "lowerdir=");
     for (size_t i = 0; i < layers->count && r == 0; i++) {
@@ -73,7 +77,7 @@ static int build_options(const struct strv *layers, const char *upper, const cha
         r = r == 0 ? buf_add_str(out, ",workdir=") : r;
         r = r == 0 ? add_escaped(out, work) : r;
     }
-    return r;
+    return r == 0 && throw_away ? buf_add_str(out, ",volatile") : r;
 }
 
 /* In a child with a mount namespace of its own: mounts, sends a detached copy, leaves. */
@@ -91,10 +95,11 @@ static _Noreturn void mount_and_send(int socket_fd, const char *options, const c
 }
 
 /* The way of older kernels: options of mount(2), one page at most. */
-static int mount_old(const struct strv *layers, const char *upper, const char *work)
+static int mount_old(const struct strv *layers, const char *upper, const char *work,
+                     bool throw_away)
 {
     AUTO(buf_donep) struct buf options = {0};
-    int r = build_options(layers, upper, work, &options);
+    int r = build_options(layers, upper, work, throw_away, &options);
     if (r < 0) {
         return r;
     }
@@ -135,7 +140,8 @@ static int make_dir(const char *path, mode_t mode, struct err *err)
     return 0;
 }
 
-int rootfs_mount(const struct strv *layers, const char *upper, const char *work, struct err *err)
+int rootfs_mount(const struct strv *layers, const char *upper, const char *work, bool throw_away,
+                 struct err *err)
 {
     if (layers->count == 0) {
         return err_say(err, EINVAL, "the image has no layers");
@@ -147,9 +153,9 @@ int rootfs_mount(const struct strv *layers, const char *upper, const char *work,
     if (r < 0) {
         return r;
     }
-    int fd = mount_new(layers, upper, work);
+    int fd = mount_new(layers, upper, work, throw_away);
     if (fd == -EINVAL || fd == -ENOSYS) {
-        fd = mount_old(layers, upper, work);
+        fd = mount_old(layers, upper, work, throw_away);
     }
     if (fd == -E2BIG) {
         return err_say(err, E2BIG,

@@ -195,7 +195,7 @@ static int prepare_storage(struct start *start, struct err *err)
     if (upper == NULL || work == NULL) {
         return err_set(err, ENOMEM, "root file system");
     }
-    start->rootfs_fd = rootfs_mount(&config->layers, upper, work, err);
+    start->rootfs_fd = rootfs_mount(&config->layers, upper, work, config->rm, err);
     if (start->rootfs_fd < 0) {
         return start->rootfs_fd;
     }

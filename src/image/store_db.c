@@ -12,6 +12,7 @@
 #include "base/path.h"
 
 #define SCHEMA_VERSION 1
+#define WAL_PAGES 200
 #define BUSY_TIMEOUT_MS 20000
 
 static const char schema[] =
@@ -174,8 +175,12 @@ static int open_db(struct image_store *store, bool create, struct err *err)
         return store_db_fail(store, err, "open");
     }
     (void)sqlite3_busy_timeout(store->db, BUSY_TIMEOUT_MS);
-    /* Else every command that is alone would end with a checkpoint and its two fsyncs. */
+    /*
+     * Else every command that is alone would end with a checkpoint and its two fsyncs. A command
+     * that is alone reads the whole log at its start, so that is kept short.
+     */
     (void)sqlite3_db_config(store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    (void)sqlite3_wal_autocheckpoint(store->db, WAL_PAGES);
     int version = 0;
     int r = read_version(store, &version, err);
     if (r == 0 && version == 0) {
