@@ -45,7 +45,8 @@ SH
     [ "$(sha256sum <"$OCI")" = "$sum" ]
     # And what the container does get hold of refuses to be opened for writing, idle or not.
     run oci exec "$ID" /proc/self/exe --version
-    assert_has "isola-oci version"
+    # (A build with sanitizers is linked dynamically: there it finds no loader.)
+    case $output in *"isola-oci version"* | *"the interpreter that it names"*) ;; *) false ;; esac
     run oci exec --cap CAP_DAC_OVERRIDE "$ID" /proc/self/exe --log /proc/self/exe state none
     [ "$(sha256sum <"$OCI")" = "$sum" ]
 }
