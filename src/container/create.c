@@ -200,9 +200,7 @@ static int make_cgroup(struct builder *b, struct err *err)
     bool optional = !b->is_root && !wants_limits(&b->spec->resources);
     r = r < 0 ? r : cgroup_create(&b->plan.cgroup, optional, err);
     /* Rules without a device cgroup protect nothing, but an unprivileged user cannot make one. */
-    return r < 0 || b->plan.cgroup.count == 0
-               ? r
-               : cgroup_apply(&b->plan.cgroup, &b->spec->resources, false, err);
+    return r < 0 ? r : cgroup_apply(&b->plan.cgroup, &b->spec->resources, false, err);
 }
 
 static void format_offsets(struct builder *b)

@@ -170,7 +170,6 @@ static int open_target(int root_fd, const char *path, bool is_dir, struct err *e
         AUTO(leave_openp)
         int dir = slash != NULL && slash != parent ? mkdir_in_root(root_fd, parent, 0755) : -1;
         AUTO(leave_openp)
-        /* Not for writing: the descriptor stays open, and a writer keeps the root from read-only. */
         int made = open_in_root(root_fd, path, O_RDONLY | O_CREAT | O_NOCTTY, 0644);
         if (made < 0) {
             return err_set(err, -made, "make '%s'", path);

@@ -185,51 +185,61 @@ static int read_spec(struct spec *spec, struct err *err)
     return r < 0 ? r : spec_check(spec, err);
 }
 
+/* A number of 19 digits can grow by its sign. */
+static size_t folded_size_max(size_t len)
+{
+    return len + len / 19 + 2;
+}
+
+/* An integer between what the JSON library reads and what 64 bits hold: its length, else 0. */
+static size_t large_number(const char *text, size_t len, bool after_sign, uint64_t *ret)
+{
+    char number[24];
+    size_t digits = 0;
+    while (digits < len && isdigit((unsigned char)text[digits])) {
+        digits++;
+    }
+    bool whole = digits == len || strchr(".eE", text[digits]) == NULL;
+    if ((digits != 19 && digits != 20) || !whole || after_sign) {
+        return 0;
+    }
+    memcpy(number, text, digits);
+    number[digits] = '\0';
+    return parse_u64(number, 10, ret) == 0 && *ret > INT64_MAX ? digits : 0;
+}
+
 /*
  * Go writes unsigned 64-bit numbers ("no limit" is 18446744073709551615), the JSON library reads
- * signed ones. Numbers between are rewritten in place as the negative number of the same bits; the
- * readers of unsigned fields take them back. The text only gets shorter: blanks fill the gap.
+ * signed ones. Numbers between are rewritten as the negative number of the same bits; the readers
+ * of unsigned fields take them back. Returns the new length.
  */
-static void fold_unsigned(char *text, size_t len)
+static size_t fold_unsigned(const char *text, size_t len, char *out)
 {
     bool in_string = false;
+    size_t n = 0;
     for (size_t i = 0; i < len; i++) {
-        if (in_string) {
-            if (text[i] == '\\') {
-                i++;
-            } else if (text[i] == '"') {
-                in_string = false;
-            }
+        char before = i > 0 ? text[i - 1] : ' ';
+        bool number_starts =
+            !in_string && isdigit((unsigned char)text[i]) && !isdigit((unsigned char)before);
+        uint64_t value = 0;
+        size_t digits =
+            number_starts ? large_number(text + i, len - i, strchr("-+.eE", before) != NULL, &value)
+                          : 0;
+        if (digits > 0) {
+            n += (size_t)snprintf(out + n, sizeof("-9223372036854775808"), "%lld",
+                                  (long long)(int64_t)value);
+            i += digits - 1;
             continue;
         }
-        if (text[i] == '"') {
-            in_string = true;
-            continue;
+        if (in_string && text[i] == '\\' && i + 1 < len) {
+            out[n++] = text[i++];
+        } else if (text[i] == '"') {
+            in_string = !in_string;
         }
-        size_t digits = 0;
-        while (i + digits < len && isdigit((unsigned char)text[i + digits])) {
-            digits++;
-        }
-        if (digits == 0) {
-            continue;
-        }
-        bool whole = i + digits == len || strchr(".eE", text[i + digits]) == NULL;
-        bool negative = i > 0 && strchr("-.eE+", text[i - 1]) != NULL;
-        char number[32];
-        uint64_t value;
-        if ((digits == 19 || digits == 20) && whole && !negative) {
-            memcpy(number, text + i, digits);
-            number[digits] = '\0';
-            if (parse_u64(number, 10, &value) == 0 && value > INT64_MAX) {
-                int n = snprintf(number, sizeof(number), "%lld", (long long)(int64_t)value);
-                if (n > 0 && (size_t)n <= digits) {
-                    memset(text + i, ' ', digits);
-                    memcpy(text + i, number, (size_t)n);
-                }
-            }
-        }
-        i += digits - 1;
+        out[n++] = text[i];
     }
+    out[n] = '\0';
+    return n;
 }
 
 typedef int read_fn(struct spec *spec, struct err *err);
@@ -238,16 +248,13 @@ static int parse_with(const char *text, size_t len, const char *name, read_fn *f
                       struct spec **ret_spec, struct err *err)
 {
     AUTO(spec_freep) struct spec *spec = calloc(1, sizeof(*spec));
-    char *copy = spec != NULL ? spec_alloc(spec, len + 1, 1) : NULL;
+    char *copy = spec != NULL ? spec_alloc(spec, folded_size_max(len), 1) : NULL;
     if (copy == NULL) {
         return err_set(err, ENOMEM, "read %s", name);
     }
-    memcpy(copy, text, len);
-    copy[len] = '\0';
-    fold_unsigned(copy, len);
     spec->text = copy;
-    spec->text_len = len;
-    int r = json_parse(copy, len, name, &spec->json, err);
+    spec->text_len = fold_unsigned(text, len, copy);
+    int r = json_parse(copy, spec->text_len, name, &spec->json, err);
     if (r < 0) {
         return r;
     }

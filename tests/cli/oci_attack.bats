@@ -38,7 +38,6 @@ SH
         for _ in 1 2 3 4 5; do
             run oci exec "$ID" "$program" --version
         done
-        run oci run -b "$B" "$ID-2"
     done
     kill -KILL $holder 2>/dev/null || true
     run cat "$T/held"
@@ -46,25 +45,22 @@ SH
     [ "$(sha256sum <"$OCI")" = "$sum" ]
     # And what the container does get hold of refuses to be opened for writing, idle or not.
     run oci exec "$ID" /proc/self/exe --version
-    assert_has "isola-oci version"
+    # (A build with sanitizers is linked dynamically: there it finds no loader.)
+    case $output in *"isola-oci version"* | *"the interpreter that it names"*) ;; *) false ;; esac
     run oci exec --cap CAP_DAC_OVERRIDE "$ID" /proc/self/exe --log /proc/self/exe state none
     [ "$(sha256sum <"$OCI")" = "$sum" ]
 }
 
 @test "2019-5736: the program runs from a mount that is read-only and attached nowhere" {
-    args /proc/self/exe --version
-    config '.process.capabilities|=with_entries(.value+=["CAP_SYS_ADMIN","CAP_DAC_OVERRIDE"])'
-    cat >"$B/rootfs/bin/write.sh" <<'SH'
-#!/bin/sh
-exec 9</proc/self/exe
-SH
-    run oci run -b "$B" "$ID"
-    assert_status 0
-    # Seen from outside while it waits for its start: same file, but its mount says read-only.
+    # Held while the first process still is ours; written when nothing executes the file any more.
+    cp "$OCI" "$T/isola-oci"
+    OCI=$T/isola-oci
     args /bin/true
     oci create -b "$B" "$ID" </dev/null >"$T/out" 2>&1 3>&-
-    pid=$(oci state "$ID" | jq .pid)
-    run sh -c "echo x >>/proc/$pid/exe"
+    exec 9<"/proc/$(oci state "$ID" | jq .pid)/exe"
+    oci delete -f "$ID"
+    run sh -c 'echo x >>/proc/self/fd/9'
+    exec 9<&-
     [ "$status" -ne 0 ]
     assert_has "Read-only file system"
 }
@@ -218,7 +214,7 @@ c, _ = s.accept(); c.recv(10)" "$T/console" 3>&- &
     args /bin/true
     config --arg p "/proc/$pid/ns/pid" '.linux.namespaces|=map(if .type=="pid" then .path=$p else . end)'
     oci create -b "$B" "$ID-2" </dev/null >"$T/out" 2>&1 3>&-
-    run oci exec "$ID" /bin/sh -c 'for p in /proc/[0-9]*; do case $(cat $p/cmdline | head -c 20) in *isola*) cat $p/environ; ls $p/fd; readlink $p/exe; echo seen $p;; esac; done'
+    run oci exec "$ID" /bin/sh -c 'for p in /proc/[0-9]*; do grep -q "is[o]la" $p/cmdline || continue; cat $p/environ; ls $p/fd; readlink $p/exe; echo seen $p; done'
     assert_has "seen"
     assert_has "Permission denied"
     refute_has PATH=

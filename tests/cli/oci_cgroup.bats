@@ -123,15 +123,15 @@ is_hybrid() { [ "$(stat -f -c %T /sys/fs/cgroup)" = tmpfs ] || skip "the host ha
 }
 
 @test "v2 only: device rules hold by eBPF" {
-    config '.linux.resources.devices+=[{allow:true,type:"c",major:1,minor:4,access:"r"}]
+    config '.linux.resources.devices+=[{allow:true,type:"c",major:10,minor:200,access:"r"}]
         | .process.capabilities|=with_entries(.value+=["CAP_MKNOD","CAP_DAC_OVERRIDE","CAP_SYS_RAWIO"])
-        | .linux.devices=[{path:"/dev/port4",type:"c",major:1,minor:4},{path:"/dev/disk",type:"b",major:254,minor:0},{path:"/dev/kmsg2",type:"c",major:1,minor:11}]'
-    args /bin/sh -c 'for d in port4 disk kmsg2 null; do (: </dev/$d) && echo read $d; done; (: >/dev/port4) && echo write port4; echo x >/dev/null && echo write null'
+        | .linux.devices=[{path:"/dev/tun2",type:"c",major:10,minor:200},{path:"/dev/disk",type:"b",major:254,minor:0},{path:"/dev/kmsg2",type:"c",major:1,minor:11}]'
+    args /bin/sh -c 'for d in tun2 disk kmsg2 null; do (: </dev/$d) && echo read $d; done; (: >/dev/tun2) && echo write tun2; echo x >/dev/null && echo write null'
     run v2 "$OCI" --root "$ROOT" run -b "$B" "$ID"
-    assert_has "read port4"
+    assert_has "read tun2"
     assert_has "read null"
     assert_has "write null"
-    refute_has "write port4"
+    refute_has "write tun2"
     refute_has "read disk"
     refute_has "read kmsg2"
 }
