@@ -149,7 +149,7 @@ static int join(struct layer_writer *w, struct err *err)
     (void)pthread_join(w->thread, NULL);
     w->thread_runs = false;
     if (w->thread_result < 0) {
-        w->broken = true;
+        w->broken = w->broken || w->thread_result != -ECANCELED;
         if (err != NULL) {
             *err = w->thread_err;
         }
@@ -268,7 +268,8 @@ int layer_writer_push(struct layer_writer *w, const void *data, size_t len, stru
     return process(w, data, len, err);
 }
 
-static int check(struct layer_writer *w, struct layer_result *ret, struct err *err)
+/* A digest that does not fit explains every other error, so this comes first. */
+static int check_blob(struct layer_writer *w, struct layer_result *ret, struct err *err)
 {
     digest_final(w->blob_digest, ret->blob_digest);
     ret->blob_size = w->received;
@@ -280,6 +281,11 @@ static int check(struct layer_writer *w, struct layer_result *ret, struct err *e
         w->broken = true;
         return err_say(err, EBADMSG, "wrong digest: it is %s", ret->blob_digest);
     }
+    return 0;
+}
+
+static int check_content(struct layer_writer *w, struct layer_result *ret, struct err *err)
+{
     if (decompress_is_plain(w->decompress)) {
         memcpy(ret->diff_id, ret->blob_digest, DIGEST_TEXT_SIZE);
     } else {
@@ -331,22 +337,24 @@ int layer_writer_finish(struct layer_writer *w, struct layer_result *ret, struct
 {
     struct layer_result result = {0};
     struct err own = ERR_NONE;
-    int r = decompress_finish(w->decompress, &own);
+    struct err thread_err = ERR_NONE;
+    int r = check_blob(w, &result, &own);
+    if (r == 0) {
+        r = decompress_finish(w->decompress, &own);
+        w->broken = w->broken || r < 0;
+    }
     if (r == 0) {
         r = byte_queue_end(&w->queue);
     } else {
-        w->broken = true;
-        byte_queue_fail(&w->queue, r);
+        byte_queue_fail(&w->queue, -ECANCELED);
     }
-    struct err thread_err = ERR_NONE;
     int joined = join(w, &thread_err);
-    /* A digest that does not fit explains every other error. */
-    if (r == 0 && joined < 0 && joined != -ECANCELED) {
+    if (joined < 0 && own.code == 0) {
         own = thread_err;
         r = joined;
     }
     if (r == 0) {
-        r = check(w, &result, &own);
+        r = check_content(w, &result, &own);
     }
     if (r == 0) {
         r = commit(w, &result, &own);

@@ -231,7 +231,8 @@ int registry_fetch_layer(void *data, const struct descriptor *blob, struct layer
             break;
         }
         /* Cut, stalled or short: go on from where it stopped, as long as that gets us anywhere. */
-        fruitless = layer_writer_offset(writer) > from ? 0 : fruitless + 1;
+        uint64_t gained = layer_writer_offset(writer) - from;
+        fruitless = gained >= MIN(blob->size / 8, (uint64_t)1 << 20) ? 0 : fruitless + 1;
         if (fruitless > registry->config.retries) {
             if (r < 0) {
                 *err = own;

@@ -248,7 +248,9 @@ static void set_options(struct exchange *x, const char *url)
         (void)curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 0L);
     }
     if (q->range_from > 0) {
-        (void)curl_easy_setopt(c, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)q->range_from);
+        char range[32];
+        (void)snprintf(range, sizeof(range), "%llu-", (unsigned long long)q->range_from);
+        (void)curl_easy_setopt(c, CURLOPT_RANGE, range);
     }
     set_body(x);
 }

@@ -1,0 +1,125 @@
+#!/usr/bin/env bats
+# The store and archives: names, removal, save and load against other tools.
+
+load image_helpers
+
+setup() {
+    image_setup
+    make_layout "$DIR/layout"
+    "$IMAGE" load -q -i "$DIR/t.tar"
+}
+
+teardown() {
+    image_teardown
+}
+
+@test "the embedded image needs no registry" {
+    run "$IMAGE" pull isola/busybox
+    [ "$status" -eq 0 ]
+    [ "$("$IMAGE" image inspect --format '{{.Architecture}}' isola/busybox)" = amd64 ]
+    layer=$("$IMAGE" image inspect --format '{{index .GraphDriver.Data.LowerDirs 0}}' isola/busybox)
+    [ "$("$layer/bin/busybox" echo works)" = works ]
+    grep -q ^root: "$layer/etc/passwd"
+}
+
+@test "images are named, listed, filtered and removed" {
+    "$IMAGE" tag t:1 other/name:2
+    run "$IMAGE" images --format '{{.Repository}} {{.Tag}}'
+    [ "$output" = "$(printf 't 1\nother/name 2')" ]
+    [ "$("$IMAGE" images -q | wc -l)" -eq 1 ]
+    [ "$("$IMAGE" images --filter reference='other/*' --format '{{.Tag}}')" = 2 ]
+    [ "$("$IMAGE" images -q --filter dangling=true | wc -l)" -eq 0 ]
+    id=$("$IMAGE" images -q t)
+    run "$IMAGE" rmi "$id"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *--force* ]]
+    run "$IMAGE" rmi t:1
+    [ "$output" = "Untagged: t:1" ]
+    "$IMAGE" untag other/name:2
+    [ "$("$IMAGE" images -q --filter dangling=true)" = "$id" ]
+    "$IMAGE" image prune -f
+    [ "$("$IMAGE" images -q | wc -l)" -eq 0 ]
+    [ -z "$(ls "$ISOLA_ROOT/images/layers" "$ISOLA_ROOT/images/blobs/sha256")" ] ||
+        [ "$(find "$ISOLA_ROOT/images/layers" "$ISOLA_ROOT/images/blobs/sha256" -mindepth 1 | wc -l)" -eq 0 ]
+    run "$IMAGE" rmi nothing:here
+    [ "$status" -eq 1 ]
+}
+
+@test "what we save skopeo reads, what skopeo makes we load" {
+    command -v skopeo >/dev/null || skip "skopeo is not installed"
+    "$IMAGE" save -o "$DIR/saved.tar" t:1
+    skopeo copy -q --insecure-policy "oci-archive:$DIR/saved.tar:t:1" "docker-archive:$DIR/docker.tar:again:3"
+    skopeo copy -q --insecure-policy "docker-archive:$DIR/saved.tar" "oci-archive:$DIR/oci.tar:more:4"
+    skopeo inspect "oci:$ISOLA_ROOT/images:docker.io/library/t:1" >/dev/null
+    run "$IMAGE" load -i "$DIR/docker.tar"
+    [ "$output" = "Loaded image: again:3" ]
+    run "$IMAGE" load <"$DIR/oci.tar"
+    [ "$output" = "Loaded image: more:4" ]
+    gzip -k "$DIR/docker.tar"
+    zstd -q "$DIR/docker.tar"
+    "$IMAGE" load -q -i "$DIR/docker.tar.gz"
+    "$IMAGE" load -q -i "$DIR/docker.tar.zst"
+    [ "$("$IMAGE" image inspect -f '{{json .Config.Cmd}}' again:3)" = '["/bin/sh"]' ]
+    # All of them have the same files.
+    [ "$(ls "$ISOLA_ROOT/images/layers" | wc -l)" -eq 1 ]
+}
+
+@test "an archive with a wrong digest is refused" {
+    mkdir "$DIR/x"
+    tar -C "$DIR/x" -xf "$DIR/t.tar"
+    big=$(ls -S "$DIR/x/blobs/sha256/"* | head -1)
+    printf x >>"$big"
+    tar -C "$DIR/x" -cf "$DIR/bad.tar" .
+    export ISOLA_ROOT=$DIR/other
+    run "$IMAGE" load -i "$DIR/bad.tar"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *digest* ]]
+    [ -z "$(ls "$ISOLA_ROOT/images/layers" "$ISOLA_ROOT/images/work" | grep -v :)" ]
+    run "$IMAGE" load </dev/null
+    [ "$status" -eq 1 ]
+    head -c 3000 "$DIR/t.tar" >"$DIR/cut.tar"
+    run "$IMAGE" load -i "$DIR/cut.tar"
+    [ "$status" -eq 1 ]
+}
+
+@test "a commit keeps changes and deletions as a layer of its own" {
+    mkdir -p "$DIR/upper/etc"
+    echo new >"$DIR/upper/etc/new"
+    mknod "$DIR/upper/etc/hello" c 0 0
+    id=$("$IMAGE" image-commit --name c:1 -m why -c 'CMD ["x"]' "$("$IMAGE" images -q --no-trunc t:1)" "$DIR/upper")
+    [ "$("$IMAGE" image inspect -f '{{len .RootFS.Layers}} {{json .Config.Cmd}} {{.Comment}}' c:1)" = '2 ["x"] ' ]
+    "$IMAGE" save -o "$DIR/c.tar" c:1
+    ISOLA_ROOT=$DIR/other "$IMAGE" load -q -i "$DIR/c.tar"
+    top=$(ISOLA_ROOT=$DIR/other "$IMAGE" image inspect -f '{{index .GraphDriver.Data.LowerDirs 0}}' c:1)
+    [ "$(cat "$top/etc/new")" = new ]
+    [ "$(stat -c '%F %t:%T' "$top/etc/hello")" = 'character special file 0:0' ]
+    [ "$("$IMAGE" history -q --no-trunc c:1 | head -1)" = "$id" ]
+}
+
+@test "hostile layers from a tar program are refused or contained" {
+    mkdir -p "$DIR/h"
+    echo x >"$DIR/h/f"
+    tar -C "$DIR/h" -P --transform 's,f,../../escape,' -cf "$DIR/out.tar" f
+    run "$IMAGE" import "$DIR/out.tar" h:1
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"leads out of the root"* ]]
+    truncate -s 1G "$DIR/h/sparse"
+    tar -C "$DIR/h" -S -cf "$DIR/sparse.tar" sparse
+    run "$IMAGE" import "$DIR/sparse.tar" h:2
+    [ "$status" -eq 1 ]
+    [[ "$output" == *sparse* ]]
+    head -c 100000 /dev/urandom >"$DIR/noise"
+    run "$IMAGE" import "$DIR/noise" h:3
+    [ "$status" -eq 1 ]
+    [ "$("$IMAGE" images -q h | wc -l)" -eq 0 ]
+    # A million entries: taken, in one piece, or refused by the limit; here a hundred thousand.
+    python3 - "$DIR/many.tar" <<'EOF'
+import sys, tarfile
+with tarfile.open(sys.argv[1], "w") as t:
+    for i in range(20000):
+        e = tarfile.TarInfo(f"d{i % 100}/f{i}")
+        t.addfile(e)
+EOF
+    "$IMAGE" import "$DIR/many.tar" many:1 >/dev/null
+    "$IMAGE" rmi many:1 >/dev/null
+}
