@@ -242,6 +242,7 @@ int network_detach(struct network_host *host, const struct network_lease *lease,
         }
         if (first >= 0) {
             first = firewall_remove(host->nft_fd, host->tag, &elements, err);
+            host->nft_slow_close = true;
         }
     }
     if (lease->endpoint_count > 0 && links == NETWORK_LINKS_REMOVE) {

@@ -20,10 +20,11 @@ struct network_host {
      * table and begins the alias of each link, so that several engines share a host in peace.
      */
     char tag[NETWORK_TAG_SIZE];
-    char *run;    /* RUN/networks */
-    int run_fd;   /* -1 until needed */
-    int route_fd; /* NETLINK_ROUTE, -1 until needed */
-    int nft_fd;   /* NETLINK_NETFILTER, -1 until needed */
+    char *run;           /* RUN/networks */
+    int run_fd;          /* -1 until needed */
+    int route_fd;        /* NETLINK_ROUTE, -1 until needed */
+    int nft_fd;          /* NETLINK_NETFILTER, -1 until needed */
+    bool nft_slow_close; /* elements were removed by it: see network_host_close() */
 };
 
 /* Open on first use; return the descriptor (the host's) or a negative errno with err set. */
