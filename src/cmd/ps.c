@@ -125,13 +125,26 @@ static int is_wanted(const struct ps_options *o, const struct workload *w, struc
            w->state == WORKLOAD_PAUSED || w->state == WORKLOAD_RESTARTING;
 }
 
+/* The bytes of the first count characters of s; s is UTF-8, as JSON strings are. */
+static size_t characters(const char *s, size_t count)
+{
+    size_t at = 0;
+    for (; s[at] != '\0'; at++) {
+        bool starts = ((unsigned char)s[at] & 0xc0) != 0x80;
+        if (starts && count-- == 0) {
+            break;
+        }
+    }
+    return at;
+}
+
 static void shorten(json_t *row)
 {
     const char *id = json_string_value(json_object_get(row, "ID"));
     (void)json_object_set_new(row, "ID", json_stringn(id, WORKLOAD_SHORT_ID_LENGTH));
     const char *command = json_string_value(json_object_get(row, "Command"));
-    if (strlen(command) > 22) {
-        AUTO(freep) char *cut = str_printf("%.19s…\"", command);
+    if (command[characters(command, 22)] != '\0') {
+        AUTO(freep) char *cut = str_printf("%.*s…\"", (int)characters(command, 19), command);
         (void)json_object_set_new(row, "Command", json_string(cut));
     }
 }

@@ -302,7 +302,10 @@ static int check(const struct workload_config *config, struct mount_specs *ret_m
         return err_say(err, EINVAL, "working directory '%s' is not an absolute path",
                        config->workdir);
     }
-    int r = wall_find(config->isolation, &wall, err);
+    int r = config_check_text(config, err);
+    if (r == 0) {
+        r = wall_find(config->isolation, &wall, err);
+    }
     if (r == 0) {
         r = create_restart_policy(config->restart, &policy, err);
     }
