@@ -36,6 +36,7 @@ static const struct field {
     FIELD(STRING, entrypoint),
     FIELD(BOOL, entrypoint_set),
     FIELD(LIST, args),
+    FIELD(INT, entry_count),
     FIELD(LIST, env),
     FIELD(STRING, workdir),
     FIELD(STRING, user),

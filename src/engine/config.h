@@ -33,6 +33,7 @@ struct workload_config {
     const char *entrypoint;
     bool entrypoint_set; /* --entrypoint "" is not the same as none */
     struct strv args;    /* merged: what is executed */
+    int64_t entry_count; /* how many words of args are the entry point */
     struct strv env;
     struct strv env_file;
     const char *workdir;

@@ -140,6 +140,7 @@ static int merge_args(struct workload_config *config, const struct image_config 
     } else {
         r = strv_copy(&image->entrypoint, &config->args);
     }
+    config->entry_count = (int64_t)config->args.count;
     if (r == 0 && config->command.count > 0) {
         r = strv_copy(&config->command, &config->args);
     } else if (r == 0 && !config->entrypoint_set) {
