@@ -62,7 +62,8 @@ static int open_local(const char *text, struct place *ret, struct err *err)
 }
 
 /* "NAME:PATH", "PATH" or "-". A path with a colon is written ./with:colon or absolute. */
-static int open_place(struct engine *engine, const char *text, struct place *ret, struct err *err)
+static int open_place(struct engine *engine, const char *text, bool write, struct place *ret,
+                      struct err *err)
 {
     const char *colon = strchr(text, ':');
     *ret = (struct place){.root_fd = -1, .text = text};
@@ -79,19 +80,19 @@ static int open_place(struct engine *engine, const char *text, struct place *ret
     if (r < 0) {
         return r;
     }
-    ret->path = str_printf("%s%s", colon[1] == '/' ? "" : "/", colon + 1);
-    ret->root_fd = rootfd_open(engine, &workload, err);
-    if (ret->path == NULL) {
+    AUTO(freep) char *path = str_printf("%s%s", colon[1] == '/' ? "" : "/", colon + 1);
+    if (path == NULL) {
         return err_set(err, ENOMEM, "open '%s'", text);
     }
-    return ret->root_fd < 0 ? ret->root_fd : 0;
+    return rootfd_open_path(engine, &workload, path, write, &ret->root_fd, &ret->path, err);
 }
 
 /* Type of what is there: S_IFDIR..., or a negative errno. */
-static int type_of(const struct place *place)
+static int type_of(const struct place *place, bool follow)
 {
     struct stat st;
-    AUTO(closep) int fd = open_in_root(place->root_fd, place->path, O_PATH, 0);
+    AUTO(closep)
+    int fd = open_in_root(place->root_fd, place->path, O_PATH | (follow ? 0 : O_NOFOLLOW), 0);
     if (fd < 0) {
         return fd;
     }
@@ -114,9 +115,10 @@ static void trim(char *path, bool *ret_contents, bool *ret_slash)
 
 /*
  * Docker's rules: where the archive is unpacked (*ret_dir, owned) and how its top is called there
- * (*ret_name, owned; "" for the contents of the source alone).
+ * (*ret_name, owned; "" for the contents of the source alone). *follow becomes true for a source
+ * that is named with a slash behind it.
  */
-static int plan(struct place *from, struct place *to, char **ret_dir, char **ret_name,
+static int plan(struct place *from, struct place *to, bool *follow, char **ret_dir, char **ret_name,
                 struct err *err)
 {
     bool contents;
@@ -125,11 +127,12 @@ static int plan(struct place *from, struct place *to, char **ret_dir, char **ret
     bool to_slash;
     trim(from->path, &contents, &from_slash);
     trim(to->path, &to_contents, &to_slash);
-    int from_type = type_of(from);
+    *follow = *follow || contents || from_slash;
+    int from_type = type_of(from, *follow);
     if (from_type < 0) {
         return err_set(err, -from_type, "copy '%s'", from->text);
     }
-    int to_type = type_of(to);
+    int to_type = type_of(to, true);
     const char *base = strrchr(from->path, '/') + 1;
     if (to_type == S_IFDIR) {
         *ret_dir = strdup(to->path);
@@ -156,7 +159,7 @@ static void set_owner(struct extract_rules *rules, const struct place *to, bool 
 
 /* The writer is a process of its own; its error comes back through a second pipe. */
 static int copy(const struct place *from, const struct place *to, const char *dir, const char *name,
-                const struct cp_options *o, struct err *err)
+                const struct cp_options *o, bool follow, struct err *err)
 {
     int data[2];
     int report[2];
@@ -171,7 +174,7 @@ static int copy(const struct place *from, const struct place *to, const char *di
         return err_set(err, errno, "copy");
     }
     if (pid == 0) {
-        const struct tar_tree_rules rules = {.name_as = name, .follow_top = o->follow};
+        const struct tar_tree_rules rules = {.name_as = name, .follow_top = follow};
         (void)close(data[0]);
         int r = tar_write_tree(data[1], from->root_fd, from->path, &rules, &theirs);
         (void)write_full(report[1], &theirs, sizeof(theirs));
@@ -206,10 +209,10 @@ static int run_cp(struct command_context *context, void *data, int argc, char **
     AUTO(freep) char *name = NULL;
     int r = command_engine(context, &engine, err);
     if (r == 0) {
-        r = open_place(engine, argv[0], &from, err);
+        r = open_place(engine, argv[0], false, &from, err);
     }
     if (r == 0) {
-        r = open_place(engine, argv[1], &to, err);
+        r = open_place(engine, argv[1], true, &to, err);
     }
     if (r == 0 && (from.stream || from.local) == (to.stream || to.local)) {
         r = err_say(err, EINVAL,
@@ -228,8 +231,9 @@ static int run_cp(struct command_context *context, void *data, int argc, char **
         set_owner(&rules, &to, true);
         return tar_extract(STDIN_FILENO, to.root_fd, to.path, &rules, &result, err);
     }
-    r = plan(&from, &to, &dir, &name, err);
-    return r < 0 ? r : copy(&from, &to, dir, name, o, err);
+    bool follow = o->follow;
+    r = plan(&from, &to, &follow, &dir, &name, err);
+    return r < 0 ? r : copy(&from, &to, dir, name, o, follow, err);
 }
 
 const struct command cp_commands[] = {

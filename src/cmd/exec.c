@@ -271,7 +271,6 @@ const struct command exec_commands[] = {
         .operands_min = 2,
         .operands_max = -1,
         .stop_at_operand = true,
-        .failure = EXIT_ENGINE,
         .run = run_exec,
     },
     {0},

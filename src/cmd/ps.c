@@ -105,18 +105,36 @@ static int matches(const struct workload *w, const char *key, const char *value,
     return err_say(err, EINVAL, "--filter '%s' is not known; see `isola ps --help`", key);
 }
 
+/*
+ * Docker's rule: the values of one key are alternatives, keys and labels must all match. Here: the
+ * filter at index, or another one of its key.
+ */
+static int filter_matches(const struct strv *filters, size_t index, const struct workload *w,
+                          bool *by_state, struct err *err)
+{
+    const char *first = filters->items[index];
+    size_t len = strcspn(first, "=");
+    bool all = strncmp(first, "label=", 6) == 0;
+    AUTO(freep) char *key = strndup(first, len);
+    if (key == NULL || first[len] == '\0') {
+        return err_say(err, EINVAL, "--filter '%s' is not KEY=VALUE", first);
+    }
+    *by_state = *by_state || str_eq(key, "status") || str_eq(key, "exited");
+    int r = matches(w, key, first + len + 1, err);
+    for (size_t i = 0; !all && r == 0 && i < filters->count; i++) {
+        const char *other = filters->items[i];
+        if (strncmp(other, first, len + 1) == 0) {
+            r = matches(w, key, other + len + 1, err);
+        }
+    }
+    return r;
+}
+
 static int is_wanted(const struct ps_options *o, const struct workload *w, struct err *err)
 {
     bool by_state = false;
     for (size_t i = 0; i < o->filter.count; i++) {
-        AUTO(freep) char *key = strdup(o->filter.items[i]);
-        char *value = key != NULL ? strchr(key, '=') : NULL;
-        if (value == NULL) {
-            return err_say(err, EINVAL, "--filter '%s' is not KEY=VALUE", o->filter.items[i]);
-        }
-        *value++ = '\0';
-        by_state = by_state || str_eq(key, "status") || str_eq(key, "exited");
-        int r = matches(w, key, value, err);
+        int r = filter_matches(&o->filter, i, w, &by_state, err);
         if (r <= 0) {
             return r;
         }
@@ -125,13 +143,26 @@ static int is_wanted(const struct ps_options *o, const struct workload *w, struc
            w->state == WORKLOAD_PAUSED || w->state == WORKLOAD_RESTARTING;
 }
 
+/* The bytes of the first count characters of s; s is UTF-8, as JSON strings are. */
+static size_t characters(const char *s, size_t count)
+{
+    size_t at = 0;
+    for (; s[at] != '\0'; at++) {
+        bool starts = ((unsigned char)s[at] & 0xc0) != 0x80;
+        if (starts && count-- == 0) {
+            break;
+        }
+    }
+    return at;
+}
+
 static void shorten(json_t *row)
 {
     const char *id = json_string_value(json_object_get(row, "ID"));
     (void)json_object_set_new(row, "ID", json_stringn(id, WORKLOAD_SHORT_ID_LENGTH));
     const char *command = json_string_value(json_object_get(row, "Command"));
-    if (strlen(command) > 22) {
-        AUTO(freep) char *cut = str_printf("%.19s…\"", command);
+    if (command[characters(command, 22)] != '\0') {
+        AUTO(freep) char *cut = str_printf("%.*s…\"", (int)characters(command, 19), command);
         (void)json_object_set_new(row, "Command", json_string(cut));
     }
 }

@@ -3,8 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
+#include "base/buf.h"
 #include "base/err.h"
+#include "engine/mount_spec.h"
 #include "engine/rootfs.h"
 
 int rootfd_open(struct engine *engine, const struct workload *workload, struct err *err)
@@ -21,4 +26,116 @@ int rootfd_open(struct engine *engine, const struct workload *workload, struct e
         return err_set(err, ENOMEM, "open the root of '%s'", workload->name);
     }
     return rootfs_mount(&workload->config.layers, upper, work, workload->config.rm, err);
+}
+
+/* Without "//", "." and "..", as a program with the root as working directory would mean it. */
+static char *normalise(const char *path)
+{
+    AUTO(strv_donep) struct strv words = {0};
+    AUTO(buf_donep) struct buf out = {0};
+    if (strv_split(&words, path, "/") < 0 || buf_add_str(&out, "") < 0) {
+        return NULL;
+    }
+    for (size_t i = 0; i < words.count; i++) {
+        if (str_eq(words.items[i], "..")) {
+            char *slash = strrchr(out.data, '/');
+            out.len = slash != NULL ? (size_t)(slash - out.data) : 0;
+            out.data[out.len] = '\0';
+        } else if (!str_eq(words.items[i], ".") && buf_printf(&out, "/%s", words.items[i]) < 0) {
+            return NULL;
+        }
+    }
+    return buf_take(&out);
+}
+
+/* The innermost bind mount or volume that path is on; NULL: on none. */
+static const struct mount_spec *find_mount(const struct mount_specs *mounts, const char *path)
+{
+    const struct mount_spec *found = NULL;
+    for (size_t i = 0; i < mounts->count; i++) {
+        const struct mount_spec *mount = &mounts->items[i];
+        size_t len = strlen(mount->target);
+        if (strncmp(path, mount->target, len) == 0 && (path[len] == '/' || path[len] == '\0') &&
+            mount->type != MOUNT_TMPFS &&
+            (found == NULL || len > strlen(found->target))) {
+            found = mount;
+        }
+    }
+    return found;
+}
+
+static char *source_of(struct engine *engine, const struct workload *workload,
+                       const struct mount_spec *mount)
+{
+    if (mount->type == MOUNT_BIND) {
+        return strdup(mount->source);
+    }
+    const char *name = mount->source != NULL
+                           ? mount->source
+                           : env_get(&workload->config.anonymous_volume, mount->target);
+    return name != NULL ? str_printf("%s/volumes/%s/_data", engine->dirs.root, name) : NULL;
+}
+
+/* rest: what follows the mount's target; suffix: "", "/" or "/." of the user's path. */
+static int open_mount(char *source, const char *rest, const char *suffix, int *ret_fd,
+                      char **ret_path, struct err *err)
+{
+    struct stat st;
+    if (stat(source, &st) < 0) {
+        return err_set(err, errno, "open '%s'", source);
+    }
+    /* A file that was mounted is looked up in its directory. */
+    char *slash = strrchr(source, '/');
+    const char *name = S_ISDIR(st.st_mode) ? "" : slash;
+    AUTO(freep) char *path = str_printf("%s%s%s", name, rest, suffix);
+    if (path != NULL && path[0] == '\0') {
+        free(path);
+        path = strdup("/.");
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        *slash = '\0';
+    }
+    AUTO(closep) int fd = open(source[0] != '\0' ? source : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || path == NULL) {
+        return err_set(err, fd < 0 ? errno : ENOMEM, "open '%s'", source);
+    }
+    *ret_fd = TAKE_FD(fd);
+    *ret_path = TAKE_PTR(path);
+    return 0;
+}
+
+int rootfd_open_path(struct engine *engine, const struct workload *workload, const char *path,
+                     bool write, int *ret_fd, char **ret_path, struct err *err)
+{
+    AUTO(mount_specs_donep) struct mount_specs mounts = {0};
+    AUTO(freep) char *normal = normalise(path);
+    AUTO(freep) char *copy = strdup(path);
+    if (normal == NULL || copy == NULL) {
+        return err_set(err, ENOMEM, "open '%s'", path);
+    }
+    bool runs = workload->state == WORKLOAD_RUNNING || workload->state == WORKLOAD_PAUSED;
+    int r = runs ? 0 : mount_specs_parse(&workload->config, &mounts, err);
+    if (r < 0) {
+        return r;
+    }
+    const struct mount_spec *mount = find_mount(&mounts, normal);
+    bool read_only = mount != NULL ? mount->read_only : workload->config.read_only;
+    if (write && !runs && read_only) {
+        return err_set(err, EROFS, "write '%s'", path);
+    }
+    if (mount == NULL) {
+        int fd = rootfd_open(engine, workload, err);
+        if (fd < 0) {
+            return fd;
+        }
+        *ret_fd = fd;
+        *ret_path = TAKE_PTR(copy);
+        return 0;
+    }
+    AUTO(freep) char *source = source_of(engine, workload, mount);
+    if (source == NULL) {
+        return err_set(err, ENOENT, "find the volume of '%s'", mount->target);
+    }
+    const char *suffix = str_ends(path, "/.") ? "/." : str_ends(path, "/") ? "/" : "";
+    return open_mount(source, normal + strlen(mount->target), suffix, ret_fd, ret_path, err);
 }

@@ -4,6 +4,8 @@
 #ifndef CMD_ROOTFD_H
 #define CMD_ROOTFD_H
 
+#include <stdbool.h>
+
 #include "engine/workload.h"
 
 struct err;
@@ -13,5 +15,13 @@ struct err;
  * overlay, detached. The caller closes it.
  */
 int rootfd_open(struct engine *engine, const struct workload *workload, struct err *err);
+
+/*
+ * The same for one path in the workload: of one that does not run, a path on one of its volumes or
+ * bind mounts is looked up there, by the words of the path (links are not followed to a mount).
+ * *ret_fd and *ret_path (absolute below it) are the caller's. write: refuses what is read-only.
+ */
+int rootfd_open_path(struct engine *engine, const struct workload *workload, const char *path,
+                     bool write, int *ret_fd, char **ret_path, struct err *err);
 
 #endif

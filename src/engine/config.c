@@ -36,6 +36,7 @@ static const struct field {
     FIELD(STRING, entrypoint),
     FIELD(BOOL, entrypoint_set),
     FIELD(LIST, args),
+    FIELD(INT, entry_count),
     FIELD(LIST, env),
     FIELD(STRING, workdir),
     FIELD(STRING, user),
@@ -123,6 +124,29 @@ void config_done(struct workload_config *config)
     strv_done(&config->volumes_from);
     json_unrefp(&config->json);
     *config = (struct workload_config){0};
+}
+
+static bool is_text(const char *s)
+{
+    AUTO(json_unrefp) json_t *string = json_string(s);
+    return string != NULL;
+}
+
+int config_check_text(const struct workload_config *config, struct err *err)
+{
+    for (size_t i = 0; i < COUNT(fields); i++) {
+        const void *value = (const char *)config + fields[i].offset;
+        const char *const *one = value;
+        const struct strv *list = value;
+        bool good = fields[i].kind != FIELD_STRING || *one == NULL || is_text(*one);
+        for (size_t k = 0; fields[i].kind == FIELD_LIST && good && k < list->count; k++) {
+            good = is_text(list->items[k]);
+        }
+        if (!good) {
+            return err_say(err, EILSEQ, "%s: the text is not valid UTF-8", fields[i].name);
+        }
+    }
+    return 0;
 }
 
 /* NULL for a value that need not be written; *ret_failed without memory. */

@@ -33,6 +33,7 @@ struct workload_config {
     const char *entrypoint;
     bool entrypoint_set; /* --entrypoint "" is not the same as none */
     struct strv args;    /* merged: what is executed */
+    int64_t entry_count; /* how many words of args are the entry point */
     struct strv env;
     struct strv env_file;
     const char *workdir;
@@ -120,6 +121,11 @@ struct workload_config {
 void config_init(struct workload_config *config);
 void config_done(struct workload_config *config);
 DEFINE_DONEP(struct workload_config, config_done)
+
+/*
+ * JSON, ours and the runtime's, holds text only: refuses what is not UTF-8, naming the member.
+ */
+int config_check_text(const struct workload_config *config, struct err *err);
 
 /* A new reference; NULL without memory. Empty and default members are left out. */
 json_t *config_to_json(const struct workload_config *config);

@@ -52,13 +52,6 @@ static int send_signal(struct engine *engine, const struct workload *workload, i
     return note(engine, workload, "kill", attribute, err);
 }
 
-int control_kill(struct engine *engine, const char *name, int signal, struct err *err)
-{
-    AUTO(workload_donep) struct workload workload = {0};
-    int r = find_running(engine, name, &workload, err);
-    return r < 0 ? r : send_signal(engine, &workload, signal, err);
-}
-
 /* From here on the restart policy rests. */
 static int ask_stop(struct engine *engine, const char *id, struct err *err)
 {
@@ -78,6 +71,23 @@ static int ask_stop(struct engine *engine, const char *id, struct err *err)
     return workload_save(engine, &workload, err);
 }
 
+static int stop_signal_of(const struct workload *workload)
+{
+    const char *name = workload->config.stop_signal;
+    return name != NULL ? signal_from_name(name) : SIGTERM;
+}
+
+int control_kill(struct engine *engine, const char *name, int signal, struct err *err)
+{
+    AUTO(workload_donep) struct workload workload = {0};
+    int r = find_running(engine, name, &workload, err);
+    if (r == 0 && (signal == SIGKILL || signal == stop_signal_of(&workload))) {
+        /* Who ends it by hand does not want it back. */
+        r = ask_stop(engine, workload.id, err);
+    }
+    return r < 0 ? r : send_signal(engine, &workload, signal, err);
+}
+
 int control_stop(struct engine *engine, const char *name, int64_t timeout_s, int signal,
                  struct err *err)
 {
@@ -91,8 +101,7 @@ int control_stop(struct engine *engine, const char *name, int64_t timeout_s, int
     }
     int code = 0;
     if (signal <= 0) {
-        signal = workload.config.stop_signal != NULL ? signal_from_name(workload.config.stop_signal)
-                                                     : SIGTERM;
+        signal = stop_signal_of(&workload);
     }
     if (timeout_s < 0) {
         timeout_s = workload.config.stop_timeout;

@@ -140,6 +140,7 @@ static int merge_args(struct workload_config *config, const struct image_config 
     } else {
         r = strv_copy(&image->entrypoint, &config->args);
     }
+    config->entry_count = (int64_t)config->args.count;
     if (r == 0 && config->command.count > 0) {
         r = strv_copy(&config->command, &config->args);
     } else if (r == 0 && !config->entrypoint_set) {
@@ -302,13 +303,10 @@ static int check(const struct workload_config *config, struct mount_specs *ret_m
         return err_say(err, EINVAL, "working directory '%s' is not an absolute path",
                        config->workdir);
     }
-    if (config->userns != NULL && !str_eq(config->userns, "host")) {
-        return err_say(err, EOPNOTSUPP,
-                       "--userns '%s': only host is supported; the ids of the workload are the "
-                       "host's",
-                       config->userns);
+    int r = config_check_text(config, err);
+    if (r == 0) {
+        r = wall_find(config->isolation, &wall, err);
     }
-    int r = wall_find(config->isolation, &wall, err);
     if (r == 0) {
         r = create_restart_policy(config->restart, &policy, err);
     }

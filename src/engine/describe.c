@@ -1,9 +1,11 @@
 #include "engine/describe.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -213,19 +215,49 @@ static json_t *describe_labels(const struct strv *labels)
     return object;
 }
 
+/* The health check as it was configured; null when there is none. */
+static json_t *describe_check(const struct workload_config *c)
+{
+    if (c->health_test.count == 0) {
+        return json_null();
+    }
+    return json_pack("{s:o, s:I, s:I, s:I, s:I}", "Test", json_from_strv(&c->health_test),
+                     "Interval", (json_int_t)c->health_interval, "Timeout",
+                     (json_int_t)c->health_timeout, "StartPeriod",
+                     (json_int_t)c->health_start_period, "Retries", (json_int_t)c->health_retries);
+}
+
 static const char *text(const char *s)
 {
     return s != NULL ? s : "";
 }
 
+/* args[from..to-1]; null when there is none, as Docker shows it. */
+static json_t *some_words(const struct strv *args, size_t from, size_t to)
+{
+    const struct strv part = {.items = args->items + from, .count = to - from};
+    return part.count == 0 ? json_null() : json_from_strv(&part);
+}
+
 static json_t *describe_config(const struct workload *workload)
 {
     const struct workload_config *c = &workload->config;
+    char hostname[HOST_NAME_MAX + 1] = "";
+    if (c->hostname != NULL) {
+        (void)snprintf(hostname, sizeof(hostname), "%s", c->hostname);
+    } else if (c->network.count > 0 && str_eq(c->network.items[0], "host")) {
+        (void)gethostname(hostname, sizeof(hostname) - 1);
+    } else {
+        (void)snprintf(hostname, sizeof(hostname), "%.*s", (int)WORKLOAD_SHORT_ID_LENGTH,
+                       workload->id);
+    }
+    size_t entry = MIN((size_t)c->entry_count, c->args.count);
     return json_pack(
-        "{s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:s, s:s, s:o, s:s, s:I}", "Hostname",
-        c->hostname != NULL ? c->hostname : "", "Domainname", text(c->domainname), "User",
+        "{s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:s, s:s, s:o, s:s, s:I}", "Hostname",
+        hostname, "Domainname", text(c->domainname), "User",
         text(c->user), "Tty", c->tty, "OpenStdin", c->interactive, "Env", json_from_strv(&c->env),
-        "Cmd", json_from_strv(&c->command), "Args", json_from_strv(&c->args), "Image",
+        "Entrypoint", some_words(&c->args, 0, entry), "Cmd",
+        some_words(&c->args, entry, c->args.count), "Healthcheck", describe_check(c), "Image",
         text(c->image), "WorkingDir", text(c->workdir), "Labels", describe_labels(&c->label),
         "StopSignal", c->stop_signal != NULL ? c->stop_signal : "SIGTERM", "StopTimeout",
         (json_int_t)c->stop_timeout);

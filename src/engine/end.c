@@ -24,6 +24,8 @@
 /* What a workload whose shim was killed is said to have ended with: 128 + SIGKILL. */
 #define EXIT_CODE_LOST 137
 
+#define REMOVE_TRIES 500
+
 #define BACKOFF_FIRST_NS (100 * NS_PER_MS)
 #define BACKOFF_MAX_NS (60 * NS_PER_SEC)
 /* A run that lasted this long makes the back-off start anew. */
@@ -61,8 +63,12 @@ void end_clean_up(struct engine *engine, const char *id)
         }
     }
     AUTO(freep) char *run = workload_run_path(engine, id, NULL);
-    if (run != NULL) {
-        (void)remove_tree_at(AT_FDCWD, run);
+    /* A shim whose workload was just killed may write its last status into the emptied directory. */
+    int r = run != NULL ? remove_tree_at(AT_FDCWD, run) : 0;
+    for (int try = 0; r == -ENOTEMPTY && try < REMOVE_TRIES; try++) {
+        const struct timespec wait = {.tv_nsec = NS_PER_MS};
+        (void)nanosleep(&wait, NULL);
+        r = remove_tree_at(AT_FDCWD, run);
     }
 }
 

@@ -20,7 +20,7 @@
 struct log_reader {
     int dir_fd;
     int fd;         /* the file being read; -1: none yet */
-    int generation; /* which file of the directory it is: n is "log.n", 0 the newest */
+    bool closed;    /* the open file was rotated away before its last read */
     int watch_fd;
     struct buf buf; /* bytes read; [at, len) not handed out yet */
     size_t at;
@@ -132,6 +132,11 @@ static ssize_t fill(struct log_reader *reader)
             return n;
         }
         int generation = current_generation(reader);
+        if (generation != 0 && !reader->closed) {
+            /* Rotated away after our read, perhaps with more in it: now nobody adds to it. */
+            reader->closed = true;
+            continue;
+        }
         if (generation == 0) {
             /* max-file=1 empties the file in place. */
             struct stat st;
@@ -147,8 +152,14 @@ static ssize_t fill(struct log_reader *reader)
         if (fd < 0) {
             return fd == -ENOENT ? 0 : fd;
         }
+        if (generation > 0 && current_generation(reader) != generation) {
+            /* Rotated once more between the two: what we opened is not the next one. */
+            (void)close_fd(fd);
+            continue;
+        }
         (void)close_fd(reader->fd);
         reader->fd = fd;
+        reader->closed = false;
     }
 }
 
@@ -180,12 +191,15 @@ int log_reader_tail(struct log_reader *reader, uint64_t count)
 {
     /* Two passes over the files: count, then skip. Logs are bounded by rotation. */
     uint64_t total = 0;
+    bool open_line = false; /* text without its newline at the very end is a line, too */
     struct log_line line;
     int r;
     int first = oldest_generation(reader);
     while ((r = log_reader_next(reader, &line)) == 1) {
         total += line.full ? 1 : 0;
+        open_line = !line.full;
     }
+    total += open_line ? 1 : 0;
     if (r < 0 || reader->fd < 0) {
         return r;
     }
@@ -195,6 +209,7 @@ int log_reader_tail(struct log_reader *reader, uint64_t count)
     }
     (void)close_fd(reader->fd);
     reader->fd = fd;
+    reader->closed = false;
     buf_clear(&reader->buf);
     reader->at = 0;
     for (uint64_t skip = total > count ? total - count : 0; skip > 0;) {

@@ -246,3 +246,11 @@ load helper
     contains "$output" "isola-shim"
     equals "" "$(isola ps -aq)"
 }
+
+@test "text that is not UTF-8 is refused by the name of its option" {
+    run -125 irun --rm $IMAGE echo $'a\xff'
+    contains "$output" "command: the text is not valid UTF-8"
+    run -125 irun --rm -e $'A=\xe4' $IMAGE true
+    contains "$output" "env: the text is not valid UTF-8"
+    equals "" "$(isola ps -aq)"
+}

@@ -125,7 +125,8 @@ load helper
     mkdir victim d
     irun --name evil $IMAGE sh -c "ln -s $PWD/victim /mnt-link; ln -s ../../../../../..$PWD/victim /up-link"
     isola commit evil evil-image >/dev/null
-    irun --rm -v "$PWD/d:/mnt-link/x" -v "$PWD/d:/up-link/y" evil-image true
+    irun --rm -v "$PWD/d:/mnt-link/x" evil-image true || [ $? -eq 125 ]
+    irun --rm -v "$PWD/d:/up-link/y" evil-image true || [ $? -eq 125 ]
     equals "" "$(ls victim)"
     isola rm evil >/dev/null
     isola rmi evil-image >/dev/null
@@ -169,7 +170,7 @@ load helper
 
 @test "a full disk is reported and leaves nothing" {
     mkdir small
-    unshare -m sh -c "mount -t tmpfs -o size=200k tmpfs small && ISOLA_ROOT=$PWD/small/root ISOLA_RUN=$PWD/run '$ISOLA_BUILD/src/main/isola' load -i '$ISOLA_BUILD/src/main/isola-busybox.tar'; echo rc=\$?; ls small/root/images/tmp 2>/dev/null" >out 2>&1
+    unshare -m sh -c "mount -t tmpfs -o size=200k tmpfs small && ISOLA_ROOT=$PWD/small/root ISOLA_RUN=$PWD/run '$ISOLA_BUILD/src/main/isola' load -i '$ISOLA_BUILD/src/main/isola-busybox.tar'; echo rc=\$?" >out 2>&1
     grep -q 'No space left' out
     ! grep -q 'rc=0' out
     unshare -m sh -ec "mount -t tmpfs -o size=12m tmpfs small
@@ -178,7 +179,7 @@ load helper
         \$isola load -q -i '$ISOLA_BUILD/src/main/isola-busybox.tar'
         \$isola run --network none --name first $IMAGE true
         dd if=/dev/zero of=small/fill bs=64k 2>/dev/null || :
-        \$isola run --rm --network none $IMAGE true; echo rc=\$?
+        \$isola run --rm --network none $IMAGE true || echo rc=\$?
         rm small/fill
         \$isola run --rm --network none $IMAGE echo works-again
         \$isola rm first
