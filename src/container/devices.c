@@ -120,6 +120,20 @@ static int make_defaults(int root_fd, struct err *err)
     return 0;
 }
 
+/*
+ * Names in /dev that are links of ours into the container's own devpts and /proc. Engines list all
+ * devices of the host for a privileged container, /dev/ptmx among them.
+ */
+static bool is_default_link(const char *path)
+{
+    for (size_t i = 0; i < COUNT(default_links); i++) {
+        if (str_starts(path, "/dev/") && str_eq(path + strlen("/dev/"), default_links[i].name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int devices_create(const struct mount_plan *plan, struct err *err)
 {
     const struct spec *spec = plan->spec;
@@ -127,6 +141,9 @@ int devices_create(const struct mount_plan *plan, struct err *err)
     int r = plan->has_dev ? make_defaults(plan->rootfs_fd, err) : 0;
     for (size_t i = 0; r >= 0 && i < spec->device_count; i++) {
         const char *name = NULL;
+        if (plan->has_dev && is_default_link(spec->devices[i].path)) {
+            continue;
+        }
         AUTO(leave_openp) int dir = open_parent(plan->rootfs_fd, spec->devices[i].path, &name, err);
         r = dir < 0 ? dir : make_device(dir, name, &spec->devices[i], err);
         if (r < 0) {
