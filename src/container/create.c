@@ -282,6 +282,7 @@ static int prepare(struct builder *b, struct err *err)
     };
     b->state_format = state_text(&b->record, "creating");
     plan->state_format = b->state_format;
+    plan->bundle = b->bundle;
     if (b->state_format == NULL || b->cgroup_names == NULL) {
         return err_set(err, ENOMEM, "describe the state");
     }
