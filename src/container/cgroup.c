@@ -337,7 +337,7 @@ int cgroup_create(struct cgroup *cgroup, bool optional, struct err *err)
         }
         if (r < 0) {
             if (optional && (r == -EACCES || r == -EPERM || r == -EROFS)) {
-                (void)cgroup_remove(cgroup, NULL);
+                cgroup_undo(cgroup);
                 cgroup_done(cgroup);
                 cgroup->count = 0;
                 cgroup->path[0] = '\0';

@@ -75,6 +75,12 @@ int cgroup_apply(const struct cgroup *cgroup, const struct spec_resources *resou
 int cgroup_apply_devices(const struct cgroup *cgroup, const struct spec_resources *resources,
                          struct err *err);
 
+/*
+ * Takes back what cgroup_create() made, for a container that came to nothing; a directory that was
+ * there before is somebody else's and stays.
+ */
+void cgroup_undo(const struct cgroup *cgroup);
+
 /* Kills what is left (SIGKILL) and removes the directories; none there is success. */
 int cgroup_remove(const struct cgroup *cgroup, struct err *err);
 /* One signal to every process. */

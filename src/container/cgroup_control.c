@@ -221,6 +221,19 @@ static int remove_below(const char *path, int depth)
     return rmdir(path) < 0 && errno != ENOENT ? -errno : r;
 }
 
+/* Everybody in this one directory and below it; other hierarchies may hold other processes. */
+static void kill_in(const char *path)
+{
+    struct pid_list list = {0};
+    AUTO(closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0 && walk_pids(fd, 0, &list) == 0) {
+        for (size_t i = 0; i < list.count; i++) {
+            (void)kill(list.items[i], SIGKILL);
+        }
+    }
+    free(list.items);
+}
+
 static int remove_hierarchy(const struct cgroup *cgroup, const struct cgroup_hierarchy *hierarchy,
                             struct err *err)
 {
@@ -238,10 +251,19 @@ static int remove_hierarchy(const struct cgroup *cgroup, const struct cgroup_hie
             return 0;
         }
         /* Somebody is still there, or dies but has not left yet. */
-        (void)cgroup_signal(cgroup, SIGKILL, NULL);
+        kill_in(path);
         wait_step(step);
     }
     return err_set(err, r < 0 ? -r : EBUSY, "remove cgroup '%s'", path);
+}
+
+void cgroup_undo(const struct cgroup *cgroup)
+{
+    for (size_t i = 0; i < cgroup->count; i++) {
+        if (cgroup->hierarchies[i].made) {
+            (void)remove_hierarchy(cgroup, &cgroup->hierarchies[i], NULL);
+        }
+    }
 }
 
 int cgroup_remove(const struct cgroup *cgroup, struct err *err)

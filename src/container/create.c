@@ -62,7 +62,7 @@ static void builder_done(struct builder *b)
             }
         }
         cgroup_done(&b->plan.cgroup);
-        (void)cgroup_remove(&b->plan.cgroup, NULL);
+        cgroup_undo(&b->plan.cgroup);
         if (b->made_state) {
             (void)remove_tree_at(b->root_fd, b->args->id);
         }
@@ -256,6 +256,8 @@ static int prepare(struct builder *b, struct err *err)
     int r = check_args(b->args, err);
     r = r < 0 ? r : open_all(b, err);
     r = r < 0 ? r : mount_plan_init(&plan->mounts, spec, b->bundle_fd, b->args->rootfs_fd, err);
+    /* Before the cgroup: whatever happens from here on, it tells which cgroup to remove. */
+    r = r < 0 ? r : state_write_config(b->state_fd, spec, err);
     r = r < 0 ? r : seccomp_filter_init(&plan->filter, spec, b->root_fd, err);
     r = r < 0 ? r : open_sockets(b, err);
     r = r < 0 ? r : make_cgroup(b, err);
@@ -280,6 +282,7 @@ static int prepare(struct builder *b, struct err *err)
     };
     b->state_format = state_text(&b->record, "creating");
     plan->state_format = b->state_format;
+    plan->bundle = b->bundle;
     if (b->state_format == NULL || b->cgroup_names == NULL) {
         return err_set(err, ENOMEM, "describe the state");
     }
@@ -356,8 +359,7 @@ static int record_child(struct builder *b, struct err *err)
     if (r < 0) {
         return err_set(err, -r, "read the start time of the first process");
     }
-    r = state_write_config(b->state_fd, b->spec, err);
-    r = r < 0 ? r : state_write(b->state_fd, &b->record, err);
+    r = state_write(b->state_fd, &b->record, err);
     if (r == 0 && b->args->io.pid_file != NULL) {
         r = container_write_pid_file(b->args->io.pid_file, b->pid, err);
     }

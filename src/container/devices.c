@@ -120,18 +120,11 @@ static int make_defaults(int root_fd, struct err *err)
     return 0;
 }
 
-/*
- * Names in /dev that are links of ours into the container's own devpts and /proc. Engines list all
- * devices of the host for a privileged container, /dev/ptmx among them.
- */
-static bool is_default_link(const char *path)
+/* Engines list every device of the host for a privileged container; these are its own already. */
+static bool is_terminal_device(const struct spec *spec, const char *path)
 {
-    for (size_t i = 0; i < COUNT(default_links); i++) {
-        if (str_starts(path, "/dev/") && str_eq(path + strlen("/dev/"), default_links[i].name)) {
-            return true;
-        }
-    }
-    return false;
+    return str_eq(path, "/dev/ptmx") ||
+           (str_eq(path, "/dev/console") && spec->has_process && spec->process.terminal);
 }
 
 int devices_create(const struct mount_plan *plan, struct err *err)
@@ -140,10 +133,10 @@ int devices_create(const struct mount_plan *plan, struct err *err)
     (void)umask(0); /* until process_become() sets that of the workload */
     int r = plan->has_dev ? make_defaults(plan->rootfs_fd, err) : 0;
     for (size_t i = 0; r >= 0 && i < spec->device_count; i++) {
-        const char *name = NULL;
-        if (plan->has_dev && is_default_link(spec->devices[i].path)) {
+        if (is_terminal_device(spec, spec->devices[i].path)) {
             continue;
         }
+        const char *name = NULL;
         AUTO(leave_openp) int dir = open_parent(plan->rootfs_fd, spec->devices[i].path, &name, err);
         r = dir < 0 ? dir : make_device(dir, name, &spec->devices[i], err);
         if (r < 0) {

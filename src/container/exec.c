@@ -33,6 +33,7 @@ struct joiner {
     struct seccomp_filter filter;
     int first_fd; /* pidfd of the container's first process */
     int pid_ns;
+    int user_ns; /* joined before birth, by an ordinary user; else -1 */
     int sync_fd;
     int child_sync_fd;
     int console_fd;
@@ -56,7 +57,7 @@ static void joiner_done(struct joiner *j)
     spec_free(j->config);
     cgroup_done(&j->cgroup);
     seccomp_filter_done(&j->filter);
-    const int fds[] = {j->first_fd, j->pid_ns, j->sync_fd, j->child_sync_fd, j->pidfd};
+    const int fds[] = {j->first_fd, j->pid_ns, j->user_ns, j->sync_fd, j->child_sync_fd, j->pidfd};
     for (size_t i = 0; i < COUNT(fds); i++) {
         (void)close_fd(fds[i]);
     }
@@ -105,6 +106,24 @@ static int open_console(struct joiner *j, struct err *err)
     return 0;
 }
 
+static int open_namespaces(struct joiner *j, struct err *err)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)j->state.pid);
+    j->pid_ns = open(path, O_RDONLY | O_CLOEXEC);
+    if (geteuid() != 0 && j->config->namespaces[SPEC_NS_USER].listed) {
+        (void)snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)j->state.pid);
+        j->user_ns = open(path, O_RDONLY | O_CLOEXEC);
+        if (j->user_ns < 0) {
+            return err_set(err, errno, "open '%s'", path);
+        }
+    }
+    if (j->pid_ns < 0 || !process_is_alive(j->state.pid, j->state.start_time)) {
+        return err_say(err, ESRCH, "container '%s' is not running", j->args->id);
+    }
+    return 0;
+}
+
 static int prepare(struct joiner *j, struct err *err)
 {
     AUTO(closep) int root_fd = state_open_root(j->args->root, false, err);
@@ -120,11 +139,9 @@ static int prepare(struct joiner *j, struct err *err)
     if (r < 0) {
         return r;
     }
-    char path[64];
-    (void)snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)j->state.pid);
-    j->pid_ns = open(path, O_RDONLY | O_CLOEXEC);
-    if (j->pid_ns < 0 || !process_is_alive(j->state.pid, j->state.start_time)) {
-        return err_say(err, ESRCH, "container '%s' is not running", j->args->id);
+    r = open_namespaces(j, err);
+    if (r < 0) {
+        return r;
     }
     int fds[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0) {
@@ -141,8 +158,9 @@ static int join_all(const struct joiner *j, struct err *err)
 {
     int flags = 0;
     for (size_t i = 0; i < SPEC_NS_COUNT; i++) {
-        /* Born in the pid namespace already. */
-        if (j->config->namespaces[i].listed && i != SPEC_NS_PID) {
+        /* Born in the pid namespace already, and without root in the user namespace too. */
+        if (j->config->namespaces[i].listed && i != SPEC_NS_PID &&
+            !(i == SPEC_NS_USER && j->user_ns >= 0)) {
             flags |= namespace_kinds[i].clone_flag;
         }
     }
@@ -237,7 +255,7 @@ static _Noreturn void joined_main(struct joiner *j)
 static int give_birth(struct joiner *j, struct err *err)
 {
     const struct birth birth = {
-        .user_fd = -1,
+        .user_fd = j->user_ns,
         .pid_fd = j->pid_ns,
         .cgroup_fd = cgroup_clone_fd(&j->cgroup),
         .adopt = j->args->io.adopt,
@@ -301,6 +319,7 @@ int container_exec(const struct container_exec_args *args, struct container_proc
         .args = args,
         .first_fd = -1,
         .pid_ns = -1,
+        .user_ns = -1,
         .sync_fd = -1,
         .child_sync_fd = -1,
         .console_fd = -1,

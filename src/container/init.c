@@ -163,7 +163,13 @@ static int run_hooks(struct init_plan *plan, const struct prepared *p, struct er
 static int build_tree(struct init_plan *plan, struct prepared *p, struct err *err)
 {
     const struct spec *spec = plan->spec;
-    int r = plan->parent_opens_mounts ? 0 : mounts_open(&plan->mounts, err);
+    int r = 0;
+    if (!plan->parent_opens_mounts) {
+        /* Again, by its path in this mount namespace: the kernel clones no foreign mounts. */
+        plan->mounts.bundle_fd = open(plan->bundle, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        r = plan->mounts.bundle_fd < 0 ? err_set(err, errno, "open bundle '%s'", plan->bundle)
+                                       : mounts_open(&plan->mounts, err);
+    }
     if (r == 0 && !plan->parent_opens_mounts) {
         r = mounts_idmap(&plan->mounts, -1, err);
     }

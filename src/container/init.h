@@ -41,6 +41,7 @@ struct init_plan {
     int start_fd; /* listening socket in the state directory, or args->start_fd; -1: none */
     int console_fd;
     int notify_fd;
+    const char *bundle;       /* absolute */
     const char *state_format; /* the OCI state for hooks of the container's side, without pid */
 };
 

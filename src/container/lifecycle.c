@@ -171,6 +171,22 @@ static int kill_and_wait(const struct container_state *state, const struct cgrou
                            (int)state->pid);
 }
 
+/* A creation that was killed before the state was written: the configuration names the cgroup. */
+static int half_made_cgroup(const char *root, const char *id, struct cgroup *cgroup,
+                            struct err *err)
+{
+    AUTO(spec_freep) struct spec *spec = NULL;
+    char path[sizeof(cgroup->path)] = "";
+    if (load_config(root, id, &spec, NULL) == 0) {
+        (void)cgroup_path_for(spec, id, path, sizeof(path), NULL);
+    }
+    /* A path that does not carry the id may be shared: its processes are not ours to kill. */
+    if (strstr(path, id) == NULL) {
+        path[0] = '\0';
+    }
+    return cgroup_init(cgroup, path, err);
+}
+
 /* The files that are always there first: mostly the directory is empty then. */
 static int remove_state(int root_fd, const char *id)
 {
@@ -199,7 +215,8 @@ int container_delete(const char *root, const char *id, bool force, struct err *e
                        container_status_name(state.status));
     }
     struct cgroup cgroup;
-    r = state_cgroup(&state, &cgroup, err);
+    r = state.status == CONTAINER_CREATING ? half_made_cgroup(root, id, &cgroup, err)
+                                           : state_cgroup(&state, &cgroup, err);
     r = r < 0 ? r : kill_and_wait(&state, &cgroup, err);
     r = r < 0 ? r : cgroup_remove(&cgroup, err);
     if (r < 0) {

@@ -420,19 +420,27 @@ static char **make_environment(const struct spec_process *process)
     return env;
 }
 
+/*
+ * Docker's and podman's commands look for these words, in small letters, to choose between the exit
+ * codes 127 and 126.
+ */
 static int exec_error(const char *program, int code, bool in_path, struct err *err)
 {
-    if (code == ENOENT && !in_path &&
-        faccessat(AT_FDCWD, program, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
-        (void)err_set(err, code, "exec '%s'", program);
-        err_hint(err, "it is there, but the interpreter that it names is not");
+    if (code == ENOENT && in_path) {
+        return err_say(err, code, "exec '%s': executable file not found in $PATH", program);
+    }
+    if (code == ENOENT) {
+        (void)err_say(err, code, "exec '%s': no such file or directory", program);
+        if (faccessat(AT_FDCWD, program, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+            err_hint(err, "it is there, but the interpreter that it names is not");
+        }
         return -code;
     }
-    if (code == ENOENT && in_path) {
-        return err_set(err, code, "exec '%s': executable file not found in $PATH", program);
+    if (code == EACCES) {
+        return err_say(err, code, "exec '%s': permission denied", program);
     }
     if (code == ENOEXEC) {
-        (void)err_set(err, code, "exec '%s'", program);
+        (void)err_say(err, code, "exec '%s': exec format error", program);
         err_hint(err, "it may be built for another CPU");
         return -code;
     }
@@ -485,7 +493,14 @@ int process_find(const struct spec_process *process, struct err *err)
 {
     const char *program = process->args.items[0];
     if (program[0] == '/') {
-        return access(program, F_OK) == 0 ? 0 : exec_error(program, errno, false, err);
+        struct stat st;
+        if (stat(program, &st) < 0) {
+            return exec_error(program, errno, false, err);
+        }
+        /* As an image's file can be seen by root here: nobody at all may execute it. */
+        return S_ISREG(st.st_mode) && (st.st_mode & 0111) != 0
+                   ? 0
+                   : exec_error(program, EACCES, false, err);
     }
     const char *path = env_value(&process->env, "PATH");
     if (strchr(program, '/') != NULL || path == NULL) {

@@ -147,6 +147,29 @@ is_hybrid() { [ "$(stat -f -c %T /sys/fs/cgroup)" = tmpfs ] || skip "the host ha
     assert_nothing_left
 }
 
+@test "a cgroup that is in use is refused, and its processes live on" {
+    config '.linux.cgroupsPath="/isola-t-'"$ID"'"'
+    start_sleeper
+    run oci run -b "$B" "$ID-2"
+    assert_status 1
+    assert_has "already has processes in it"
+    [ "$(oci state "$ID" | jq -r .status)" = running ]
+    [ ! -e "$ROOT/$ID-2" ]
+}
+
+@test "a creation that is killed at any point is removed by delete --force" {
+    args /bin/sleep 1000
+    for delay in 0 1 2 3 4 5 6 7 8 10 12; do
+        "$OCI" --root "$ROOT" create -b "$B" "$ID" </dev/null >"$T/out" 2>&1 3>&- &
+        sleep "$(printf '0.%03d' "$delay")"
+        kill -9 $! 2>/dev/null || true
+        wait $! || true
+        oci delete --force "$ID"
+        for _ in $(seq 20); do [ -z "$(find /sys/fs/cgroup -maxdepth 2 -name "*$ID*")" ] && break; sleep 0.02; done
+        assert_nothing_left
+    done
+}
+
 @test "without a cgroup of its own a container still runs" {
     config 'del(.linux.resources)'
     args /bin/cat /proc/self/cgroup

@@ -88,7 +88,7 @@ teardown() { oci_teardown; }
     args /bin/nope
     run oci run -b "$B" "$ID"
     assert_status 127
-    assert_has "exec '/bin/nope': No such file or directory"
+    assert_has "exec '/bin/nope': no such file or directory"
     args nope
     run oci run -b "$B" "$ID"
     assert_status 127
@@ -96,7 +96,7 @@ teardown() { oci_teardown; }
     args /etc/passwd
     run oci run -b "$B" "$ID"
     assert_status 126
-    assert_has "Permission denied"
+    assert_has "permission denied"
     printf 'no program' >"$B/rootfs/bin/bad"
     chmod +x "$B/rootfs/bin/bad"
     args /bin/bad
