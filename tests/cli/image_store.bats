@@ -123,3 +123,19 @@ EOF
     "$IMAGE" import "$DIR/many.tar" many:1 >/dev/null
     "$IMAGE" rmi many:1 >/dev/null
 }
+
+@test "an ordinary user has a store of his own, as root of his own ids" {
+    [ "$(id -u)" -eq 0 ] || skip "changing the user needs root"
+    unshare -U true 2>/dev/null || skip "user namespaces are not allowed"
+    mkdir "$DIR/own"
+    cp "$IMAGE" "$ISOLA_BUILD/src/main/isola-busybox.tar" "$DIR/own"
+    chmod 755 "$DIR" "$DIR/own" "$DIR/own/isola-image"
+    chmod 644 "$DIR/own/isola-busybox.tar"
+    mkdir "$DIR/his"
+    chown 65534:65534 "$DIR/his"
+    run setpriv --reuid 65534 --regid 65534 --clear-groups env ISOLA_ROOT="$DIR/his/root" \
+        ISOLA_RUN="$DIR/his/run" HOME="$DIR/his" "$DIR/own/isola-image" pull -q isola/busybox
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [ "$(stat -c %u "$DIR"/his/root/images/layers/*/bin/busybox | sort -u)" = 65534 ]
+}
