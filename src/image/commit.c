@@ -212,6 +212,7 @@ static json_t *make_config(const struct image_parts *parts, const char *diff_id)
     set_text(config, "os", platform.os);
     set_text(config, "variant", platform.variant[0] != '\0' ? platform.variant : NULL);
     set_text(config, "author", parts->author);
+    set_text(config, "comment", parts->comment);
     if (parts->config != NULL) {
         (void)json_object_set(config, "config", (json_t *)(uintptr_t)parts->config);
     } else if (json_object_get(config, "config") == NULL) {

@@ -87,7 +87,7 @@ teardown() {
     echo new >"$DIR/upper/etc/new"
     mknod "$DIR/upper/etc/hello" c 0 0
     id=$("$IMAGE" image-commit --name c:1 -m why -c 'CMD ["x"]' "$("$IMAGE" images -q --no-trunc t:1)" "$DIR/upper")
-    [ "$("$IMAGE" image inspect -f '{{len .RootFS.Layers}} {{json .Config.Cmd}} {{.Comment}}' c:1)" = '2 ["x"] ' ]
+    [ "$("$IMAGE" image inspect -f '{{len .RootFS.Layers}} {{json .Config.Cmd}} {{.Comment}}' c:1)" = '2 ["x"] why' ]
     "$IMAGE" save -o "$DIR/c.tar" c:1
     ISOLA_ROOT=$DIR/other "$IMAGE" load -q -i "$DIR/c.tar"
     top=$(ISOLA_ROOT=$DIR/other "$IMAGE" image inspect -f '{{index .GraphDriver.Data.LowerDirs 0}}' c:1)
