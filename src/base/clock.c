@@ -96,7 +96,12 @@ static int parse_rfc3339(const char *s, int64_t *ret_ns)
     }
     tm.tm_year -= 1900;
     tm.tm_mon -= 1;
-    *ret_ns = ((int64_t)timegm(&tm) - offset) * NS_PER_SEC + fraction;
+    /* Nanoseconds reach from 1678 to 2261; Go's zero time, the year 1, is not in it. */
+    int64_t ns;
+    if (__builtin_mul_overflow((int64_t)timegm(&tm) - offset, NS_PER_SEC, &ns) ||
+        __builtin_add_overflow(ns, fraction, ret_ns)) {
+        return -EINVAL;
+    }
     return 0;
 }
 

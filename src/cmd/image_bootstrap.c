@@ -73,6 +73,11 @@ static int make_arguments(const struct bootstrap_options *o, const char *suite, 
     r = r < 0 ? r : strv_addf(args, "--architectures=%s", arch);
     r = r < 0 ? r : strv_addf(args, "--mode=%s", geteuid() == 0 ? "root" : "unshare");
     r = r < 0 ? r : strv_add(args, "--format=tar");
+    if (r == 0 && str_eq(variant, "extract")) {
+        /* On its own this variant takes only what is asked for. */
+        r = strv_add(args, "--include=?essential");
+        r = r < 0 ? r : strv_add(args, "--include=apt");
+    }
     for (size_t i = 0; r == 0 && i < o->include.count; i++) {
         r = strv_addf(args, "--include=%s", o->include.items[i]);
     }

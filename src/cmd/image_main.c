@@ -7,6 +7,7 @@
 #include "cmd/image_commands.h"
 #include "image/reference.h"
 #include "image/store.h"
+#include "image/user_namespace.h"
 
 #define ONE(...) +1
 #define ROWS_MAX (0 IMAGE_COMMANDS(ONE) + 2)
@@ -38,6 +39,8 @@ int image_command_store(const struct command_context *context, struct image_stor
 {
     AUTO(dirs_donep) struct dirs dirs = {0};
     int r = dirs_init(context->global->root, context->global->run_dir, &dirs, err);
+    /* From here on an ordinary user is root of his own ids; the directories were chosen before. */
+    r = r < 0 ? r : user_namespace_enter(err);
     return r < 0 ? r : image_store_open(dirs.root, STORE_READ_WRITE, ret_store, err);
 }
 

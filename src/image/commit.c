@@ -14,6 +14,7 @@
 #include "image/plain_stream.h"
 #include "image/store_internal.h"
 #include "image/tar_writer.h"
+#include "image/user_namespace.h"
 
 #define OUT_SIZE ((size_t)256 * 1024)
 #define GZIP_LEVEL 1
@@ -137,7 +138,7 @@ static int add_layer(struct image_store *store, const struct image_parts *parts,
         .parent_chain = chain,
         .keep_blob = true,
         .unpack = true,
-        .user_xattrs = geteuid() != 0,
+        .user_xattrs = !user_is_host_root(),
         .parent = based ? &parent.stack : NULL,
         .parent_wait = open_parent,
         .parent_wait_data = &parent,
@@ -211,6 +212,7 @@ static json_t *make_config(const struct image_parts *parts, const char *diff_id)
     set_text(config, "os", platform.os);
     set_text(config, "variant", platform.variant[0] != '\0' ? platform.variant : NULL);
     set_text(config, "author", parts->author);
+    set_text(config, "comment", parts->comment);
     if (parts->config != NULL) {
         (void)json_object_set(config, "config", (json_t *)(uintptr_t)parts->config);
     } else if (json_object_get(config, "config") == NULL) {

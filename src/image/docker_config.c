@@ -256,7 +256,10 @@ int docker_config_store(const char *registry, const char *user, const char *pass
     AUTO(json_unrefp) json_t *config = NULL;
     AUTO(closep) int dir = open_dir(err);
     AUTO(closep) int lock = dir < 0 ? -1 : lock_file_at(dir, ".config.lock", LOCK_EXCLUSIVE, true);
-    int r = dir < 0 ? dir : load(&config, err);
+    if (lock < 0) {
+        return dir < 0 ? dir : err_set(err, -lock, "lock Docker's config.json");
+    }
+    int r = load(&config, err);
     if (r < 0) {
         return r;
     }
@@ -288,7 +291,10 @@ int docker_config_erase(const char *registry, struct err *err)
     AUTO(json_unrefp) json_t *config = NULL;
     AUTO(closep) int dir = open_dir(err);
     AUTO(closep) int lock = dir < 0 ? -1 : lock_file_at(dir, ".config.lock", LOCK_EXCLUSIVE, true);
-    int r = dir < 0 ? dir : load(&config, err);
+    if (lock < 0) {
+        return dir < 0 ? dir : err_set(err, -lock, "lock Docker's config.json");
+    }
+    int r = load(&config, err);
     if (r < 0) {
         return r;
     }

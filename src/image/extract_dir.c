@@ -189,7 +189,7 @@ static int resolve(struct extract_dirs *dirs, struct buf *real, const char *rest
         if (fd < 0 || buf_printf(real, "%s%s", before > 0 ? "/" : "", name) < 0) {
             return fd < 0 ? fd : -ENOMEM;
         }
-        enum found found;
+        enum found found = FOUND_DIRECTORY;
         AUTO(freep) char *target = NULL;
         int r = real->len > REAL_PATH_MAX
                     ? -ENAMETOOLONG

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "image/store_internal.h"
+#include "image/user_namespace.h"
 
 #define WORKERS_MAX 3
 #define READ_SIZE ((size_t)256 * 1024)
@@ -356,7 +357,7 @@ int image_install(struct image_store *store, const struct install_request *reque
     if (lock < 0) {
         return lock;
     }
-    struct install in = {.store = store, .request = request, .user_xattrs = geteuid() != 0};
+    struct install in = {.store = store, .request = request, .user_xattrs = !user_is_host_root()};
     (void)pthread_mutex_init(&in.mutex, NULL);
     (void)pthread_cond_init(&in.changed, NULL);
     int r = install_all(&in, ret_id, err);

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "image/reference.h"
+#include "image/user_namespace.h"
 
 #define FILE_MAX ((size_t)1 << 20)
 #define STALL_DEFAULT_NS ((uint64_t)30 * 1000000000)
@@ -26,7 +27,7 @@ static char *config_path(void)
     if (given != NULL && given[0] != '\0') {
         return strdup(given);
     }
-    if (geteuid() != 0) {
+    if (!user_is_host_root()) {
         const char *xdg = getenv("XDG_CONFIG_HOME");
         const char *home = getenv("HOME");
         AUTO(freep)

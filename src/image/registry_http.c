@@ -219,6 +219,14 @@ static void set_body(struct exchange *x)
     }
 }
 
+static bool is_loopback_url(const char *url)
+{
+    const char *host = strstr(url, "://");
+    host = host != NULL ? host + 3 : url;
+    return str_starts(host, "127.") || str_starts(host, "localhost:") ||
+           str_starts(host, "localhost/") || str_starts(host, "[::1]");
+}
+
 static void set_options(struct exchange *x, const char *url)
 {
     const struct registry_config *config = &x->registry->config;
@@ -240,6 +248,9 @@ static void set_options(struct exchange *x, const char *url)
     (void)curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
     (void)curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
     (void)curl_easy_setopt(c, CURLOPT_XFERINFODATA, x);
+    if (is_loopback_url(url)) {
+        (void)curl_easy_setopt(c, CURLOPT_NOPROXY, "*"); /* no proxy can reach our own loopback */
+    }
     if (config->ca != NULL) {
         (void)curl_easy_setopt(c, CURLOPT_CAINFO, config->ca);
     }

@@ -298,8 +298,8 @@ int image_store_usage(struct image_store *store, struct store_usage *ret, struct
         "SELECT count(*) FROM images",
         "SELECT count(DISTINCT image_id) FROM pins",
         "SELECT coalesce(sum(size), 0) FROM layers",
-        "SELECT coalesce(sum(size), 0) FROM layers WHERE key NOT IN (SELECT key FROM image_layers"
-        " WHERE image_id IN (SELECT image_id FROM pins))",
+        ("SELECT coalesce(sum(size), 0) FROM layers WHERE key NOT IN (SELECT key FROM image_layers"
+         " WHERE image_id IN (SELECT image_id FROM pins))"),
     };
     int64_t values[COUNT(queries)] = {0};
     for (size_t i = 0; i < COUNT(queries); i++) {

@@ -14,6 +14,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "image/extract_dir.h"
+#include "image/user_namespace.h"
 
 #define WHITEOUT_PREFIX ".wh."
 #define WHITEOUT_OPAQUE ".wh..wh..opq"
@@ -556,6 +557,12 @@ static int extract_all(struct extractor *x, struct err *err)
         }
         x->result.entries++;
         r = extract_entry(x, entry, err);
+        if (r == -EINVAL && (err == NULL || err->code == 0) && !user_is_host_root()) {
+            (void)err_say(err, EINVAL,
+                          "owner %u:%u is outside your ranges of user ids; see "
+                          "subuid(5)",
+                          entry->uid, entry->gid);
+        }
         if (r < 0) {
             return fail(err, -r, "extract", entry->name);
         }

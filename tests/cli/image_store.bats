@@ -87,7 +87,7 @@ teardown() {
     echo new >"$DIR/upper/etc/new"
     mknod "$DIR/upper/etc/hello" c 0 0
     id=$("$IMAGE" image-commit --name c:1 -m why -c 'CMD ["x"]' "$("$IMAGE" images -q --no-trunc t:1)" "$DIR/upper")
-    [ "$("$IMAGE" image inspect -f '{{len .RootFS.Layers}} {{json .Config.Cmd}} {{.Comment}}' c:1)" = '2 ["x"] ' ]
+    [ "$("$IMAGE" image inspect -f '{{len .RootFS.Layers}} {{json .Config.Cmd}} {{.Comment}}' c:1)" = '2 ["x"] why' ]
     "$IMAGE" save -o "$DIR/c.tar" c:1
     ISOLA_ROOT=$DIR/other "$IMAGE" load -q -i "$DIR/c.tar"
     top=$(ISOLA_ROOT=$DIR/other "$IMAGE" image inspect -f '{{index .GraphDriver.Data.LowerDirs 0}}' c:1)
@@ -122,4 +122,20 @@ with tarfile.open(sys.argv[1], "w") as t:
 EOF
     "$IMAGE" import "$DIR/many.tar" many:1 >/dev/null
     "$IMAGE" rmi many:1 >/dev/null
+}
+
+@test "an ordinary user has a store of his own, as root of his own ids" {
+    [ "$(id -u)" -eq 0 ] || skip "changing the user needs root"
+    unshare -U true 2>/dev/null || skip "user namespaces are not allowed"
+    mkdir "$DIR/own"
+    cp "$IMAGE" "$ISOLA_BUILD/src/main/isola-busybox.tar" "$DIR/own"
+    chmod 755 "$DIR" "$DIR/own" "$DIR/own/isola-image"
+    chmod 644 "$DIR/own/isola-busybox.tar"
+    mkdir "$DIR/his"
+    chown 65534:65534 "$DIR/his"
+    run setpriv --reuid 65534 --regid 65534 --clear-groups env ISOLA_ROOT="$DIR/his/root" \
+        ISOLA_RUN="$DIR/his/run" HOME="$DIR/his" "$DIR/own/isola-image" pull -q isola/busybox
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [ "$(stat -c %u "$DIR"/his/root/images/layers/*/bin/busybox | sort -u)" = 65534 ]
 }

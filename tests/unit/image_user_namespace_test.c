@@ -1,0 +1,31 @@
+#include "image/user_namespace.h"
+
+#include <errno.h>
+
+#include "unit.h"
+
+START_TEST(ranges_are_found_by_name_and_by_number)
+{
+    static const char text[] = "a:1:2\nbob:100000:65536\n1001:200000:10\nbad:x:y\nzero:0:5\n"
+                               "huge:4294967290:100\n";
+    unsigned start = 0;
+    unsigned count = 0;
+    ck_assert_int_eq(user_namespace_range(text, "bob", 7, &start, &count), 0);
+    ck_assert_uint_eq(start, 100000);
+    ck_assert_uint_eq(count, 65536);
+    ck_assert_int_eq(user_namespace_range(text, "eve", 1001, &start, &count), 0);
+    ck_assert_uint_eq(start, 200000);
+    ck_assert_int_eq(user_namespace_range(text, "eve", 7, &start, &count), -ENOENT);
+    ck_assert_int_eq(user_namespace_range(text, "bad", 7, &start, &count), -ENOENT);
+    ck_assert_int_eq(user_namespace_range(text, "zero", 7, &start, &count), -ENOENT);
+    ck_assert_int_eq(user_namespace_range(text, "huge", 7, &start, &count), -ENOENT);
+}
+END_TEST
+
+int main(void)
+{
+    return unit_run("image/user_namespace", (const TTest *const[]){
+                                                ranges_are_found_by_name_and_by_number,
+                                                NULL,
+                                            });
+}
