@@ -190,6 +190,7 @@ struct network_lease {
     struct network_endpoint *endpoints;
     size_t endpoint_count;
     struct port_list ports; /* host_first == host_last, never 0 */
+    bool rootless;          /* the endpoint has no addresses here: it has the host's, by pasta */
 };
 
 void network_lease_done(struct network_lease *lease);
