@@ -314,14 +314,15 @@ int network_check(struct network_host *host, const struct strv *live_ids, bool r
         return result < 0 ? result : check_pasta(&c);
     }
     int r = network_host_route(host, err);
-    if (r < 0 || (r = network_host_nft(host, err)) < 0) {
+    /* Leases before the lock: `network rm` takes the lock inside its transaction. */
+    if (r < 0 || (r = network_host_nft(host, err)) < 0 || (r = check_leases(&c)) < 0) {
         return r;
     }
     AUTO(closep) int lock = network_host_lock(host, err);
     if (lock < 0) {
         return lock;
     }
-    if ((r = check_leases(&c)) < 0 || (r = check_links(&c)) < 0 || (r = check_names(&c)) < 0) {
+    if ((r = check_links(&c)) < 0 || (r = check_names(&c)) < 0) {
         return r;
     }
     return check_table(&c);

@@ -77,10 +77,9 @@ serve() {
     return 1
 }
 
-# ask ADDRESS, with the namespace's command before: prints the answer or fails
-ask() { "$@" 2>/dev/null </dev/null; }
-tcp() { timeout 3 socat -t1 -T2 - "TCP:$1,connect-timeout=1" </dev/null 2>/dev/null; }
-udp() { echo x | timeout 3 socat -t1 -T1 - "UDP:$1" 2>/dev/null; }
+# What answers at an address; fails when nothing does.
+tcp() { timeout 5 socat -t1 -T3 - "TCP:$1,connect-timeout=2" </dev/null 2>/dev/null; }
+udp() { echo x | timeout 5 socat -t3 -T3 - "UDP:$1" | head -1 2>/dev/null; }
 export -f tcp udp
 
 @test "two workloads on the default bridge reach each other and the host, not by name" {
