@@ -210,13 +210,36 @@ const char *signal_to_name(int signal)
     return NULL;
 }
 
-static void exec_child(char *const argv[], int in_fd, int err_fd)
+#define CHILD_FDS_MAX ((size_t)8)
+
+/* fds[i] becomes 3 + i: first all above that range, so that moving down overwrites none of them. */
+static bool place_fds(const int *fds, size_t fd_count)
+{
+    int copies[CHILD_FDS_MAX];
+    for (size_t i = 0; i < fd_count; i++) {
+        copies[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3 + (int)CHILD_FDS_MAX);
+        if (copies[i] < 0) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < fd_count; i++) {
+        if (dup2(copies[i], 3 + (int)i) < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void exec_child(char *const argv[], int in_fd, int err_fd, const int *fds, size_t fd_count)
 {
     if (dup2(in_fd, 0) < 0 || dup2(err_fd, 1) < 0 || dup2(err_fd, 2) < 0) {
         _exit(126);
     }
+    if (!place_fds(fds, fd_count)) {
+        _exit(126);
+    }
     signals_reset();
-    (void)close_fds_from(3);
+    (void)close_fds_from(3 + (int)fd_count);
     (void)execvp(argv[0], argv);
     const char *why = strerrordesc_np(errno);
     (void)write_full(2, why, strlen(why));
@@ -235,6 +258,15 @@ static const char *last_line(char *text)
 
 int process_run(char *const argv[], const char *stdin_text, struct err *err)
 {
+    return process_run_with(argv, stdin_text, NULL, 0, err);
+}
+
+int process_run_with(char *const argv[], const char *stdin_text, const int *fds, size_t fd_count,
+                     struct err *err)
+{
+    if (fd_count > CHILD_FDS_MAX) {
+        return err_set(err, EINVAL, "run '%s'", argv[0]);
+    }
     int out[2];
     if (pipe2(out, O_CLOEXEC) < 0) {
         return err_set(err, errno, "run '%s'", argv[0]);
@@ -258,7 +290,7 @@ int process_run(char *const argv[], const char *stdin_text, struct err *err)
         return err_set(err, errno, "run '%s'", argv[0]);
     }
     if (pid == 0) {
-        exec_child(argv, in, out_write);
+        exec_child(argv, in, out_write, fds, fd_count);
     }
     out_write = close_fd(out_write);
     AUTO(buf_donep) struct buf text = {0};

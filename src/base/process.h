@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -48,5 +49,9 @@ const char *signal_to_name(int signal);
  * program's last line of standard error when its exit code is not 0.
  */
 int process_run(char *const argv[], const char *stdin_text, struct err *err);
+
+/* The same; the program finds fds[i] (borrowed) as its descriptor 3 + i. */
+int process_run_with(char *const argv[], const char *stdin_text, const int *fds, size_t fd_count,
+                     struct err *err);
 
 #endif

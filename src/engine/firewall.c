@@ -321,7 +321,7 @@ static void put_masquerade(struct nl_batch *batch, const char *table)
     nft_rule_end(&rule);
 }
 
-/* Rules end with the packet, so that no other table's rule is overruled: accept is only for us. */
+/* accept ends only our own chain: another table's drop still counts (docs/network.md). */
 static void put_forward(struct nl_batch *batch, const char *table)
 {
     struct nft_rule rule;

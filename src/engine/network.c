@@ -468,6 +468,9 @@ int network_create(struct network_host *host, const struct network_create *creat
     if (r < 0) {
         return r;
     }
+    if (host->rootless) {
+        return err_say(err, EPERM, "create network '%s': bridges need root", create->name);
+    }
     AUTO(network_donep)
     struct network n = {
         .masquerade = !create->internal,

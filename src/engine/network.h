@@ -190,6 +190,7 @@ struct network_lease {
     struct network_endpoint *endpoints;
     size_t endpoint_count;
     struct port_list ports; /* host_first == host_last, never 0 */
+    bool rootless;          /* the endpoint has no addresses here: it has the host's, by pasta */
 };
 
 void network_lease_done(struct network_lease *lease);
@@ -290,8 +291,9 @@ int network_dns_of(struct network_host *host, const struct network_lease *lease,
 
 /*
  * Compares links, nftables elements, names files and leases with the workloads that live (their
- * ids). Appends one line a finding. With repair the finding is mended: what belongs to nobody is
- * removed, what a living workload misses in nftables is made again.
+ * ids; those that are being started count). Appends one line a finding. With repair the finding is
+ * mended: what belongs to nobody is removed, what a living workload misses in nftables is made
+ * again.
  */
 int network_check(struct network_host *host, const struct strv *live_ids, bool repair,
                   struct strv *findings, struct err *err);

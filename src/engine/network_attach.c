@@ -11,6 +11,7 @@
 #include "engine/firewall.h"
 #include "engine/network_host.h"
 #include "engine/network_probe.h"
+#include "engine/network_rootless.h"
 #include "netlink/address.h"
 #include "netlink/link.h"
 #include "netlink/message.h"
@@ -37,6 +38,9 @@ static int probe_ports(const struct port_list *ports, struct err *err)
         }
         (void)err_set(err, -r, "publish port %u/%s on %s", number,
                       port_protocol_name(port->protocol), at);
+        if (r == -EACCES) {
+            err_hint(err, "users may bind ports from net.ipv4.ip_unprivileged_port_start on");
+        }
         if (r == -EADDRINUSE) {
             err_hint(err, "another program listens there; see: ss -lnp 'sport = :%u'", number);
         }
@@ -212,6 +216,9 @@ int network_attach(struct network_host *host, const struct network_lease *lease,
                    struct err *err)
 {
     int r = probe_ports(&lease->ports, err);
+    if (r >= 0 && lease->rootless && lease->endpoint_count > 0) {
+        return network_rootless_attach(host, lease, netns_fd, err);
+    }
     return r < 0 ? r : network_attach_more(host, lease, false, netns_fd, err);
 }
 
@@ -234,6 +241,9 @@ int network_detach(struct network_host *host, const struct network_lease *lease,
                    enum network_links links, struct err *err)
 {
     int first = 0;
+    if (lease->rootless) {
+        return lease->endpoint_count > 0 ? network_rootless_detach(host, lease->workload, err) : 0;
+    }
     if (lease->endpoint_count > 0 && lease->ports.count > 0) {
         AUTO(firewall_elements_donep) struct firewall_elements elements = {0};
         first = network_host_nft(host, err);

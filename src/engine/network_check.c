@@ -16,6 +16,7 @@
 #include "base/path.h"
 #include "engine/firewall.h"
 #include "engine/network_host.h"
+#include "engine/network_rootless.h"
 #include "netlink/link.h"
 #include "netlink/message.h"
 #include "netlink/nft.h"
@@ -288,19 +289,40 @@ static int check_names(struct check *c)
     return 0;
 }
 
+static int check_pasta(struct check *c)
+{
+    AUTO(strv_donep) struct strv ids = {0};
+    int r = network_rootless_list(c->host, &ids, c->err);
+    for (size_t i = 0; i < ids.count && r >= 0; i++) {
+        if (strv_has(c->live, ids.items[i])) {
+            continue;
+        }
+        r = say(c, "pasta of", ids.items[i], "the workload does not run");
+        if (r >= 0 && c->repair) {
+            r = network_rootless_detach(c->host, ids.items[i], c->err);
+        }
+    }
+    return r;
+}
+
 int network_check(struct network_host *host, const struct strv *live_ids, bool repair,
                   struct strv *findings, struct err *err)
 {
     struct check c = {host, live_ids, repair, findings, err};
+    if (host->rootless) {
+        int result = check_leases(&c);
+        return result < 0 ? result : check_pasta(&c);
+    }
     int r = network_host_route(host, err);
-    if (r < 0 || (r = network_host_nft(host, err)) < 0) {
+    /* Leases before the lock: `network rm` takes the lock inside its transaction. */
+    if (r < 0 || (r = network_host_nft(host, err)) < 0 || (r = check_leases(&c)) < 0) {
         return r;
     }
     AUTO(closep) int lock = network_host_lock(host, err);
     if (lock < 0) {
         return lock;
     }
-    if ((r = check_leases(&c)) < 0 || (r = check_links(&c)) < 0 || (r = check_names(&c)) < 0) {
+    if ((r = check_links(&c)) < 0 || (r = check_names(&c)) < 0) {
         return r;
     }
     return check_table(&c);
@@ -343,6 +365,13 @@ static int on_chain(const struct nft_base_chain *chain, void *data)
 int network_doctor(struct network_host *host, struct strv *findings, struct err *err)
 {
     struct doctor d = {host, findings};
+    if (host->rootless) {
+        bool bad = access("/dev/net/tun", R_OK | W_OK) < 0;
+        return bad && strv_add(findings, "users may not open /dev/net/tun, which pasta needs for "
+                                         "rootless networks: chmod 0666 /dev/net/tun") < 0
+                   ? err_set(err, ENOMEM, "doctor")
+                   : 0;
+    }
     int r = network_host_nft(host, err);
     if (r < 0) {
         return r;

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "engine/network_host.h"
+#include "engine/network_rootless.h"
 
 #define RESOLV_MAX ((size_t)65536)
 
@@ -155,6 +156,9 @@ static int make_resolv(const struct network_lease *lease, const struct network_n
     if (e != NULL) {
         r = add_servers(&resolv.servers, e);
     }
+    if (r >= 0 && e != NULL && lease->rootless) {
+        r = strv_add(&resolv.servers, ROOTLESS_DNS);
+    }
     /* --dns on a user-defined network: the responder stays, and forwards there (network_dns_of). */
     if (r >= 0 && names->dns.count > 0 && (e == NULL || !e->user_defined)) {
         strv_done(&resolv.servers);
@@ -184,7 +188,8 @@ static int add_host_line(const struct network_lease *lease, const char *text, st
         return err_say(err, EINVAL, "--add-host '%s': want NAME:ADDRESS", text);
     }
     if (str_eq(address, "host-gateway")) {
-        const struct network_endpoint *e = lease->endpoint_count > 0 ? lease->endpoints : NULL;
+        const struct network_endpoint *e =
+            lease->endpoint_count > 0 && !lease->rootless ? lease->endpoints : NULL;
         if (e == NULL) {
             return err_say(err, EINVAL, "--add-host '%s': host-gateway needs a bridge network",
                            text);

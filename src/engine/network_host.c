@@ -37,6 +37,7 @@ int network_host_open(struct db *db, const struct dirs *dirs, struct network_hos
         return err_set(err, ENOMEM, "open the networks");
     }
     host->db = db;
+    host->rootless = geteuid() != 0;
     host->run_fd = host->route_fd = host->nft_fd = -1;
     host->run = str_printf("%s/networks", dirs->run);
     if (host->run == NULL) {

@@ -21,6 +21,7 @@ struct network_host {
      */
     char tag[NETWORK_TAG_SIZE];
     char *run;           /* RUN/networks */
+    bool rootless;       /* an ordinary user: pasta instead of bridges */
     int run_fd;          /* -1 until needed */
     int route_fd;        /* NETLINK_ROUTE, -1 until needed */
     int nft_fd;          /* NETLINK_NETFILTER, -1 until needed */

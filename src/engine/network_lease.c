@@ -135,6 +135,9 @@ static int take_address(struct network_host *host, const struct network *n, size
                         const struct network_endpoint_request *request, struct ip_address *ret,
                         struct err *err)
 {
+    if (host->rootless) {
+        return 0; /* pasta gives it the host's */
+    }
     if (request->ip[f].family != 0) {
         int r = take_given_address(host, n, f, &request->ip[f], err);
         if (r == 0) {
@@ -168,6 +171,30 @@ static int choose_mac(const struct ip_address *ip4, uint8_t mac[6], struct err *
     return r;
 }
 
+/* What an ordinary user's workload cannot have is refused by name. */
+static int check_rootless(const struct network *n, const struct network_endpoint_request *request,
+                          int64_t position, struct err *err)
+{
+    static const uint8_t no_mac[6];
+    const char *what = NULL;
+    if (!n->is_default || position > 0) {
+        what = "user-defined networks";
+    } else if (request->ip[0].family != 0 || request->ip[1].family != 0) {
+        what = "--ip and --ip6";
+    } else if (request->aliases.count > 0) {
+        what = "--network-alias";
+    } else if (memcmp(request->mac, no_mac, sizeof(no_mac)) != 0) {
+        what = "--mac-address";
+    }
+    if (what == NULL) {
+        return 0;
+    }
+    (void)err_say(err, EPERM,
+                  "%s: needs root; an ordinary user's workload has one network, by pasta", what);
+    err_hint(err, "use --network bridge, host, none or container:NAME");
+    return -EPERM;
+}
+
 static int reserve_endpoint(struct network_host *host, const char *workload, int64_t position,
                             const struct network_endpoint_request *request, struct err *err)
 {
@@ -179,6 +206,9 @@ static int reserve_endpoint(struct network_host *host, const char *workload, int
     }
     if (n.driver != NETWORK_BRIDGE) {
         return err_say(err, EINVAL, "network '%s' cannot be one of several", n.name);
+    }
+    if (host->rootless && (r = check_rootless(&n, request, position, err)) < 0) {
+        return r;
     }
     struct ip_address ip[2] = {0};
     for (size_t f = 0; f < 2; f++) {
@@ -339,7 +369,7 @@ static bool is_published(const struct port_list *ports, const struct port *expos
 /* A port that could lead nowhere is refused, not ignored. */
 static int check_ports(const struct network_lease *lease, struct err *err)
 {
-    bool has[2] = {false, false};
+    bool has[2] = {lease->rootless, lease->rootless};
     for (size_t i = 0; i < lease->endpoint_count; i++) {
         has[0] = has[0] || lease->endpoints[i].ip[0].address.family != 0;
         has[1] = has[1] || lease->endpoints[i].ip[1].address.family != 0;
@@ -347,7 +377,7 @@ static int check_ports(const struct network_lease *lease, struct err *err)
     for (size_t i = 0; i < lease->ports.count; i++) {
         const struct port *port = &lease->ports.items[i];
         char text[IP_TEXT_SIZE];
-        if (port->host.family == AF_INET6 && ip_is_loopback(&port->host)) {
+        if (!lease->rootless && port->host.family == AF_INET6 && ip_is_loopback(&port->host)) {
             (void)err_say(err, EINVAL,
                           "port %u/%s cannot be published on [::1]: Linux routes it "
                           "nowhere else",
@@ -575,7 +605,8 @@ static int load_ports(struct network_host *host, struct network_lease *lease, st
 int network_load(struct network_host *host, const char *workload_id, struct network_lease *ret,
                  struct err *err)
 {
-    AUTO(network_lease_donep) struct network_lease lease = {.workload = strdup(workload_id)};
+    AUTO(network_lease_donep)
+    struct network_lease lease = {.workload = strdup(workload_id), .rootless = host->rootless};
     if (lease.workload == NULL) {
         return err_set(err, ENOMEM, "read leases");
     }

@@ -77,10 +77,9 @@ serve() {
     return 1
 }
 
-# ask ADDRESS, with the namespace's command before: prints the answer or fails
-ask() { "$@" 2>/dev/null </dev/null; }
-tcp() { timeout 3 socat -t1 -T2 - "TCP:$1,connect-timeout=1" </dev/null 2>/dev/null; }
-udp() { echo x | timeout 3 socat -t1 -T1 - "UDP:$1" 2>/dev/null; }
+# What answers at an address; fails when nothing does.
+tcp() { timeout 5 socat -t1 -T3 - "TCP:$1,connect-timeout=2" </dev/null 2>/dev/null; }
+udp() { echo x | timeout 5 socat -t3 -T3 - "UDP:$1" | head -1 2>/dev/null; }
 export -f tcp udp
 
 @test "two workloads on the default bridge reach each other and the host, not by name" {
@@ -469,4 +468,58 @@ PY
     [ "$(ls "$DIR/run/networks")" = lock ]
     run net remove bridge
     [ "$status" != 0 ]
+}
+
+# as_user CMD...: an ordinary user in HOST, with a /dev/net/tun that users may open
+as_user() {
+    host unshare -m bash -c 'mknod -m 666 "$0/tun" c 10 200 2>/dev/null || chmod 666 "$0/tun"
+        mkdir -p /dev/net && { [ -e /dev/net/tun ] || : >/dev/net/tun; }
+        mount --bind "$0/tun" /dev/net/tun
+        exec setpriv --reuid 61234 --regid 61234 --clear-groups -- "$@"' "$DIR" "$@"
+}
+
+@test "an ordinary user's workload: outside, published ports, an end" {
+    command -v pasta >/dev/null || skip "pasta (package passt) is not installed"
+    host ip route add default via 203.0.113.2
+    chmod 777 "$DIR"
+    cat >"$DIR/user.sh" <<'SH'
+set -eu
+nettool=$1
+unshare -r -n sleep 60 3>&- >/dev/null 2>&1 & pid=$!
+trap 'kill -9 $pid $serve 2>/dev/null' EXIT
+serve=$pid
+sleep 0.3
+gone() { for _ in $(seq 50); do grep -qs "State:.[RSD]" "/proc/$1/status" || return 0; sleep 0.05; done; return 1; }
+into() { nsenter -t "$pid" -U --preserve-credentials -n "$@"; }
+"$nettool" -p 127.0.0.1:8080:80 -p 5300:53/udp attach aaaaaaaaaaaa a "$pid"
+into ip -br addr show eth0 | grep -q 203.0.113.1
+nsenter -t "$pid" -U --preserve-credentials -n \
+    socat TCP-LISTEN:80,fork,reuseaddr SYSTEM:'echo web' 3>&- >/dev/null 2>&1 & serve=$!
+sleep 0.3
+[ "$(timeout 3 socat -T1 - TCP:127.0.0.1:8080 </dev/null | head -1)" = web ]
+[ "$(into timeout 3 socat -T1 - TCP:203.0.113.2:7000 </dev/null | head -1)" = out ]
+! "$nettool" --ip 10.88.0.9 attach bbbbbbbbbbbb b "$pid" 2>"$ISOLA_RUN/err"
+grep -q 'needs root' "$ISOLA_RUN/err"
+! "$nettool" create one 2>/dev/null
+pasta=$(cat "$ISOLA_RUN/networks/aaaaaaaaaaaa.pasta")
+[ -d "/proc/$pasta" ]
+"$nettool" detach aaaaaaaaaaaa
+gone "$pasta"
+[ ! -e "$ISOLA_RUN/networks/aaaaaaaaaaaa.pasta" ]
+# What a crash leaves is found and ended.
+"$nettool" attach cccccccccccc c "$pid" || "$nettool" reattach cccccccccccc "$pid"
+pasta=$(cat "$ISOLA_RUN/networks/cccccccccccc.pasta")
+"$nettool" drop cccccccccccc
+"$nettool" check | grep -q 'pasta of cccccccccccc'
+"$nettool" --repair check >/dev/null
+gone "$pasta"
+[ -z "$("$nettool" check)" ]
+echo all good
+SH
+    outside socat TCP-LISTEN:7000,fork,reuseaddr SYSTEM:'echo out' 3>&- &
+    PIDS+=($!)
+    run as_user bash -x "$DIR/user.sh" "$NETTOOL"
+    echo "$output"
+    [ "$status" = 0 ]
+    [[ "$output" = *"all good"* ]]
 }
