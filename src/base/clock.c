@@ -94,9 +94,18 @@ static int parse_rfc3339(const char *s, int64_t *ret_ns)
     if (r < 0) {
         return r;
     }
+    /* 60: a leap second. */
+    if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour < 0 ||
+        tm.tm_hour > 23 || tm.tm_min < 0 || tm.tm_min > 59 || tm.tm_sec < 0 || tm.tm_sec > 60) {
+        return -EINVAL;
+    }
     tm.tm_year -= 1900;
     tm.tm_mon -= 1;
-    *ret_ns = ((int64_t)timegm(&tm) - offset) * NS_PER_SEC + fraction;
+    int64_t seconds = (int64_t)timegm(&tm) - offset;
+    if (seconds > INT64_MAX / NS_PER_SEC - 1 || seconds < INT64_MIN / NS_PER_SEC + 1) {
+        return -EINVAL; /* 64 bits of nanoseconds reach from 1677 to 2262 */
+    }
+    *ret_ns = seconds * NS_PER_SEC + fraction;
     return 0;
 }
 
