@@ -223,9 +223,15 @@ static int add_rule(json_t *rules, const char *text, struct err *err)
     static const char *const keys[] = {"major", "minor"};
     for (int i = 0; i < 2; i++) {
         uint64_t number;
-        if (parse_u64(numbers[i], 10, &number) == 0) {
-            (void)json_object_set_new(rule, keys[i], json_integer((json_int_t)number));
+        if (str_eq(numbers[i], "*")) {
+            continue; /* any */
         }
+        if (parse_u64(numbers[i], 10, &number) < 0) {
+            json_decref(rule);
+            return err_say(err, EINVAL, "--device-cgroup-rule '%s': '%s' is not a number nor '*'",
+                           text, numbers[i]);
+        }
+        (void)json_object_set_new(rule, keys[i], json_integer((json_int_t)number));
     }
     return json_array_append_new(rules, rule) < 0 ? err_set(err, ENOMEM, "device rule") : 0;
 }

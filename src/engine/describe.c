@@ -252,22 +252,23 @@ static json_t *describe_config(const struct workload *workload)
                        workload->id);
     }
     size_t entry = MIN((size_t)c->entry_count, c->args.count);
-    return json_pack(
-        "{s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:s, s:s, s:o, s:s, s:I}", "Hostname",
-        hostname, "Domainname", text(c->domainname), "User",
-        text(c->user), "Tty", c->tty, "OpenStdin", c->interactive, "Env", json_from_strv(&c->env),
-        "Entrypoint", some_words(&c->args, 0, entry), "Cmd",
-        some_words(&c->args, entry, c->args.count), "Healthcheck", describe_check(c), "Image",
-        text(c->image), "WorkingDir", text(c->workdir), "Labels", describe_labels(&c->label),
-        "StopSignal", c->stop_signal != NULL ? c->stop_signal : "SIGTERM", "StopTimeout",
-        (json_int_t)c->stop_timeout);
+    return json_pack("{s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:s, s:s, s:o, s:s, s:I}",
+                     "Hostname", hostname, "Domainname", text(c->domainname), "User", text(c->user),
+                     "Tty", c->tty, "OpenStdin", c->interactive, "Env", json_from_strv(&c->env),
+                     "Entrypoint", some_words(&c->args, 0, entry), "Cmd",
+                     some_words(&c->args, entry, c->args.count), "Healthcheck", describe_check(c),
+                     "Image", text(c->image), "WorkingDir", text(c->workdir), "Labels",
+                     describe_labels(&c->label), "StopSignal",
+                     c->stop_signal != NULL ? c->stop_signal : "SIGTERM", "StopTimeout",
+                     (json_int_t)c->stop_timeout);
 }
 
 static json_t *describe_restart_policy(const struct workload_config *config)
 {
     struct restart_policy policy = {0};
     (void)create_restart_policy(config->restart, &policy, NULL); /* checked at creation */
-    const char *name = config->restart != NULL && config->restart[0] != '\0' ? config->restart : "no";
+    const char *name =
+        config->restart != NULL && config->restart[0] != '\0' ? config->restart : "no";
     return json_pack("{s:s%, s:I}", "Name", name, strcspn(name, ":"), "MaximumRetryCount",
                      (json_int_t)policy.max);
 }

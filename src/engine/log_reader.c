@@ -19,8 +19,8 @@
 
 struct log_reader {
     int dir_fd;
-    int fd;         /* the file being read; -1: none yet */
-    bool closed;    /* the open file was rotated away before its last read */
+    int fd;      /* the file being read; -1: none yet */
+    bool closed; /* the open file was rotated away before its last read */
     int watch_fd;
     struct buf buf; /* bytes read; [at, len) not handed out yet */
     size_t at;
