@@ -85,7 +85,6 @@ static void set_number(json_t *object, const char *key, int64_t value)
 
 static int add_memory(const struct workload_config *config, json_t *resources, struct err *err)
 {
-    json_t *memory = json_object();
     int64_t limit = (int64_t)config->memory;
     int64_t swap = config->memory_swap;
     if (limit != 0 && limit < 6 << 20) {
@@ -102,6 +101,7 @@ static int add_memory(const struct workload_config *config, json_t *resources, s
     if (swap == 0 && limit != 0) {
         swap = limit > INT64_MAX / 2 ? -1 : 2 * limit;
     }
+    json_t *memory = json_object();
     set_number(memory, "limit", limit);
     set_number(memory, "swap", swap);
     set_number(memory, "reservation", (int64_t)config->memory_reservation);
