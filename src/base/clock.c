@@ -94,6 +94,11 @@ static int parse_rfc3339(const char *s, int64_t *ret_ns)
     if (r < 0) {
         return r;
     }
+    /* 60: a leap second. */
+    if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour < 0 ||
+        tm.tm_hour > 23 || tm.tm_min < 0 || tm.tm_min > 59 || tm.tm_sec < 0 || tm.tm_sec > 60) {
+        return -EINVAL;
+    }
     tm.tm_year -= 1900;
     tm.tm_mon -= 1;
     /* Nanoseconds reach from 1678 to 2261; Go's zero time, the year 1, is not in it. */

@@ -182,6 +182,36 @@ int remove_tree_at(int dir_fd, const char *name)
     return remove_entry(dir_fd, name, 0, 0);
 }
 
+static uint64_t entry_size(int dir_fd, const char *name, dev_t dev, int depth)
+{
+    struct stat st;
+    if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (dev != 0 && st.st_dev != dev)) {
+        return 0;
+    }
+    uint64_t bytes = (uint64_t)st.st_blocks * 512;
+    if (!S_ISDIR(st.st_mode) || depth > REMOVE_DEPTH_MAX) {
+        return bytes;
+    }
+    AUTO(closep) int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    AUTO(closedirp) DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (dir == NULL) {
+        return bytes;
+    }
+    (void)TAKE_FD(fd);
+    const struct dirent *entry;
+    while ((entry = readdir(dir)) != NULL) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            bytes += entry_size(dirfd(dir), entry->d_name, st.st_dev, depth + 1);
+        }
+    }
+    return bytes;
+}
+
+uint64_t tree_size_at(int dir_fd, const char *name)
+{
+    return entry_size(dir_fd, name, 0, 0);
+}
+
 int read_link_at(int dir_fd, const char *path, char **ret)
 {
     for (size_t size = 256; size <= (size_t)1 << 16; size *= 2) {

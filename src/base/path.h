@@ -35,6 +35,12 @@ int mkdir_parents(const char *path, mode_t mode);
  */
 int remove_tree_at(int dir_fd, const char *name);
 
+/*
+ * The bytes that the files of the tree take on disk, by the same rules; a file with several names
+ * counts with each. What cannot be read counts nothing.
+ */
+uint64_t tree_size_at(int dir_fd, const char *name);
+
 /* The text of a link, that the caller frees. */
 int read_link_at(int dir_fd, const char *path, char **ret);
 

@@ -83,6 +83,16 @@ int command_run_helper_output(const char *program, char *const argv[], struct er
     return run_program(program, argv, true, err);
 }
 
+void command_print_deleted(const char *what, const struct strv *names)
+{
+    if (names->count > 0) {
+        (void)printf("Deleted %s:\n", what);
+    }
+    for (size_t i = 0; i < names->count; i++) {
+        (void)printf("%s\n%s", names->items[i], i + 1 == names->count ? "\n" : "");
+    }
+}
+
 int command_ensure_image(struct engine *engine, const char *image, const char *platform,
                          const char *policy, bool quiet, struct err *err)
 {

@@ -24,6 +24,9 @@ int command_each(struct engine *engine, int argc, char **argv,
 /* Asks on the terminal; true at once with force. */
 bool command_confirm(const char *question, bool force);
 
+/* "Deleted Volumes:" and the names below it, with an empty line behind; nothing for none. */
+void command_print_deleted(const char *what, const struct strv *names);
+
 /* The image, pulled when the policy ("missing", "always", "never") says so. */
 int command_ensure_image(struct engine *engine, const char *image, const char *platform,
                          const char *policy, bool quiet, struct err *err);

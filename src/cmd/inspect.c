@@ -12,6 +12,7 @@
 #include "engine/network.h"
 #include "engine/volume.h"
 #include "image/image.h"
+#include "image/reference.h"
 
 struct inspect_options {
     const char *format;
@@ -45,10 +46,18 @@ static int inspect_image(struct engine *engine, const char *name, json_t **ret, 
     if (r < 0) {
         return r;
     }
+    AUTO(strv_donep) struct strv names = {0};
+    for (size_t i = 0; r == 0 && i < image.names.count; i++) {
+        AUTO(freep) char *familiar = reference_familiar(image.names.items[i]);
+        r = familiar == NULL ? -ENOMEM : strv_add(&names, familiar);
+    }
+    if (r < 0) {
+        return err_set(err, -r, "inspect '%s'", name);
+    }
     platform_format(&image.platform, platform);
     *ret = json_pack("{s:s, s:o, s:s, s:s, s:s, s:I, s:o, s:{s:s, s:o}}", "Id", image.id,
-                     "RepoTags", json_from_strv(&image.names), "Digest", image.digest,
-                     "Architecture", image.platform.architecture, "Os", image.platform.os, "Size",
+                     "RepoTags", json_from_strv(&names), "Digest", image.digest, "Architecture",
+                     image.platform.architecture, "Os", image.platform.os, "Size",
                      (json_int_t)image.size, "Config", image_config_write(&image.config), "RootFS",
                      "Type", "layers", "Layers", json_from_strv(&image.diff_ids));
     return *ret == NULL ? err_set(err, ENOMEM, "inspect '%s'", name) : 0;

@@ -56,8 +56,7 @@ static const struct mount_spec *find_mount(const struct mount_specs *mounts, con
         const struct mount_spec *mount = &mounts->items[i];
         size_t len = strlen(mount->target);
         if (strncmp(path, mount->target, len) == 0 && (path[len] == '/' || path[len] == '\0') &&
-            mount->type != MOUNT_TMPFS &&
-            (found == NULL || len > strlen(found->target))) {
+            mount->type != MOUNT_TMPFS && (found == NULL || len > strlen(found->target))) {
             found = mount;
         }
     }
@@ -95,7 +94,8 @@ static int open_mount(char *source, const char *rest, const char *suffix, int *r
     if (!S_ISDIR(st.st_mode)) {
         *slash = '\0';
     }
-    AUTO(closep) int fd = open(source[0] != '\0' ? source : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(closep)
+    int fd = open(source[0] != '\0' ? source : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || path == NULL) {
         return err_set(err, fd < 0 ? errno : ENOMEM, "open '%s'", source);
     }

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/json.h"
+#include "base/path.h"
 #include "cmd/commands.h"
 #include "cmd/common.h"
 #include "cmd/format.h"
@@ -82,6 +84,10 @@ struct counts {
     int64_t images;
     int64_t volumes;
     int64_t volumes_used;
+    uint64_t workload_bytes;
+    uint64_t volume_bytes;
+    uint64_t volume_bytes_unused;
+    uint64_t workload_bytes_unused;
     struct store_usage usage;
 };
 
@@ -174,6 +180,37 @@ static int run_info(struct command_context *context, void *data, int argc, char 
         o->format, err);
 }
 
+/* What a workload changed in its files, on disk. */
+static uint64_t workload_size(const struct engine *engine, const char *id)
+{
+    AUTO(freep) char *path = workload_root_path(engine, id, NULL);
+    return path != NULL ? tree_size_at(AT_FDCWD, path) : 0;
+}
+
+/* What workloads and volumes take on disk: a walk over their files. */
+static int measure(struct engine *engine, struct counts *counts, struct err *err)
+{
+    AUTO(workload_list_donep) struct workload_list list = {0};
+    AUTO(volume_list_donep) struct volume_list volumes = {0};
+    int r = workload_list(engine, &list, err);
+    if (r == 0) {
+        r = volume_list(engine, &volumes, err);
+    }
+    for (size_t i = 0; r == 0 && i < list.count; i++) {
+        const struct workload *w = &list.items[i];
+        uint64_t size = workload_size(engine, w->id);
+        bool unused = w->state == WORKLOAD_EXITED || w->state == WORKLOAD_CREATED;
+        counts->workload_bytes += size;
+        counts->workload_bytes_unused += unused ? size : 0;
+    }
+    for (size_t i = 0; r == 0 && i < volumes.count; i++) {
+        uint64_t size = volume_size(engine, volumes.items[i].name);
+        counts->volume_bytes += size;
+        counts->volume_bytes_unused += volumes.items[i].users == 0 ? size : 0;
+    }
+    return r;
+}
+
 static int run_df(struct command_context *context, void *data, int argc, char **argv,
                   struct err *err)
 {
@@ -186,11 +223,14 @@ static int run_df(struct command_context *context, void *data, int argc, char **
     AUTO(engine_closep) struct engine *engine = NULL;
     AUTO(format_freep) struct format *format = NULL;
     struct counts counts = {0};
-    char size[32];
-    char reclaimable[32];
+    char size[3][32];
+    char unused[3][32];
     int r = command_engine(context, &engine, err);
     if (r == 0) {
         r = count_all(engine, &counts, err);
+    }
+    if (r == 0) {
+        r = measure(engine, &counts, err);
     }
     if (r == 0) {
         r = format_new(o->format != NULL ? o->format : default_format, headers, &format, err);
@@ -198,43 +238,52 @@ static int run_df(struct command_context *context, void *data, int argc, char **
     if (r < 0) {
         return r;
     }
-    format_size(counts.usage.layers_bytes + counts.usage.blobs_bytes, size, sizeof(size));
-    format_size(counts.usage.reclaimable_bytes, reclaimable, sizeof(reclaimable));
+    const uint64_t bytes[3][2] = {
+        {counts.usage.layers_bytes + counts.usage.blobs_bytes, counts.usage.reclaimable_bytes},
+        {counts.workload_bytes, counts.workload_bytes_unused},
+        {counts.volume_bytes, counts.volume_bytes_unused},
+    };
+    for (size_t i = 0; i < COUNT(bytes); i++) {
+        format_size(bytes[i][0], size[i], sizeof(size[i]));
+        format_size(bytes[i][1], unused[i], sizeof(unused[i]));
+    }
     const struct {
         const char *type;
         int64_t total;
         int64_t active;
-        const char *size;
-        const char *reclaimable;
     } rows[] = {
-        {"Images", counts.images, (int64_t)counts.usage.images_used, size, reclaimable},
-        {"Containers", counts.running + counts.paused + counts.stopped, counts.running, "-", "-"},
-        {"Local Volumes", counts.volumes, counts.volumes_used, "-", "-"},
+        {"Images", counts.images, (int64_t)counts.usage.images_used},
+        {"Containers", counts.running + counts.paused + counts.stopped, counts.running},
+        {"Local Volumes", counts.volumes, counts.volumes_used},
     };
     for (size_t i = 0; r == 0 && i < COUNT(rows); i++) {
         AUTO(json_unrefp)
         json_t *row = json_pack("{s:s, s:I, s:I, s:s, s:s}", "Type", rows[i].type, "TotalCount",
                                 (json_int_t)rows[i].total, "Active", (json_int_t)rows[i].active,
-                                "Size", rows[i].size, "Reclaimable", rows[i].reclaimable);
+                                "Size", size[i], "Reclaimable", unused[i]);
         r = row == NULL ? err_set(err, ENOMEM, "df") : format_add(format, row, err);
     }
     return r < 0 ? r : format_finish(format, stdout, err);
 }
 
-static int prune_workloads(struct engine *engine, struct err *err)
+static int prune_workloads(struct engine *engine, uint64_t *bytes, struct err *err)
 {
     AUTO(workload_list_donep) struct workload_list list = {0};
+    AUTO(strv_donep) struct strv removed = {0};
     int r = workload_list(engine, &list, err);
     for (size_t i = 0; r == 0 && i < list.count; i++) {
         const struct workload *w = &list.items[i];
         if (w->state == WORKLOAD_EXITED || w->state == WORKLOAD_CREATED) {
+            uint64_t size = workload_size(engine, w->id);
             r = end_remove(engine, w->id, false, false, err);
             if (r == 0) {
-                (void)printf("%s\n", w->id);
+                *bytes += size;
+                r = strv_add(&removed, w->id);
             }
             r = r == -EBUSY || r == -ENOENT ? 0 : r;
         }
     }
+    command_print_deleted("Containers", &removed);
     return r;
 }
 
@@ -248,8 +297,17 @@ static int run_container_prune(struct command_context *context, void *data, int 
     if (!command_confirm("Remove all workloads that do not run?", o->force)) {
         return 0;
     }
+    uint64_t bytes = 0;
+    char size[32];
     int r = command_engine(context, &engine, err);
-    return r < 0 ? r : prune_workloads(engine, err);
+    if (r == 0) {
+        r = prune_workloads(engine, &bytes, err);
+    }
+    if (r == 0) {
+        format_size(bytes, size, sizeof(size));
+        (void)printf("Total reclaimed space: %s\n", size);
+    }
+    return r;
 }
 
 static int run_prune(struct command_context *context, void *data, int argc, char **argv,
@@ -259,7 +317,10 @@ static int run_prune(struct command_context *context, void *data, int argc, char
     (void)argv;
     const struct system_options *o = data;
     AUTO(engine_closep) struct engine *engine = NULL;
-    AUTO(strv_donep) struct strv removed = {0};
+    AUTO(strv_donep) struct strv networks = {0};
+    AUTO(strv_donep) struct strv volumes = {0};
+    uint64_t bytes = 0;
+    char size[32];
     struct network_host *host;
     if (!command_confirm("Remove all workloads that do not run, and unused networks and images?",
                          o->force)) {
@@ -267,23 +328,26 @@ static int run_prune(struct command_context *context, void *data, int argc, char
     }
     int r = command_engine(context, &engine, err);
     if (r == 0) {
-        r = prune_workloads(engine, err);
+        r = prune_workloads(engine, &bytes, err);
     }
     if (r == 0) {
         r = engine_network(engine, &host, err);
     }
     if (r == 0) {
-        r = network_prune(host, &removed, err);
+        r = network_prune(host, &networks, err);
     }
     if (r == 0 && o->volumes) {
-        r = volume_prune(engine, false, &removed, err);
+        r = volume_prune(engine, false, &volumes, &bytes, err);
     }
-    for (size_t i = 0; i < removed.count; i++) {
-        (void)printf("%s\n", removed.items[i]);
-    }
+    command_print_deleted("Networks", &networks);
+    command_print_deleted("Volumes", &volumes);
     if (r < 0) {
         return r;
     }
+    /* The images' own total follows, from the program that has them. */
+    format_size(bytes, size, sizeof(size));
+    (void)printf("Reclaimed without images: %s\n", size);
+    (void)fflush(stdout);
     char *argv_images[] = {"isola-image", "--root",  engine->dirs.root,       "image",
                            "prune",       "--force", o->all ? "--all" : NULL, NULL};
     r = command_run_helper("isola-image", argv_images, err);

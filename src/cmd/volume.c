@@ -148,11 +148,15 @@ static int run_prune(struct command_context *context, void *data, int argc, char
         return 0;
     }
     int r = command_engine(context, &engine, err);
+    uint64_t bytes = 0;
+    char size[32];
     if (r == 0) {
-        r = volume_prune(engine, o->all, &removed, err);
+        r = volume_prune(engine, o->all, &removed, &bytes, err);
     }
-    for (size_t i = 0; i < removed.count; i++) {
-        (void)printf("%s\n", removed.items[i]);
+    command_print_deleted("Volumes", &removed);
+    if (r == 0) {
+        format_size(bytes, size, sizeof(size));
+        (void)printf("Total reclaimed space: %s\n", size);
     }
     return r;
 }

@@ -85,7 +85,6 @@ static void set_number(json_t *object, const char *key, int64_t value)
 
 static int add_memory(const struct workload_config *config, json_t *resources, struct err *err)
 {
-    json_t *memory = json_object();
     int64_t limit = (int64_t)config->memory;
     int64_t swap = config->memory_swap;
     if (limit != 0 && limit < 6 << 20) {
@@ -102,6 +101,7 @@ static int add_memory(const struct workload_config *config, json_t *resources, s
     if (swap == 0 && limit != 0) {
         swap = limit > INT64_MAX / 2 ? -1 : 2 * limit;
     }
+    json_t *memory = json_object();
     set_number(memory, "limit", limit);
     set_number(memory, "swap", swap);
     set_number(memory, "reservation", (int64_t)config->memory_reservation);
@@ -223,9 +223,15 @@ static int add_rule(json_t *rules, const char *text, struct err *err)
     static const char *const keys[] = {"major", "minor"};
     for (int i = 0; i < 2; i++) {
         uint64_t number;
-        if (parse_u64(numbers[i], 10, &number) == 0) {
-            (void)json_object_set_new(rule, keys[i], json_integer((json_int_t)number));
+        if (str_eq(numbers[i], "*")) {
+            continue; /* any */
         }
+        if (parse_u64(numbers[i], 10, &number) < 0) {
+            json_decref(rule);
+            return err_say(err, EINVAL, "--device-cgroup-rule '%s': '%s' is not a number nor '*'",
+                           text, numbers[i]);
+        }
+        (void)json_object_set_new(rule, keys[i], json_integer((json_int_t)number));
     }
     return json_array_append_new(rules, rule) < 0 ? err_set(err, ENOMEM, "device rule") : 0;
 }

@@ -252,15 +252,15 @@ static json_t *describe_config(const struct workload *workload)
                        workload->id);
     }
     size_t entry = MIN((size_t)c->entry_count, c->args.count);
-    return json_pack(
-        "{s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:s, s:s, s:o, s:s, s:I}", "Hostname",
-        hostname, "Domainname", text(c->domainname), "User",
-        text(c->user), "Tty", c->tty, "OpenStdin", c->interactive, "Env", json_from_strv(&c->env),
-        "Entrypoint", some_words(&c->args, 0, entry), "Cmd",
-        some_words(&c->args, entry, c->args.count), "Healthcheck", describe_check(c), "Image",
-        text(c->image), "WorkingDir", text(c->workdir), "Labels", describe_labels(&c->label),
-        "StopSignal", c->stop_signal != NULL ? c->stop_signal : "SIGTERM", "StopTimeout",
-        (json_int_t)c->stop_timeout);
+    return json_pack("{s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:s, s:s, s:o, s:s, s:I}",
+                     "Hostname", hostname, "Domainname", text(c->domainname), "User", text(c->user),
+                     "Tty", c->tty, "OpenStdin", c->interactive, "Env", json_from_strv(&c->env),
+                     "Entrypoint", some_words(&c->args, 0, entry), "Cmd",
+                     some_words(&c->args, entry, c->args.count), "Healthcheck", describe_check(c),
+                     "Image", text(c->image), "WorkingDir", text(c->workdir), "Labels",
+                     describe_labels(&c->label), "StopSignal",
+                     c->stop_signal != NULL ? c->stop_signal : "SIGTERM", "StopTimeout",
+                     (json_int_t)c->stop_timeout);
 }
 
 static json_t *describe_restart_policy(const struct workload_config *config)
@@ -294,6 +294,25 @@ static json_t *describe_host_config(const struct workload *workload)
         describe_restart_policy(c));
 }
 
+/* Docker's old fields beside Networks: those of the first network. */
+static json_t *describe_network(const struct network_lease *lease)
+{
+    json_t *settings = network_lease_to_inspect(lease);
+    json_t *networks = json_object_get(settings, "Networks");
+    json_t *first = json_object_iter_value(json_object_iter(networks));
+    static const char *const names[] = {"IPAddress", "Gateway", "MacAddress", "GlobalIPv6Address",
+                                        "IPv6Gateway"};
+    for (size_t i = 0; settings != NULL && i < COUNT(names); i++) {
+        json_t *value = json_object_get(first, names[i]);
+        (void)json_object_set_new(settings, names[i],
+                                  value != NULL ? json_incref(value) : json_string(""));
+    }
+    json_t *length = json_object_get(first, "IPPrefixLen");
+    (void)json_object_set_new(settings, "IPPrefixLen",
+                              length != NULL ? json_incref(length) : json_integer(0));
+    return settings;
+}
+
 int describe_workload(struct engine *engine, const struct workload *workload, json_t **ret,
                       struct err *err)
 {
@@ -320,7 +339,7 @@ int describe_workload(struct engine *engine, const struct workload *workload, js
         text(workload->config.image_id), "ResolvConfPath", resolv, "HostsPath", hosts, "LogPath",
         log, "Name", name, "RestartCount", (json_int_t)workload->run.restarts, "Platform", "linux",
         "HostConfig", describe_host_config(workload), "Mounts", describe_mounts(engine, workload),
-        "Config", describe_config(workload), "NetworkSettings", network_lease_to_inspect(&lease),
+        "Config", describe_config(workload), "NetworkSettings", describe_network(&lease),
         "GraphDriver", "Name", "overlay2", "Data", "UpperDir", upper, "LowerDirs",
         json_from_strv(&workload->config.layers));
     if (object == NULL) {

@@ -63,7 +63,8 @@ void end_clean_up(struct engine *engine, const char *id)
         }
     }
     AUTO(freep) char *run = workload_run_path(engine, id, NULL);
-    /* A shim whose workload was just killed may write its last status into the emptied directory. */
+    /* A shim whose workload was just killed may write its last status into the emptied directory.
+     */
     int r = run != NULL ? remove_tree_at(AT_FDCWD, run) : 0;
     for (int try = 0; r == -ENOTEMPTY && try < REMOVE_TRIES; try++) {
         const struct timespec wait = {.tv_nsec = NS_PER_MS};

@@ -19,8 +19,8 @@
 
 struct log_reader {
     int dir_fd;
-    int fd;         /* the file being read; -1: none yet */
-    bool closed;    /* the open file was rotated away before its last read */
+    int fd;      /* the file being read; -1: none yet */
+    bool closed; /* the open file was rotated away before its last read */
     int watch_fd;
     struct buf buf; /* bytes read; [at, len) not handed out yet */
     size_t at;
@@ -116,9 +116,11 @@ static ssize_t fill(struct log_reader *reader)
             }
             reader->fd = fd;
         }
-        memmove(reader->buf.data, reader->buf.data + reader->at, reader->buf.len - reader->at);
-        reader->buf.len -= reader->at;
-        reader->at = 0;
+        if (reader->at > 0) {
+            memmove(reader->buf.data, reader->buf.data + reader->at, reader->buf.len - reader->at);
+            reader->buf.len -= reader->at;
+            reader->at = 0;
+        }
         int r = buf_reserve(&reader->buf, READ_SIZE);
         if (r < 0) {
             return r;
@@ -166,8 +168,8 @@ static ssize_t fill(struct log_reader *reader)
 int log_reader_next(struct log_reader *reader, struct log_line *ret)
 {
     for (;;) {
-        const char *start = reader->buf.data + reader->at;
         size_t have = reader->buf.len - reader->at;
+        const char *start = have > 0 ? reader->buf.data + reader->at : NULL;
         const char *newline = have > 0 ? memchr(start, '\n', have) : NULL;
         if (newline != NULL) {
             reader->at += (size_t)(newline - start) + 1;

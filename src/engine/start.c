@@ -123,7 +123,7 @@ static int reserve(struct start *start, bool restart, struct err *err)
     int r = db_begin(start->engine->db, &tx, err);
     if (r == 0) {
         workload->state = WORKLOAD_STARTING;
-        workload->run = (struct workload_run){.restarts = restarts};
+        workload->run = (struct workload_run){.restarts = restarts, .json = workload->run.json};
         r = workload_save(start->engine, workload, err);
     }
     if (r == 0 && start->request.mode == NETWORK_MODE_BRIDGED) {

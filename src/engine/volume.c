@@ -180,7 +180,14 @@ int volume_remove(struct engine *engine, const char *name, struct err *err)
     return r < 0 ? r : remove_data(engine, name, err);
 }
 
-int volume_prune(struct engine *engine, bool all, struct strv *removed, struct err *err)
+uint64_t volume_size(const struct engine *engine, const char *name)
+{
+    AUTO(freep) char *path = str_printf("%s/volumes/%s", engine->dirs.root, name);
+    return path != NULL ? tree_size_at(AT_FDCWD, path) : 0;
+}
+
+int volume_prune(struct engine *engine, bool all, struct strv *removed, uint64_t *bytes,
+                 struct err *err)
 {
     AUTO(volume_list_donep) struct volume_list list = {0};
     int r = volume_list(engine, &list, err);
@@ -189,12 +196,14 @@ int volume_prune(struct engine *engine, bool all, struct strv *removed, struct e
         if (volume->users > 0 || (!volume->anonymous && !all)) {
             continue;
         }
+        uint64_t size = volume_size(engine, volume->name);
         r = volume_remove(engine, volume->name, err);
         if (r == -EBUSY || r == -ENOENT) {
             r = 0; /* somebody took it, or was faster */
             continue;
         }
         if (r == 0) {
+            *bytes += size;
             r = strv_add(removed, volume->name);
         }
     }

@@ -42,7 +42,11 @@ json_t *volume_describe(const struct volume *volume);
 /* -ENOENT, -EBUSY while a workload has it. */
 int volume_remove(struct engine *engine, const char *name, struct err *err);
 /* Removes unused ones: anonymous, with all every one. Appends names to removed. */
-int volume_prune(struct engine *engine, bool all, struct strv *removed, struct err *err);
+int volume_prune(struct engine *engine, bool all, struct strv *removed, uint64_t *bytes,
+                 struct err *err);
+
+/* What the volume's files take on disk. */
+uint64_t volume_size(const struct engine *engine, const char *name);
 
 /*
  * For the volumes among a workload's mounts: makes those that are missing, notes the use, names

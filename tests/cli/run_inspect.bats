@@ -59,7 +59,6 @@ load helper
     [[ ${lines[0]} =~ ^NAMES\ +STATUS$ ]]
     equals f "$(isola ps --format json | jq -r .Names)"
     contains "$(isola ps --format '{{.Labels}}')" a=1
-    equals 1 "$(isola ps --format '{{.Label "a"}}')"
     run -1 isola ps --format '{{.Nothing}}'
     run -1 isola ps --format '{{.Names'
 }
