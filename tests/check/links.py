@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Relative links in *.md lead somewhere; files that ARCHITECTURE.md and others name exist."""
+"""Relative links in *.md lead somewhere; files that the documents name exist; ARCHITECTURE.md has
+all folders, docs/dependencies.md all packages and libraries."""
 import pathlib
 import re
 import subprocess
@@ -63,5 +64,13 @@ failed |= report("the table of folders in ARCHITECTURE.md has each folder of src
                  [f"src/{n} is not in the table" for n in sorted(real - table)] +
                  [f"src/{n} is not there" for n in sorted(table - real)] +
                  [f"src/{n} is not in docs/layers.txt" for n in sorted(table - layers)])
+text = (top / "docs/dependencies.md").read_text()
+packages = {line.split("#")[0].strip() for path in (top / "tools/packages").glob("*.txt")
+            for line in path.read_text().splitlines()} - {""}
+libraries = {name for path in (top / "src").rglob("meson.build")
+             for name in re.findall(r"dependency\('([^']+)'", path.read_text())}
+failed |= report("docs/dependencies.md names each package and library",
+                 [f"{name} is not there" for name in sorted(packages | libraries)
+                  if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)])
 print(f"1..{number}")
 sys.exit(failed)
