@@ -66,6 +66,9 @@ static void find_hierarchies(struct cgroup *cgroup, char *text)
             }
             continue;
         }
+        if (strcmp(name, "name=systemd") == 0 && access("/run/systemd/system", F_OK) < 0) {
+            continue; /* it controls nothing and only systemd looks at it: not where that is not */
+        }
         name += str_starts(name, "name=") ? strlen("name=") : 0;
         if (is_mounted(name, CGROUP_SUPER_MAGIC)) {
             add_hierarchy(cgroup, name, false);

@@ -53,6 +53,8 @@ struct number_file {
 static const struct number_file v1_files[] = {
     {"memory", "memory.soft_limit_in_bytes", IN(memory.reservation), "memory.reservation", false},
     {"memory", "memory.kmem.tcp.limit_in_bytes", IN(memory.kernel_tcp), "memory.kernelTCP", false},
+    {"memory", "memory.kmem.limit_in_bytes", IN(memory.kernel), "memory.kernel", false},
+    {"memory", "memory.use_hierarchy", IN(memory.use_hierarchy), "memory.useHierarchy", false},
     {"memory", "memory.swappiness", IN(memory.swappiness), "memory.swappiness", true},
     {"cpu", "cpu.shares", IN(cpu.shares), "cpu.shares", false},
     {"cpu", "cpu.cfs_burst_us", IN(cpu.burst), "cpu.burst", false},
@@ -342,6 +344,7 @@ static int refuse_v1_only(const struct spec_resources *res, struct err *err)
         const char *field;
     } rows[] = {
         {&res->memory.swappiness, -1, "memory.swappiness"},
+        {&res->memory.kernel, 0, "memory.kernel"},
         {&res->memory.kernel_tcp, 0, "memory.kernelTCP"},
         {&res->memory.disable_oom_killer, 0, "memory.disableOOMKiller"},
         {&res->cpu.realtime_runtime, 0, "cpu.realtimeRuntime"},
@@ -367,6 +370,22 @@ int cgroup_apply_v2(const struct cgroup *cgroup, const struct spec_resources *re
     return r;
 }
 
+/* A limit below what is in use now would make the kernel kill: refused when the caller says so. */
+static int check_usage(const struct cgroup *cgroup, const struct spec_resources *res,
+                       struct err *err)
+{
+    const struct spec_number *limit = &res->memory.limit;
+    struct container_stats stats = {0};
+    if (!res->memory.check_before_update || !limit->set || limit->value <= 0 ||
+        cgroup_stats(cgroup, &stats) < 0 || !stats.memory.set ||
+        stats.memory.usage <= (uint64_t)limit->value) {
+        return 0;
+    }
+    return err_say(err, EBUSY,
+                   "linux.resources.memory.limit = %lld: is below the %llu bytes that are in use",
+                   (long long)limit->value, (unsigned long long)stats.memory.usage);
+}
+
 static bool asks_for_limits(const struct spec_resources *res)
 {
     struct spec_resources none;
@@ -385,8 +404,11 @@ int cgroup_apply(const struct cgroup *cgroup, const struct spec_resources *res, 
             return err_say(err, EOPNOTSUPP,
                            "linux.resources: limits need a cgroup, and the container has none");
         }
-        r = cgroup_has_v1(cgroup) ? cgroup_apply_v1(cgroup, res, err)
-                                  : cgroup_apply_v2(cgroup, res, err);
+        r = check_usage(cgroup, res, err);
+        if (r == 0) {
+            r = cgroup_has_v1(cgroup) ? cgroup_apply_v1(cgroup, res, err)
+                                      : cgroup_apply_v2(cgroup, res, err);
+        }
         r = r < 0 ? r : put_common(cgroup, res, err);
         for (size_t i = 0; r == 0 && i < res->unified.count; i++) {
             const struct spec_pair *pair = &res->unified.items[i];

@@ -152,6 +152,9 @@ int console_attach(int root_fd, int slave_fd, struct err *err)
     AUTO(leave_openp)
     int made = open_resolved(root_fd, "dev/console", O_RDONLY | O_CREAT | O_EXCL | O_NOCTTY, 0600,
                              resolve);
+    if (made < 0 && made != -EEXIST) {
+        return err_set(err, -made, "make '/dev/console' in the container");
+    }
     AUTO(leave_openp) int target = open_resolved(root_fd, "dev/console", O_PATH, 0, resolve);
     if (target < 0) {
         return err_set(err, -target, "open '/dev/console' in the container");

@@ -245,6 +245,12 @@ static int prepare(struct init_plan *plan, struct prepared *p, struct err *err)
     r = r < 0 ? r : init_set_stdio(&plan->args->io, &spec->process, err);
     if (r == 0 && spec->namespaces[SPEC_NS_MOUNT].path == NULL) {
         r = build_tree(plan, p, err);
+    } else if (r == 0 && spec->process.terminal) {
+        /* A tree that was built before: its own /dev/pts serves. */
+        AUTO(closep) int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        r = root < 0
+                ? err_set(err, errno, "open '/'")
+                : init_make_terminal(root, plan->console_fd, &spec->process, &p->slave_fd, err);
     }
     if (r == 0 && p->slave_fd >= 0) {
         r = init_take_terminal(p->slave_fd, err);

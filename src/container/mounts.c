@@ -168,7 +168,10 @@ static int open_target(int root_fd, const char *path, bool is_dir, struct err *e
             *slash = '\0';
         }
         AUTO(leave_openp)
-        int dir = slash != NULL && slash != parent ? mkdir_in_root(root_fd, parent, 0755) : -1;
+        int dir = mkdir_in_root(root_fd, slash != NULL && slash != parent ? parent : "/", 0755);
+        if (dir < 0) {
+            return err_set(err, -dir, "make the directory of '%s'", path);
+        }
         AUTO(leave_openp)
         int made = open_in_root(root_fd, path, O_RDONLY | O_CREAT | O_NOCTTY, 0644);
         if (made < 0) {

@@ -69,8 +69,8 @@ static const struct option_spec run_options[] = {
      "return once the workload runs", NULL},
     {"keep", 0, OPTION_FLAG, offsetof(struct create_options, keep), NULL,
      "do not delete the container when it ends", NULL},
-    {"no-subreaper", 0, OPTION_FLAG, offsetof(struct create_options, no_subreaper), NULL,
-     "do not adopt orphans of the workload", NULL},
+    {"no-subreaper", 0, OPTION_FLAG, offsetof(struct create_options, no_subreaper), NULL, NULL,
+     NULL}, /* engines say so; we never adopt any */
     {0},
 };
 

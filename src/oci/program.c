@@ -192,6 +192,9 @@ static int dispatch(struct oci_globals *globals, int argc, char **argv, struct e
     if (n == 0) {
         return err_say(err, EINVAL, "no command given; see isola-oci --help");
     }
+    if (globals->debug) {
+        (void)setenv("ISOLA_DEBUG", "1", 1);
+    }
     int r = check_globals(globals, err);
     if (r < 0) {
         return r;

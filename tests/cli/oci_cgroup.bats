@@ -11,6 +11,10 @@ v2() {
     unshare -m sh -c 'mount --make-rprivate /; umount -l /sys/fs/cgroup
         mount -t cgroup2 none /sys/fs/cgroup; exec "$@"' sh "$@"
 }
+# systemd's own hierarchy counts only where systemd runs.
+own_hierarchies() {
+    if [ -d /run/systemd/system ]; then grep -c . /proc/self/cgroup; else grep -vc name=systemd /proc/self/cgroup; fi
+}
 is_hybrid() { [ "$(stat -f -c %T /sys/fs/cgroup)" = tmpfs ] || skip "the host has no cgroup v1"; }
 
 @test "hybrid: the workload is in its cgroup in every hierarchy, and sees only that" {
@@ -18,7 +22,7 @@ is_hybrid() { [ "$(stat -f -c %T /sys/fs/cgroup)" = tmpfs ] || skip "the host ha
     config '.linux.namespaces|=map(select(.type!="cgroup"))'
     in_container 'cat /proc/self/cgroup; ls /sys/fs/cgroup/memory/cgroup.procs'
     assert_status 0
-    [ "$(echo "$output" | grep -c ":/isola-oci-$ID\$")" = "$(grep -c . /proc/self/cgroup)" ]
+    [ "$(echo "$output" | grep -c ":/isola-oci-$ID\$")" = "$(own_hierarchies)" ]
     assert_has /sys/fs/cgroup/memory/cgroup.procs
     config '.linux.namespaces+=[{type:"cgroup"}]'
     in_container 'cat /proc/self/cgroup'

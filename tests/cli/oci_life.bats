@@ -168,6 +168,10 @@ b/tmp" ]
     [ "$(echo "$output" | jq .data.pids.limit)" = 40 ]
     echo '{"memory":{"limit":33554432}}' | oci update -r - "$ID"
     [ "$(oci events --stats "$ID" | jq .data.memory.usage.limit)" = 33554432 ]
+    run sh -c 'echo "{\"memory\":{\"limit\":4096,\"checkBeforeUpdate\":true}}" | "$1" --root "$2" update -r - "$3"' \
+        sh "$OCI" "$ROOT" "$ID"
+    assert_status 1
+    assert_has "bytes that are in use"
     run oci update --memory lots "$ID"
     assert_status 1
     assert_has "'lots' is not a number"

@@ -158,6 +158,18 @@ teardown() { oci_teardown; }
     for n in pid net ipc uts; do assert_has "$(readlink "/proc/$pid/ns/$n")"; done
 }
 
+@test "a container in the mount namespace of another sees its tree" {
+    start_sleeper
+    pid=$(oci state "$ID" | jq .pid)
+    echo here >"$B/rootfs/etc/mark"
+    config --arg p "/proc/$pid/ns/" '.linux.namespaces|=map(if .type=="mount" then .path=($p+"mnt") elif .type=="pid" then .path=($p+"pid") else . end)'
+    args /bin/sh -c 'cat /etc/mark; readlink /proc/self/ns/mnt'
+    run oci run -b "$B" "$ID-b"
+    assert_status 0
+    [ "${lines[0]}" = here ]
+    [ "${lines[1]}" = "$(readlink "/proc/$pid/ns/mnt")" ]
+}
+
 @test "a time namespace has its offsets" {
     config '.linux.namespaces+=[{type:"time"}] | .linux.timeOffsets={boottime:{secs:100000000},monotonic:{secs:5,nanosecs:7}}'
     in_container 'cut() { IFS=. read -r a b; echo $a; }; cut </proc/uptime; cat /proc/self/timens_offsets'
