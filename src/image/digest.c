@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <openssl/evp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,4 +75,10 @@ int digest_chain(const char *parent, const char *diff_id, char out[DIGEST_TEXT_S
     }
     int n = snprintf(text, sizeof(text), "%s %s", parent, diff_id);
     return digest_of(text, (size_t)n, out);
+}
+
+int digest_leaning(const char *parent, const char *diff_id, char out[DIGEST_TEXT_SIZE])
+{
+    bool first = parent == NULL || parent[0] == '\0';
+    return digest_chain(first ? "first" : parent, diff_id, out);
 }

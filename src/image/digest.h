@@ -26,4 +26,10 @@ int digest_of(const void *data, size_t len, char out[DIGEST_TEXT_SIZE]);
 /* OCI image-spec "Layer ChainID": parent NULL or "" for the first layer. */
 int digest_chain(const char *parent, const char *diff_id, char out[DIGEST_TEXT_SIZE]);
 
+/*
+ * The name of a layer that leans on those below: its chain ID, but for a first layer something else
+ * than its diff ID, which is the name of layers that lean on nothing.
+ */
+int digest_leaning(const char *parent, const char *diff_id, char out[DIGEST_TEXT_SIZE]);
+
 #endif

@@ -147,8 +147,9 @@ static int look(struct extract_dirs *dirs, int fd, const char *name, const char 
     }
     size_t layer = 0;
     bool below = false;
+    dirs->used_parent =
+        true; /* also without layers below: on top of some it would look different */
     if (r == 1) {
-        dirs->used_parent = true;
         below = layer_stack_stat(dirs->parent, real, &layer, &st) == 0;
     }
     if (below && S_ISLNK(st.st_mode)) {

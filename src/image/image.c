@@ -162,9 +162,11 @@ static int read_layers(struct image_store *store, struct image *image, struct er
                           "s", image->id);
     int step = SQLITE_DONE;
     while (r >= 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
-        r = strv_addf(&image->layers, "%s/layers/%s", store->path, column(s, 0));
-        if (r >= 0) {
-            r = strv_add(&image->diff_ids, column(s, 1));
+        AUTO(freep) char *path = str_printf("%s/layers/%s", store->path, column(s, 0));
+        r = path == NULL ? -ENOMEM : strv_add(&image->diff_ids, column(s, 1));
+        /* overlayfs refuses one directory twice; the lower one is hidden by the upper anyway. */
+        if (r >= 0 && !strv_has(&image->layers, path)) {
+            r = strv_add(&image->layers, path);
         }
     }
     if (r < 0) {

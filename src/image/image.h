@@ -49,7 +49,9 @@ struct image {
     int64_t created_ns; /* 0: not said */
     uint64_t size;      /* bytes of the unpacked layers */
     struct image_config config;
-    struct strv layers;   /* absolute paths, topmost first: the order of overlayfs' lowerdir */
+    /* Absolute paths, topmost first: the order of lowerdir. One that is there twice is named once.
+     */
+    struct strv layers;
     struct strv diff_ids; /* bottom first, as in the configuration */
     json_t *json;         /* the whole configuration */
 };

@@ -29,7 +29,8 @@ struct layer_job {
     const struct descriptor *blob;
     const char *diff_id;
     char chain_id[DIGEST_TEXT_SIZE];
-    char *key; /* once done */
+    char leaning[DIGEST_TEXT_SIZE]; /* its name if it leans on the layers below */
+    char *key;                      /* once done */
     enum layer_state state;
     struct layer_stack parent; /* opened by wait_for_parent() */
 };
@@ -151,13 +152,27 @@ static int run_writer(struct install *in, struct layer_job *job, bool stored, bo
 static int find_layer(struct install *in, struct layer_job *job, char **ret_key, struct err *err)
 {
     (void)pthread_mutex_lock(&in->mutex);
-    int r = store_layer_find(in->store, job->diff_id, job->chain_id, ret_key, err);
+    int r = store_layer_find(in->store, job->diff_id, job->leaning, ret_key, err);
     (void)pthread_mutex_unlock(&in->mutex);
     return r;
 }
 
+/* One blob twice in an image: the upper must not hold its lock while it waits for the lower. */
+static void wait_for_twin(struct install *in, const struct layer_job *job)
+{
+    (void)pthread_mutex_lock(&in->mutex);
+    for (size_t i = 0; i < job->index; i++) {
+        while (str_eq(in->jobs[i].blob->digest, job->blob->digest) &&
+               in->jobs[i].state != LAYER_DONE && !in->cancel) {
+            (void)pthread_cond_wait(&in->changed, &in->mutex);
+        }
+    }
+    (void)pthread_mutex_unlock(&in->mutex);
+}
+
 static int run_layer(struct install *in, struct layer_job *job, char **ret_key, struct err *err)
 {
+    wait_for_twin(in, job);
     struct layer_result result = {0};
     AUTO(freep) char *key = NULL;
     for (int attempt = 0;; attempt++) {
@@ -286,7 +301,9 @@ static int make_jobs(struct install *in, struct err *err)
         job->index = i;
         job->blob = &in->manifest.layers[i];
         job->diff_id = in->facts.diff_ids.items[i];
-        if (digest_chain(i > 0 ? in->jobs[i - 1].chain_id : "", job->diff_id, job->chain_id) < 0) {
+        const char *below = i > 0 ? in->jobs[i - 1].chain_id : "";
+        if (digest_chain(below, job->diff_id, job->chain_id) < 0 ||
+            digest_leaning(below, job->diff_id, job->leaning) < 0) {
             return err_set(err, ENOMEM, "install image");
         }
         tell(in, job, "Waiting");

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/err.h"
 #include "base/io.h"
@@ -18,6 +19,8 @@
 
 #define NAME_SIZE 128
 #define FEED_SIZE ((size_t)256 * 1024)
+#define LOCK_QUIET_MS 10000
+#define LOCK_POLL_MS 20
 
 struct layer_writer {
     struct image_store *store;
@@ -27,7 +30,8 @@ struct layer_writer {
     int blob_fd;
     int root_fd;
     uint64_t received;
-    bool broken; /* what was received is of no use */
+    bool private; /* the file has no name that a later try could know */
+    bool broken;  /* what was received is of no use */
     struct digest *blob_digest;
     struct digest *diff_digest;
     struct decompress *decompress;
@@ -95,23 +99,58 @@ static int queue_wrote(void *data, size_t len)
     return byte_queue_wrote(&((struct layer_writer *)data)->queue, len);
 }
 
+/* A file of our own, that no other process looks at. */
+static int open_private(struct layer_writer *w, struct err *err)
+{
+    uint64_t random = 0;
+    if (getrandom(&random, sizeof(random), 0) < 0) {
+        return err_set(err, errno, "get random bytes");
+    }
+    (void)snprintf(w->partial, sizeof(w->partial), "work/blob-%d-%016llx.new", (int)getpid(),
+                   (unsigned long long)random);
+    w->blob_fd = openat(w->store->fd, w->partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    w->private = true;
+    return w->blob_fd < 0 ? err_set(err, errno, "make '%s'", w->partial) : 0;
+}
+
+/*
+ * Locks the partial file; waits for another process as long as its file grows. One that stands
+ * still may wait for a layer that we hold: -EWOULDBLOCK.
+ */
+static int lock_partial(const struct layer_writer *w)
+{
+    off_t size = -1;
+    for (int quiet_ms = 0; quiet_ms < LOCK_QUIET_MS; quiet_ms += LOCK_POLL_MS) {
+        struct stat st;
+        const struct timespec pause = {.tv_nsec = LOCK_POLL_MS * 1000000L};
+        int fd = lock_file_at(w->store->fd, w->partial, LOCK_EXCLUSIVE, false);
+        if (fd != -EWOULDBLOCK) {
+            return fd;
+        }
+        if (fstatat(w->store->fd, w->partial, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            st.st_size != size) {
+            size = st.st_size;
+            quiet_ms = 0;
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+    return -EWOULDBLOCK;
+}
+
 /* Opens (and locks, when its digest is known) the file of the compressed bytes. */
 static int open_partial(struct layer_writer *w, struct err *err)
 {
     if (w->spec.blob_digest == NULL) {
-        uint64_t random = 0;
-        if (getrandom(&random, sizeof(random), 0) < 0) {
-            return err_set(err, errno, "get random bytes");
-        }
-        (void)snprintf(w->partial, sizeof(w->partial), "work/blob-%d-%016llx.new", (int)getpid(),
-                       (unsigned long long)random);
-        w->blob_fd = openat(w->store->fd, w->partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-        return w->blob_fd < 0 ? err_set(err, errno, "make '%s'", w->partial) : 0;
+        return open_private(w, err);
     }
     (void)snprintf(w->partial, sizeof(w->partial), "work/%s.partial",
                    w->spec.blob_digest + DIGEST_HEX_OFFSET);
-    int fd = lock_file_at(w->store->fd, w->partial, LOCK_EXCLUSIVE, true);
+    int fd = lock_partial(w);
+    if (fd == -EWOULDBLOCK) {
+        return open_private(w, err);
+    }
     if (fd < 0) {
+        w->partial[0] = '\0';
         return err_set(err, -fd, "make '%s/%s'", w->store->path, w->partial);
     }
     w->blob_fd = fd;
@@ -304,7 +343,7 @@ static int commit(struct layer_writer *w, struct layer_result *ret, struct err *
 {
     if (w->root_fd >= 0) {
         char chain[DIGEST_TEXT_SIZE];
-        int r = digest_chain(w->spec.parent_chain, ret->diff_id, chain);
+        int r = digest_leaning(w->spec.parent_chain, ret->diff_id, chain);
         if (r < 0) {
             return err_set(err, -r, "unpack layer");
         }
@@ -383,7 +422,7 @@ void layer_writer_free(struct layer_writer *w)
     if (w->directory[0] != '\0') {
         (void)remove_tree_at(w->store->fd, w->directory);
     }
-    bool keep = w->spec.blob_digest != NULL && !w->broken && w->received > 0;
+    bool keep = !w->private && !w->broken && w->received > 0;
     if (w->partial[0] != '\0' && !keep) {
         (void)unlinkat(w->store->fd, w->partial, 0);
     }

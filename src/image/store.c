@@ -200,12 +200,12 @@ int image_name_remove(struct image_store *store, const char *name, struct err *e
     return r < 0 ? r : store_write_index(store, err);
 }
 
-int store_layer_find(struct image_store *store, const char *diff_id, const char *chain_id,
+int store_layer_find(struct image_store *store, const char *diff_id, const char *leaning,
                      char **ret_key, struct err *err)
 {
     AUTO(sqlite3_finalizep) sqlite3_stmt *s = NULL;
     int r = store_prepare(store, &s, err, "SELECT key FROM layers WHERE key = ? OR key = ? LIMIT 1",
-                          "ss", diff_id + DIGEST_HEX_OFFSET, chain_id + DIGEST_HEX_OFFSET);
+                          "ss", diff_id + DIGEST_HEX_OFFSET, leaning + DIGEST_HEX_OFFSET);
     if (r < 0) {
         return r;
     }

@@ -62,7 +62,7 @@ int store_blob_write(struct image_store *store, const char *digest, const void *
                      struct err *err);
 
 /* An unpacked layer that is there already: its key, freed by the caller; 0 or -ENOENT. */
-int store_layer_find(struct image_store *store, const char *diff_id, const char *chain_id,
+int store_layer_find(struct image_store *store, const char *diff_id, const char *leaning,
                      char **ret_key, struct err *err);
 int store_layer_add(struct image_store *store, const char *key, const char *diff_id, uint64_t size,
                     struct err *err);

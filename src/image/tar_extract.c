@@ -511,12 +511,12 @@ static int extract_entry(struct extractor *x, const struct tar_entry *entry, str
 /* overlayfs takes no notice of an opaque root: hide each name of the layers below. */
 static int hide_root(struct extractor *x, struct err *err)
 {
+    x->dirs.used_parent = true;
     int r = extract_dirs_parent(&x->dirs, err);
     if (r <= 0) {
         return r;
     }
     AUTO(strv_donep) struct strv names = {0};
-    x->dirs.used_parent = true;
     r = layer_stack_list(x->rules->parent, ".", &names);
     for (size_t i = 0; r == 0 && i < names.count; i++) {
         AUTO(freep) char *whiteout = str_printf(WHITEOUT_PREFIX "%s", names.items[i]);

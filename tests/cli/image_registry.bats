@@ -129,3 +129,48 @@ EOF
     [ -z "$(ls "$ISOLA_ROOT/images/work")" ]
     cmp "$DIR/files/bin/data" "$ISOLA_ROOT"/images/layers/*/bin/data
 }
+
+@test "an image that has one blob in several places does not wait for itself" {
+    start_registry plain </dev/null
+    mkdir "$DIR/twin"
+    echo x >"$DIR/twin/file"
+    # Without an entry for etc/, so that the layer leans on those below.
+    tar -C "$DIR/twin" --transform 's,^,etc/,' -cf "$DIR/layer.tar" file
+    cat >"$DIR/twin.py" <<'EOF'
+import hashlib, json, os, sys
+layout, layer = sys.argv[1:]
+os.makedirs(f"{layout}/blobs/sha256")
+def put(data, **more):
+    name = hashlib.sha256(data).hexdigest()
+    open(f"{layout}/blobs/sha256/{name}", "wb").write(data)
+    return dict(digest="sha256:" + name, size=len(data), **more)
+blob = put(open(layer, "rb").read(), mediaType="application/vnd.oci.image.layer.v1.tar")
+config = put(json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers",
+    "diff_ids": [blob["digest"]] * 6}}).encode(), mediaType="application/vnd.oci.image.config.v1+json")
+manifest = put(json.dumps({"schemaVersion": 2, "config": config, "layers": [blob] * 6}).encode(),
+    mediaType="application/vnd.oci.image.manifest.v1+json",
+    annotations={"org.opencontainers.image.ref.name": "twin:1"})
+json.dump({"schemaVersion": 2, "manifests": [manifest]}, open(f"{layout}/index.json", "w"))
+open(f"{layout}/oci-layout", "w").write('{"imageLayoutVersion":"1.0.0"}')
+EOF
+    python3 "$DIR/twin.py" "$DIR/twins" "$DIR/layer.tar"
+    tar -C "$DIR/twins" -cf "$DIR/twins.tar" .
+    "$IMAGE" load -q -i "$DIR/twins.tar"
+    "$IMAGE" tag twin:1 "127.0.0.1:$PORT/twin:1"
+    "$IMAGE" push -q "127.0.0.1:$PORT/twin:1"
+    export ISOLA_ROOT=$DIR/other
+    timeout 9 "$IMAGE" pull -q "127.0.0.1:$PORT/twin:1"
+    # Each of them has its own look at the layers below.
+    lower=$("$IMAGE" image inspect -f '{{join .GraphDriver.Data.LowerDirs ":"}}' "127.0.0.1:$PORT/twin:1")
+    [ "$(echo "$lower" | tr : '\n' | sort -u | wc -l)" -eq 6 ]
+}
+
+@test "a layer that is there twice is given to overlayfs once" {
+    "$IMAGE" image-commit --name e:1 "$("$IMAGE" images -q --no-trunc t:1)" "$(mkdir "$DIR/e" && echo "$DIR/e")" >/dev/null
+    "$IMAGE" image-commit --name e:2 "$("$IMAGE" images -q --no-trunc e:1)" "$DIR/e" >/dev/null
+    [ "$("$IMAGE" image inspect -f '{{len .RootFS.Layers}}' e:2)" -eq 3 ]
+    lower=$("$IMAGE" image inspect -f '{{join .GraphDriver.Data.LowerDirs ":"}}' e:2)
+    [ "$(echo "$lower" | tr : '\n' | wc -l)" -eq 2 ]
+    mkdir "$DIR/m"
+    unshare -m mount -t overlay -o "lowerdir=$lower" none "$DIR/m"
+}

@@ -46,7 +46,7 @@ START_TEST(what_is_no_name_is_refused)
         "/",
         "a:",
         "a:b:c",
-        "A/b",
+
         "Debian",
         "a//b",
         "a/",
