@@ -139,7 +139,7 @@ static int collect_orphans(struct check *c, struct strv *names)
             continue;
         }
         r = has_owner(c, link);
-        if (r == 0 && strv_add(names, link->name) < 0) {
+        if (r == 0 && !strv_has(names, link->name) && strv_add(names, link->name) < 0) {
             return err_set(c->err, ENOMEM, "check links");
         }
     }
@@ -205,8 +205,12 @@ static int compare_table(struct check *c, const struct firewall_elements *wanted
 {
     for (size_t set = 0; set < FIREWALL_SETS; set++) {
         struct element_check e = {.wanted = wanted, .set = set};
-        int r = nft_element_list(c->host->nft_fd, c->host->tag, &firewall_sets[set], on_element, &e,
+        int r = -EINTR;
+        for (int i = 0; r == -EINTR && i < NL_DUMP_TRIES; i++) {
+            e.seen = e.foreign = 0;
+            r = nft_element_list(c->host->nft_fd, c->host->tag, &firewall_sets[set], on_element, &e,
                                  c->err);
+        }
         if (r < 0) {
             return r;
         }

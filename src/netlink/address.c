@@ -73,6 +73,9 @@ int address_list(int fd, address_fn *fn, void *data, struct err *err)
     struct ifaddrmsg header = {0};
     nl_message_begin(&batch, RTM_GETADDR, NLM_F_DUMP, &header, sizeof(header));
     struct walk walk = {fn, data};
-    int r = nl_query(fd, &batch, on_address, &walk, err);
+    int r = -EINTR;
+    for (int i = 0; r == -EINTR && i < NL_DUMP_TRIES; i++) {
+        r = nl_query(fd, &batch, on_address, &walk, err);
+    }
     return r < 0 ? err_wrap(err, -r, "list addresses") : 0;
 }

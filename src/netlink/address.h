@@ -18,6 +18,7 @@ struct nl_batch;
 void address_put(struct nl_batch *batch, int index, const struct ip_prefix *prefix);
 void address_put_delete(struct nl_batch *batch, int index, const struct ip_prefix *prefix);
 
+/* An address may be reported twice, when the list changes meanwhile. */
 typedef int address_fn(int index, const struct ip_prefix *prefix, void *data);
 int address_list(int fd, address_fn *fn, void *data, struct err *err);
 

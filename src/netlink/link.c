@@ -183,6 +183,9 @@ int link_list(int fd, int master, link_fn *fn, void *data, struct err *err)
         nl_put_u32(&batch, IFLA_MASTER, (uint32_t)master);
     }
     struct walk walk = {fn, data};
-    int r = nl_query(fd, &batch, on_link, &walk, err);
+    int r = -EINTR;
+    for (int i = 0; r == -EINTR && i < NL_DUMP_TRIES; i++) {
+        r = nl_query(fd, &batch, on_link, &walk, err);
+    }
     return r < 0 ? err_wrap(err, -r, "list interfaces") : 0;
 }

@@ -60,7 +60,10 @@ void link_put_delete(struct nl_batch *batch, const char *name);
 int link_get(int fd, const char *name, struct link *ret, struct err *err);
 
 typedef int link_fn(const struct link *link, void *data);
-/* All, or those below a bridge (master > 0). A negative result of fn ends the walk. */
+/*
+ * All, or those below a bridge (master > 0). A negative result of fn ends the walk. A link may be
+ * reported twice, when links come and go meanwhile.
+ */
 int link_list(int fd, int master, link_fn *fn, void *data, struct err *err);
 
 #endif

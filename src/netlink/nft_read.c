@@ -127,7 +127,11 @@ int nft_rule_count(int fd, const char *table, size_t *ret, struct err *err)
     size_t count = 0;
     nl_message_begin(&batch, NFT_TYPE(NFT_MSG_GETRULE), NLM_F_DUMP, &inet, sizeof(inet));
     nl_put_str(&batch, NFTA_RULE_TABLE, table);
-    int r = nl_query(fd, &batch, on_rule, &count, err);
+    int r = -EINTR;
+    for (int i = 0; r == -EINTR && i < NL_DUMP_TRIES; i++) {
+        count = 0;
+        r = nl_query(fd, &batch, on_rule, &count, err);
+    }
     if (r < 0) {
         return err_wrap(err, -r, "list rules of nftables table '%s'", table);
     }

@@ -65,6 +65,9 @@ int route_list(int fd, route_fn *fn, void *data, struct err *err)
     struct rtmsg header = {0};
     nl_message_begin(&batch, RTM_GETROUTE, NLM_F_DUMP, &header, sizeof(header));
     struct walk walk = {fn, data};
-    int r = nl_query(fd, &batch, on_route, &walk, err);
+    int r = -EINTR;
+    for (int i = 0; r == -EINTR && i < NL_DUMP_TRIES; i++) {
+        r = nl_query(fd, &batch, on_route, &walk, err);
+    }
     return r < 0 ? err_wrap(err, -r, "list routes") : 0;
 }

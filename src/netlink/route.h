@@ -15,7 +15,7 @@ void route_put_default(struct nl_batch *batch, int index, const struct ip_addres
 /* destination.length 0: a default route. index: of the outgoing interface, 0 for several. */
 typedef int route_fn(const struct ip_prefix *destination, int index, void *data);
 
-/* Unicast routes of all tables and both families. */
+/* Unicast routes of all tables and both families; twice, when the list changes meanwhile. */
 int route_list(int fd, route_fn *fn, void *data, struct err *err);
 
 #endif

@@ -214,6 +214,7 @@ int nl_query(int fd, struct nl_batch *batch, nl_message_fn *fn, void *data, stru
         return err_set(err, ENOMEM, "netlink");
     }
     int result = 0;
+    bool interrupted = false;
     for (;;) {
         ssize_t n = receive(fd, room, RECEIVE_SIZE);
         if (n == -EAGAIN) {
@@ -226,8 +227,11 @@ int nl_query(int fd, struct nl_batch *batch, nl_message_fn *fn, void *data, stru
         size_t left = (size_t)n;
         struct answer answer;
         while (next_answer(&at, &left, &answer)) {
+            interrupted = interrupted || (answer.header.nlmsg_flags & NLM_F_DUMP_INTR) != 0;
             if (answer.header.nlmsg_type == NLMSG_DONE) {
-                return result;
+                return result == 0 && interrupted
+                           ? err_say(err, EINTR, "the list changed while it was read")
+                           : result;
             }
             if (answer.header.nlmsg_type == NLMSG_ERROR) {
                 char text[256];

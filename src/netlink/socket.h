@@ -37,8 +37,10 @@ typedef int nl_message_fn(uint16_t type, const void *payload, size_t len, void *
 
 /*
  * Sends the batch, which is one request for a dump or a single object, and hands every answer to
- * fn. Returns 0, fn's error or the kernel's.
+ * fn. Returns 0, fn's error or the kernel's; -EINTR when what is listed changed meanwhile, so that
+ * something may have been left out: ask again.
  */
+#define NL_DUMP_TRIES 10
 int nl_query(int fd, struct nl_batch *batch, nl_message_fn *fn, void *data, struct err *err);
 
 #endif

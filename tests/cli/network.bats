@@ -61,13 +61,13 @@ inside() {
 
 # serve PID PORT TEXT [tcp|udp][4|6]: answers each connection with TEXT and the peer's address
 serve() {
-    local kind=${4:-tcp} listen
+    local kind=${4:-tcp} listen first=true
     case $kind in
         tcp) listen="TCP-LISTEN:$2,fork,reuseaddr" ;;
         tcp6) listen="TCP6-LISTEN:$2,fork,reuseaddr,ipv6only=1" ;;
-        udp) listen="UDP-LISTEN:$2,fork,reuseaddr" ;;
+        udp) listen="UDP-RECVFROM:$2,fork,reuseaddr" first="read x" ;;
     esac
-    inside "$1" socat "$listen" SYSTEM:"echo $3 \$SOCAT_PEERADDR" 3>&- 2>/dev/null &
+    inside "$1" socat "$listen" SYSTEM:"$first; echo $3 \$SOCAT_PEERADDR" 3>&- 2>/dev/null &
     PIDS+=($!)
     local i
     for i in $(seq 50); do
@@ -79,7 +79,7 @@ serve() {
 
 # What answers at an address; fails when nothing does.
 tcp() { timeout 5 socat -t1 -T3 - "TCP:$1,connect-timeout=2" </dev/null 2>/dev/null; }
-udp() { echo x | timeout 5 socat -t3 -T3 - "UDP:$1" | head -1 2>/dev/null; }
+udp() { echo x | timeout 5 socat -t2 -T2 - "UDP:$1" 2>/dev/null | head -1; }
 export -f tcp udp
 
 @test "two workloads on the default bridge reach each other and the host, not by name" {
