@@ -112,15 +112,40 @@ int mkdir_parents(const char *path, mode_t mode)
     return mkdir(path, mode) < 0 && errno != EEXIST ? -errno : 0;
 }
 
+/* Levels that are walked with a descriptor each; deeper ones are moved up first. */
+#define REMOVE_DEPTH_MAX 128
+#define MOVE_TRIES 1000
+
+/* A tree on its way out. */
+struct removal {
+    int top_fd;
+    unsigned moved; /* directories that lay too deep and are now in the top one */
+};
+
+static int remove_children(struct removal *removal, int dir_fd, dev_t dev, int depth);
+
 /*
- * One directory level. A loop with an explicit descent would need a stack of descriptors; recursion
- * is bounded instead by the depth limit, which PATH_MAX cannot reach but a hostile tree can.
+ * Each level costs a descriptor and stack, and whoever filled the tree chose its depth: what lies
+ * too deep is moved up and removed from there.
  */
-#define REMOVE_DEPTH_MAX 2048
+static int move_up(struct removal *removal, int dir_fd, const char *name)
+{
+    for (int try = 0; try < MOVE_TRIES; try++) {
+        char up[32];
+        (void)snprintf(up, sizeof(up), ".removed-%u", removal->moved++);
+        if (renameat(dir_fd, name, removal->top_fd, up) == 0) {
+            return 0;
+        }
+        /* Else the name is taken, by the tree itself. */
+        if (errno != ENOTEMPTY && errno != EEXIST && errno != ENOTDIR) {
+            return -errno;
+        }
+    }
+    return -ELOOP;
+}
 
-static int remove_children(int dir_fd, dev_t dev, int depth);
-
-static int remove_entry(int dir_fd, const char *name, dev_t dev, int depth)
+/* Removes what goes at once. 1: a directory that is not empty. */
+static int remove_simple(int dir_fd, const char *name)
 {
     if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT) {
         return 0;
@@ -131,14 +156,23 @@ static int remove_entry(int dir_fd, const char *name, dev_t dev, int depth)
     if (unlinkat(dir_fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT) {
         return 0;
     }
-    if (errno != ENOTEMPTY && errno != EEXIST) {
-        return -errno;
+    return errno == ENOTEMPTY || errno == EEXIST ? 1 : -errno;
+}
+
+static int remove_entry(struct removal *removal, int dir_fd, const char *name, dev_t dev, int depth)
+{
+    int r = remove_simple(dir_fd, name);
+    if (r <= 0) {
+        return r;
+    }
+    if (depth >= REMOVE_DEPTH_MAX) {
+        return move_up(removal, dir_fd, name);
     }
     int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) {
         return errno == ENOENT ? 0 : -errno;
     }
-    int r = remove_children(fd, dev, depth + 1);
+    r = remove_children(removal, fd, dev, depth + 1);
     if (r < 0) {
         return r;
     }
@@ -146,13 +180,12 @@ static int remove_entry(int dir_fd, const char *name, dev_t dev, int depth)
 }
 
 /* Takes dir_fd over. */
-static int remove_children(int dir_fd, dev_t dev, int depth)
+static int remove_children(struct removal *removal, int dir_fd, dev_t dev, int depth)
 {
     struct stat st;
-    if (fstat(dir_fd, &st) < 0 || (dev != 0 && st.st_dev != dev) || depth > REMOVE_DEPTH_MAX) {
-        int r = depth > REMOVE_DEPTH_MAX ? -ELOOP : -EXDEV;
+    if (fstat(dir_fd, &st) < 0 || (dev != 0 && st.st_dev != dev)) {
         (void)close_fd(dir_fd);
-        return r;
+        return -EXDEV;
     }
     AUTO(closedirp) DIR *dir = fdopendir(dir_fd);
     if (dir == NULL) {
@@ -170,7 +203,7 @@ static int remove_children(int dir_fd, dev_t dev, int depth)
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
             continue;
         }
-        int r = remove_entry(dirfd(dir), entry->d_name, st.st_dev, depth);
+        int r = remove_entry(removal, dirfd(dir), entry->d_name, st.st_dev, depth);
         if (r < 0 && result == 0) {
             result = r;
         }
@@ -179,7 +212,25 @@ static int remove_children(int dir_fd, dev_t dev, int depth)
 
 int remove_tree_at(int dir_fd, const char *name)
 {
-    return remove_entry(dir_fd, name, 0, 0);
+    int r = remove_simple(dir_fd, name);
+    if (r <= 0) {
+        return r;
+    }
+    AUTO(closep) int top = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (top < 0) {
+        return errno == ENOENT ? 0 : -errno;
+    }
+    struct removal removal = {.top_fd = top};
+    unsigned before;
+    do {
+        before = removal.moved;
+        int fd = openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        r = fd < 0 ? -errno : remove_children(&removal, fd, 0, 1);
+    } while (r == 0 && removal.moved != before);
+    if (r < 0) {
+        return r;
+    }
+    return unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 static uint64_t entry_size(int dir_fd, const char *name, dev_t dev, int depth)

@@ -84,11 +84,6 @@ int process_wait(pid_t pid, int *ret_status)
     return 0;
 }
 
-int exit_code_of(int status)
-{
-    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-}
-
 static int each_open_fd(int first, bool close_it)
 {
     AUTO(closedirp) DIR *dir = opendir("/proc/self/fd");

@@ -29,7 +29,10 @@ bool process_is_alive(pid_t pid, uint64_t start_time);
 int process_wait(pid_t pid, int *ret_status);
 
 /* Docker's and the shell's exit code of a wait status: the code, or 128 + signal. */
-int exit_code_of(int status);
+static inline int exit_code_of(int status)
+{
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
 
 /* close_range() of all descriptors from first on; falls back to /proc/self/fd. */
 int close_fds_from(int first);

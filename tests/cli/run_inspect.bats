@@ -18,7 +18,7 @@ load helper
     equals down "$(isola ps -n 1 --format '{{.Names}}')"
     equals 12 "$(isola ps -q | tr -d '\n' | wc -c)"
     equals 64 "$(isola ps -q --no-trunc | tr -d '\n' | wc -c)"
-    equals "$(isola ps -a)" "$(isola container ls -a)"
+    equals "$(isola ps -a --format '{{.ID}} {{.Names}}')" "$(isola container ls -a --format '{{.ID}} {{.Names}}')"
 }
 
 @test "ps filters by name, label, status, exit code, image and more" {

@@ -352,3 +352,12 @@ TRAP='trap "echo got TERM; exit 4" TERM; trap "echo got USR1; exit 5" USR1; echo
     isola start v
     equals running "$(state v)"
 }
+
+@test "a workload cannot make files too deep to remove" {
+    part=$(printf 'd/%.0s' $(seq 400))
+    irun --name deep $IMAGE sh -c "for k in 1 2 3 4 5 6 7; do mkdir -p /tmp/x\$k/$part; done
+        for k in 2 3 4 5 6 7; do (cd /tmp/x\$k/$part && mv /tmp/x\$((k-1)) .) || exit 1; done
+        touch /tmp/x7/.removed-0"
+    equals deep "$(isola rm deep)"
+    equals "" "$(ls "$ISOLA_ROOT/workloads")"
+}
