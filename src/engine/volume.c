@@ -60,8 +60,13 @@ int volume_create(struct engine *engine, const char *name, const struct strv *la
     if (path == NULL || copy == NULL || text == NULL) {
         return err_set(err, ENOMEM, "volume '%s'", name);
     }
+    AUTO(freep) char *all = volume_path(engine, "", "");
+    /* Setuid programs of strangers may lie in there: nobody else on this host may enter. */
+    int r = all == NULL ? -ENOMEM : mkdir_parents(all, 0700);
     /* The directory first: a row without one would be a lie, a directory without row is swept. */
-    int r = mkdir_parents(path, 0755);
+    if (r == 0) {
+        r = mkdir_parents(path, 0755);
+    }
     if (r < 0) {
         return err_set(err, -r, "make directory '%s'", path);
     }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# What a workload gets hold of when `isola exec` is made to execute isola itself.
+# What a workload gets hold of when `isola exec` is made to execute isola itself, and what other users of
+# the host get hold of.
 
 setup() {
     dir=$(mktemp -d)
@@ -36,4 +37,18 @@ teardown() {
         exit 0'
     [ "$status" = 0 ] || { echo "$status $output"; false; }
     [ "$(sha256sum "$isola")" = "$before" ]
+}
+
+@test "other users of the host reach neither volumes nor blobs" {
+    "$isola" run --rm --network none -v planted:/data isola/busybox \
+        sh -c 'cp /bin/busybox /data/true && chmod 4755 /data/true'
+    planted=$ISOLA_ROOT/volumes/planted/_data/true
+    [ -u "$planted" ]
+    chmod 755 "$dir"
+    # setpriv itself still has the rights to enter; the shell has not.
+    ! setpriv --reuid 65534 --regid 65534 --clear-groups sh -c "$planted" || false
+    blob=$(find "$ISOLA_ROOT/images/blobs" -type f | head -n 1)
+    [ -n "$blob" ]
+    run setpriv --reuid 65534 --regid 65534 --clear-groups cat "$blob"
+    [ "$status" != 0 ]
 }
