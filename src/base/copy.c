@@ -30,7 +30,9 @@ static int copy_xattrs(int from_fd, int to_fd)
             continue;
         }
         ssize_t n = fgetxattr(from_fd, names + at, value, XATTR_SIZE_MAX);
-        if (n >= 0 && fsetxattr(to_fd, names + at, value, (size_t)n, 0) < 0 && errno != ENOTSUP) {
+        /* A file system takes only some kinds; the others mean nothing there. */
+        if (n >= 0 && fsetxattr(to_fd, names + at, value, (size_t)n, 0) < 0 && errno != ENOTSUP &&
+            errno != EPERM) {
             return -errno;
         }
     }
@@ -96,8 +98,11 @@ static int copy_link(int from_dir, int to_dir, const char *name, const struct st
 
 static int copy_special(int to_dir, const char *name, const struct stat *st)
 {
-    if (mknodat(to_dir, name, st->st_mode, st->st_rdev) < 0 ||
-        fchownat(to_dir, name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW) < 0 ||
+    if (mknodat(to_dir, name, st->st_mode, st->st_rdev) < 0) {
+        /* In a user namespace there are no devices to be made. */
+        return errno == EPERM ? 0 : -errno;
+    }
+    if (fchownat(to_dir, name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW) < 0 ||
         fchmodat(to_dir, name, st->st_mode & 07777, 0) < 0) {
         return -errno;
     }

@@ -6,7 +6,8 @@
 
 /*
  * Copies what is in from_fd into to_fd (two directories); names that exist there already are left
- * alone. Never follows links. Returns 0 or the first error.
+ * alone, devices that may not be made are left out. Never follows links. Returns 0 or the first
+ * error.
  */
 int copy_children(int from_fd, int to_fd);
 

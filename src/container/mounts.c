@@ -13,6 +13,7 @@
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
+#include "base/copy.h"
 #include "base/err.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -311,6 +312,18 @@ static int open_plain_target(int root_fd, const char *path, struct err *err)
     return fd < 0 ? err_set(err, -fd, "open '%s' in the container", path) : fd;
 }
 
+/* tmpcopyup: what the image has at a directory, copied into the tmpfs that will cover it. */
+static int copy_up(int from_fd, int to_fd, struct err *err)
+{
+    AUTO(closep) int to = openat(to_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(closep) int from = openat(from_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r = to < 0 || from < 0 ? -errno : copy_children(from, to);
+    if (r == 0) {
+        r = copy_attributes(from, to);
+    }
+    return r < 0 ? err_set(err, -r, "copy the directory") : 0;
+}
+
 static int attach_new(struct mount_plan *plan, size_t i, struct err *err)
 {
     const struct spec_mount *mount = &plan->spec->mounts[i];
@@ -345,7 +358,7 @@ static int attach_new(struct mount_plan *plan, size_t i, struct err *err)
         return target;
     }
     if (options->copy_up) {
-        int r = tree_copy(target, fd, err);
+        int r = copy_up(target, fd, err);
         if (r < 0) {
             return err_wrap(err, -r, "mounts[%zu]: copy up '%s'", i, mount->destination);
         }
