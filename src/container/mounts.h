@@ -77,4 +77,12 @@ static inline void leave_openp(int *fd)
     }
 }
 
+/* Devices of devices.c. */
+int devices_create(const struct mount_plan *plan, struct err *err);
+/* Puts the terminal at /dev/console. */
+int console_attach(int root_fd, int slave_fd, struct err *err);
+/* Mounts of type cgroup, in cgroup_mount.c. */
+int cgroup_mount(const struct mount_plan *plan, const struct spec_mount *mount,
+                 const struct mount_options *options, struct err *err);
+
 #endif
