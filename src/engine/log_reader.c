@@ -110,7 +110,7 @@ static ssize_t fill(struct log_reader *reader)
 {
     for (;;) {
         if (reader->fd < 0) {
-            int fd = open_generation(reader, 0);
+            int fd = open_generation(reader, oldest_generation(reader));
             if (fd < 0) {
                 return fd == -ENOENT ? 0 : fd;
             }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -143,6 +144,36 @@ START_TEST(a_follower_loses_no_line_to_a_rotation_behind_its_back)
 }
 END_TEST
 
+START_TEST(a_follower_loses_no_line_to_a_rotation_while_it_reads)
+{
+    AUTO(closep) int fd = open_dir();
+    AUTO(log_reader_closep) struct log_reader *reader = NULL;
+    ck_assert_int_eq(log_reader_open(dir, &reader, NULL), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        struct log_writer writer;
+        int r = log_writer_open(&writer, fd, 300, 900);
+        for (int i = 0; r == 0 && i < 4000; i++) {
+            char line[16];
+            log_write(&writer, LOG_STDOUT, line, (size_t)snprintf(line, sizeof(line), "%d\n", i));
+        }
+        _exit(r < 0 ? 1 : 0);
+    }
+    int next = 0;
+    for (bool ended = false, last = false; !last;) {
+        struct log_line line;
+        last = ended;
+        while (log_reader_next(reader, &line) == 1) {
+            ck_assert_int_eq(atoi(line.text), next);
+            next++;
+        }
+        ended = ended || waitpid(child, NULL, WNOHANG) == child;
+    }
+    ck_assert_int_eq(next, 4000);
+    remove_dir();
+}
+END_TEST
+
 START_TEST(tail_counts_lines_over_all_files)
 {
     static const struct {
@@ -260,6 +291,7 @@ int main(void)
                                            a_log_is_appended_to_by_the_next_run,
                                            rotation_keeps_the_newest_files_within_their_size,
                                            a_follower_loses_no_line_to_a_rotation_behind_its_back,
+                                           a_follower_loses_no_line_to_a_rotation_while_it_reads,
                                            tail_counts_lines_over_all_files,
                                            a_hostile_line_is_no_line,
                                            a_reader_passes_over_what_is_not_ours,
