@@ -25,7 +25,14 @@ int rootfd_open(struct engine *engine, const struct workload *workload, struct e
     if (upper == NULL || work == NULL) {
         return err_set(err, ENOMEM, "open the root of '%s'", workload->name);
     }
-    return rootfs_mount(&workload->config.layers, upper, work, workload->config.rm, err);
+    const struct rootfs_options rootfs = {
+        .base = engine->dirs.root,
+        .layers = &workload->config.layers,
+        .upper = upper,
+        .work = work,
+        .throw_away = workload->config.rm,
+    };
+    return rootfs_mount(&rootfs, err);
 }
 
 /* Without "//", "." and "..", as a program with the root as working directory would mean it. */

@@ -18,34 +18,52 @@
 #include "base/str.h"
 #include "base/unix_socket.h"
 
+/* The path below base when it is there, else the whole path. */
+static const char *relative(const char *base, const char *path)
+{
+    size_t len = strlen(base);
+    return strncmp(path, base, len) == 0 && path[len] == '/' ? path + len + 1 : path;
+}
+
+static int set_string(int fs, const char *key, const char *value)
+{
+    return fsconfig(fs, FSCONFIG_SET_STRING, key, value, 0) < 0 ? -errno : 0;
+}
+
 /*
  * The new API with one "lowerdir+" a layer, since Linux 6.8. -EINVAL: this kernel does not know it.
  */
-static int mount_new(const struct strv *layers, const char *upper, const char *work,
-                     bool throw_away)
+static int mount_new(const struct rootfs_options *o)
 {
     AUTO(closep) int fs = fsopen("overlay", FSOPEN_CLOEXEC);
     if (fs < 0) {
         return -errno;
     }
-    for (size_t i = 0; i < layers->count; i++) {
-        if (fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", layers->items[i], 0) < 0) {
-            return -errno;
-        }
+    int r = set_string(fs, "source", "isola");
+    for (size_t i = 0; r == 0 && i < o->layers->count; i++) {
+        r = set_string(fs, "lowerdir+", relative(o->base, o->layers->items[i]));
     }
-    if (upper != NULL && (fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", upper, 0) < 0 ||
-                          fsconfig(fs, FSCONFIG_SET_STRING, "workdir", work, 0) < 0)) {
-        return -errno;
+    if (r == 0) {
+        r = set_string(fs, "upperdir", relative(o->base, o->upper));
     }
-    if (throw_away && fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0) < 0) {
-        return -errno;
+    if (r == 0) {
+        r = set_string(fs, "workdir", relative(o->base, o->work));
     }
-    if (fsconfig(fs, FSCONFIG_SET_STRING, "source", "isola", 0) < 0 ||
-        fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
-        return -errno;
+    /* Layers are strangers': they must not redirect to other directories of ours. */
+    if (r == 0) {
+        r = set_string(fs, "redirect_dir", "off");
     }
-    int fd = fsmount(fs, FSMOUNT_CLOEXEC, 0);
-    return fd < 0 ? -errno : fd;
+    if (r == 0) {
+        r = set_string(fs, "metacopy", "off");
+    }
+    if (r == 0 && o->throw_away && fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0) < 0) {
+        r = -errno;
+    }
+    if (r == 0 && fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
+        r = -errno;
+    }
+    int fd = r < 0 ? r : fsmount(fs, FSMOUNT_CLOEXEC, 0);
+    return fd == -1 ? -errno : fd;
 }
 
 /* ':' separates and '\' escapes in the options of mount(2). */
@@ -63,21 +81,19 @@ static int add_escaped(struct buf *out, const char *path)
     return r;
 }
 
-static int build_options(const struct strv *layers, const char *upper, const char *work,
-                         bool throw_away, struct buf *out)
+static int build_options(const struct rootfs_options *o, struct buf *out)
 {
     int r = buf_add_str(out, "lowerdir=");
-    for (size_t i = 0; i < layers->count && r == 0; i++) {
+    for (size_t i = 0; i < o->layers->count && r == 0; i++) {
         r = i > 0 ? buf_add_char(out, ':') : 0;
-        r = r == 0 ? add_escaped(out, layers->items[i]) : r;
+        r = r == 0 ? add_escaped(out, relative(o->base, o->layers->items[i])) : r;
     }
-    if (upper != NULL && r == 0) {
-        r = buf_add_str(out, ",upperdir=");
-        r = r == 0 ? add_escaped(out, upper) : r;
-        r = r == 0 ? buf_add_str(out, ",workdir=") : r;
-        r = r == 0 ? add_escaped(out, work) : r;
-    }
-    return r == 0 && throw_away ? buf_add_str(out, ",volatile") : r;
+    r = r == 0 ? buf_add_str(out, ",upperdir=") : r;
+    r = r == 0 ? add_escaped(out, relative(o->base, o->upper)) : r;
+    r = r == 0 ? buf_add_str(out, ",workdir=") : r;
+    r = r == 0 ? add_escaped(out, relative(o->base, o->work)) : r;
+    r = r == 0 ? buf_add_str(out, ",redirect_dir=off,metacopy=off") : r;
+    return r == 0 && o->throw_away ? buf_add_str(out, ",volatile") : r;
 }
 
 /* In a child with a mount namespace of its own: mounts, sends a detached copy, leaves. */
@@ -95,11 +111,10 @@ static _Noreturn void mount_and_send(int socket_fd, const char *options, const c
 }
 
 /* The way of older kernels: options of mount(2), one page at most. */
-static int mount_old(const struct strv *layers, const char *upper, const char *work,
-                     bool throw_away)
+static int mount_old(const struct rootfs_options *o)
 {
     AUTO(buf_donep) struct buf options = {0};
-    int r = build_options(layers, upper, work, throw_away, &options);
+    int r = build_options(o, &options);
     if (r < 0) {
         return r;
     }
@@ -117,7 +132,7 @@ static int mount_old(const struct strv *layers, const char *upper, const char *w
         return -errno;
     }
     if (pid == 0) {
-        mount_and_send(theirs, options.data, work != NULL ? work : layers->items[0]);
+        mount_and_send(theirs, options.data, o->work);
     }
     theirs = close_fd(theirs);
     int status;
@@ -134,39 +149,70 @@ static int mount_old(const struct strv *layers, const char *upper, const char *w
 
 static int make_dir(const char *path, mode_t mode, struct err *err)
 {
-    if (path != NULL && mkdir(path, mode) < 0 && errno != EEXIST) {
+    if (mkdir(path, mode) < 0 && errno != EEXIST) {
         return err_set(err, errno, "make directory '%s'", path);
     }
     return 0;
 }
 
-int rootfs_mount(const struct strv *layers, const char *upper, const char *work, bool throw_away,
-                 struct err *err)
+/* The root of the merged tree shows owner and mode of upper: they must be those of the image. */
+static int make_upper(const struct rootfs_options *o, struct err *err)
 {
-    if (layers->count == 0) {
+    struct stat st;
+    if (mkdir(o->upper, 0755) < 0) {
+        return errno == EEXIST ? 0 : err_set(err, errno, "make directory '%s'", o->upper);
+    }
+    if (stat(o->layers->items[0], &st) < 0) {
+        return err_set(err, errno, "open layer '%s'", o->layers->items[0]);
+    }
+    if (chown(o->upper, st.st_uid, st.st_gid) < 0 || chmod(o->upper, st.st_mode & 07777) < 0) {
+        return err_set(err, errno, "dress '%s'", o->upper);
+    }
+    return 0;
+}
+
+/* With ROOT as the working directory, so that relative names mean what they say. */
+static int mount_from_base(const struct rootfs_options *o)
+{
+    AUTO(closep) int before = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (before < 0 || chdir(o->base) < 0) {
+        return -errno;
+    }
+    int fd = mount_new(o);
+    if (fd == -EINVAL || fd == -ENOSYS) {
+        fd = mount_old(o);
+    }
+    if (fchdir(before) < 0) {
+        int r = -errno;
+        (void)close_fd(fd);
+        return r;
+    }
+    return fd;
+}
+
+int rootfs_mount(const struct rootfs_options *o, struct err *err)
+{
+    size_t count = o->layers->count;
+    if (count == 0) {
         return err_say(err, EINVAL, "the image has no layers");
     }
-    int r = make_dir(upper, 0755, err);
+    int r = make_upper(o, err);
     if (r == 0) {
-        r = make_dir(work, 0700, err);
+        r = make_dir(o->work, 0700, err);
     }
     if (r < 0) {
         return r;
     }
-    int fd = mount_new(layers, upper, work, throw_away);
-    if (fd == -EINVAL || fd == -ENOSYS) {
-        fd = mount_old(layers, upper, work, throw_away);
-    }
+    int fd = mount_from_base(o);
     if (fd == -E2BIG) {
         return err_say(err, E2BIG,
-                       "the image has %zu layers, more than this kernel's overlayfs takes",
-                       layers->count);
+                       "the image has %zu layers, more than this kernel's overlayfs takes", count);
     }
     if (fd == -EINVAL || fd == -ENOTSUP) {
-        (void)err_set(err, -fd, "mount overlay of %zu layers", layers->count);
+        (void)err_set(err, -fd, "mount overlay of %zu layers", count);
         err_hint(err, "the file system below ROOT must be one that overlayfs can write to "
                       "(ext4, xfs, btrfs; not another overlay)");
         return fd;
     }
-    return fd < 0 ? err_set(err, -fd, "mount overlay of %zu layers", layers->count) : fd;
+    return fd < 0 ? err_set(err, -fd, "mount overlay of %zu layers", count) : fd;
 }

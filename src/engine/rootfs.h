@@ -9,15 +9,25 @@
 struct err;
 struct strv;
 
+struct rootfs_options {
+    const char *base; /* ROOT: the other paths are shown relative to it where they are below */
+    const struct strv *layers; /* directories, uppermost first */
+    const char *upper;         /* made when missing, dressed as the image's root */
+    const char *work;          /* made when missing */
+    /*
+     * upper is removed after this one use, so nothing of it need reach the disk. Without that,
+     * unmounting writes the whole file system that upper is on to the disk.
+     */
+    bool throw_away;
+};
+
 /*
  * An overlay as a detached mount: it is in no mount table until it is attached somewhere, works as
- * a directory descriptor meanwhile, and is gone when the descriptor is closed. layers: directories,
- * uppermost first. upper and work are made when missing; NULL: read-only view of the layers.
- * throw_away: upper is removed after this one use, so nothing of it need reach the disk (without
- * that, unmounting writes the whole file system of upper to the disk). Returns the descriptor or a
+ * a directory descriptor meanwhile, and is gone when the descriptor is closed. A workload sees the
+ * names of the layers among its mount options; they do not tell where ROOT is. Changes the working
+ * directory for a moment, so it is for single-threaded callers. Returns the descriptor or a
  * negative errno.
  */
-int rootfs_mount(const struct strv *layers, const char *upper, const char *work, bool throw_away,
-                 struct err *err);
+int rootfs_mount(const struct rootfs_options *options, struct err *err);
 
 #endif

@@ -195,7 +195,14 @@ static int prepare_storage(struct start *start, struct err *err)
     if (upper == NULL || work == NULL) {
         return err_set(err, ENOMEM, "root file system");
     }
-    start->rootfs_fd = rootfs_mount(&config->layers, upper, work, config->rm, err);
+    const struct rootfs_options rootfs = {
+        .base = start->engine->dirs.root,
+        .layers = &config->layers,
+        .upper = upper,
+        .work = work,
+        .throw_away = config->rm,
+    };
+    start->rootfs_fd = rootfs_mount(&rootfs, err);
     if (start->rootfs_fd < 0) {
         return start->rootfs_fd;
     }

@@ -191,3 +191,17 @@ JSON
     equals 1000 "$(isola exec -u 1000 e id -u)"
     equals 0000000000000000 "$(isola exec --privileged -u 1000 e cat /proc/self/status | caps_of CapEff)"
 }
+
+@test "the options of the root mount do not tell where ROOT is" {
+    irun --rm $IMAGE cat /proc/mounts >"$TEST_DIR/mounts"
+    equals 1 "$(grep -c '^isola / overlay .*lowerdir' "$TEST_DIR/mounts")"
+    equals 0 "$(grep -c "$ISOLA_ROOT" "$TEST_DIR/mounts")"
+}
+
+@test "the root directory has the mode that the image gives it" {
+    mkdir -p "$TEST_DIR/tree/bin"
+    cp "$(command -v busybox)" "$TEST_DIR/tree/bin/busybox"
+    chmod 0711 "$TEST_DIR/tree"
+    tar -C "$TEST_DIR/tree" -c . | isola import - isola-t/mode
+    equals 711 "$(irun --rm isola-t/mode /bin/busybox stat -c %a /)"
+}
