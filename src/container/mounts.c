@@ -408,15 +408,13 @@ int mounts_attach(struct mount_plan *plan, struct err *err)
 }
 
 /* A clone of a mount, put over path when that exists. */
-static int cover(const struct mount_plan *plan, int from_fd, int target, const char *path,
-                 struct err *err)
+static int cover(int from_fd, int target, const char *path, struct err *err)
 {
     AUTO(leave_openp)
     int clone = open_tree(from_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     if (clone < 0) {
         return err_set(err, errno, "mask '%s'", path);
     }
-    (void)plan;
     return move_to(clone, target, path, err);
 }
 
@@ -434,7 +432,8 @@ static int mask_paths(const struct mount_plan *plan, struct err *err)
             return err_set(err, -target, "linux.maskedPaths[%zu]: open '%s'", i, paths->items[i]);
         }
         bool is_dir = fd_is_dir(target);
-        if (is_dir && empty < 0) {
+        bool first = is_dir && empty < 0;
+        if (first) {
             static const char *const options[] = {"size=0k", "mode=555"};
             empty = mount_new(
                 "tmpfs", "tmpfs", options, COUNT(options),
@@ -453,7 +452,10 @@ static int mask_paths(const struct mount_plan *plan, struct err *err)
                                paths->items[i]);
             }
         }
-        int r = cover(plan, is_dir ? empty : null, target, paths->items[i], err);
+        /* Before Linux 6.15 only a mount that is attached can be cloned: the first one is itself.
+         */
+        int r = first ? move_to(empty, target, paths->items[i], err)
+                      : cover(is_dir ? empty : null, target, paths->items[i], err);
         if (r < 0) {
             return r;
         }

@@ -44,9 +44,10 @@ static int set_rlimit(pid_t pid, size_t index, const struct spec_rlimit *want,
     if (code == EPERM) {
         return err_say(err, code,
                        "process.rlimits[%zu]: %s hard = %llu is above the caller's %llu; "
-                       "raising it needs CAP_SYS_RESOURCE",
+                       "raising it needs CAP_SYS_RESOURCE%s",
                        index, want->name, (unsigned long long)want->hard,
-                       (unsigned long long)have.rlim_max);
+                       (unsigned long long)have.rlim_max,
+                       want->resource == RLIMIT_NOFILE ? " and a value up to fs.nr_open" : "");
     }
     return err_set(err, code, "process.rlimits[%zu]: %s = %llu:%llu", index, want->name,
                    (unsigned long long)want->soft, (unsigned long long)want->hard);

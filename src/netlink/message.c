@@ -18,6 +18,7 @@ void nl_batch_clear(struct nl_batch *batch)
     buf_clear(&batch->buf);
     batch->message = 0;
     batch->count = 0;
+    batch->acked = 0;
     batch->error = 0;
 }
 
@@ -70,6 +71,15 @@ void nl_put_raw(struct nl_batch *batch, const void *data, size_t len)
 {
     append(batch, data, len);
     update_length(batch);
+}
+
+void nl_ask_answer(struct nl_batch *batch)
+{
+    if (batch->error == 0 && batch->count > 0) {
+        struct nlmsghdr *message = (void *)(batch->buf.data + batch->message);
+        message->nlmsg_flags |= NLM_F_ACK;
+        batch->acked = batch->count;
+    }
 }
 
 void nl_put(struct nl_batch *batch, uint16_t type, const void *data, size_t len)

@@ -21,6 +21,7 @@ struct nl_batch {
     struct buf buf;
     size_t message; /* offset of the message being built */
     uint32_t count; /* messages so far; message i has sequence number i + 1 until it is sent */
+    uint32_t acked; /* the message whose answer ends the wait, counted from 1; 0: the last one */
     int error;      /* first negative errno */
 };
 
@@ -31,6 +32,9 @@ void nl_batch_clear(struct nl_batch *batch);
 /* Starts a message (NLM_F_REQUEST is added) whose fixed part is header; ends the one before. */
 void nl_message_begin(struct nl_batch *batch, uint16_t type, uint16_t flags, const void *header,
                       size_t len);
+
+/* Asks for an answer to the open message; nl_send() waits for that one. */
+void nl_ask_answer(struct nl_batch *batch);
 
 void nl_put(struct nl_batch *batch, uint16_t type, const void *data, size_t len);
 void nl_put_u8(struct nl_batch *batch, uint16_t type, uint8_t value);

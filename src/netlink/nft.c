@@ -33,6 +33,8 @@ void nft_begin(struct nl_batch *batch)
 
 void nft_end(struct nl_batch *batch)
 {
+    /* The end itself is answered only since Linux 6.10: the last message before it is asked. */
+    nl_ask_answer(batch);
     put_batch_mark(batch, NFNL_MSG_BATCH_END);
 }
 

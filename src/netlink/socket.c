@@ -160,9 +160,8 @@ int nl_send(int fd, struct nl_batch *batch, uint32_t *ret_failed, struct err *er
     if (batch->count == 0) {
         return batch->error;
     }
-    if (batch->error == 0) {
-        struct nlmsghdr *last = (void *)(batch->buf.data + batch->message);
-        last->nlmsg_flags |= NLM_F_ACK;
+    if (batch->acked == 0) {
+        nl_ask_answer(batch);
     }
     int r = transmit(fd, batch);
     if (r < 0) {
@@ -194,7 +193,7 @@ int nl_send(int fd, struct nl_batch *batch, uint32_t *ret_failed, struct err *er
                     *ret_failed = answer.header.nlmsg_seq - 1;
                 }
             }
-            done = done || answer.header.nlmsg_seq == batch->count;
+            done = done || answer.header.nlmsg_seq == batch->acked;
         }
     }
     if (!done && first == 0) {

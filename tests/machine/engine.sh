@@ -1,0 +1,52 @@
+#!/bin/bash
+# isola on Debian's own kernel with cgroup v2 alone: what a user of plain Debian 12 has, which is
+# older than the kernel of the other tests. Usage: engine.sh BUILD KERNEL-DIR
+set -eu
+. "$(dirname "$0")/machine.bash"
+machine_begin "$@"
+machine_modules overlay veth bridge nf_tables nf_nat nf_conntrack nft_chain_nat nft_masq nft_ct nft_fib_inet \
+    nft_reject_inet nft_nat nft_redir nft_hash nft_limit
+for program in isola isola-shim isola-init; do
+    cp "$build/src/main/$program" "$new/bin/$program"
+done
+ISOLA_ROOT=$new/var/isola ISOLA_RUN=$work/run "$build/src/main/isola" load -q \
+    -i "$build/src/main/isola-busybox.tar" >/dev/null
+echo "root:x:0:0:root:/:/bin/sh" >"$new/etc/passwd"
+machine_cases >"$new/cases" <<'SH'
+export ISOLA_ROOT=/var/isola ISOLA_RUN=/run/isola
+image=isola/busybox
+echo "1..14"
+out=$(isola run --rm --network none $image sh -c 'echo hello; exit 7' 2>&1)
+is "a workload runs and gives its exit code" "7 hello" "$? $out"
+out=$(echo abc | isola run --rm -i --network none --read-only $image cat 2>&1)
+is "standard input reaches a read-only workload" abc "$out"
+isola run --rm --network none -m 32m $image dd if=/dev/zero of=/dev/null bs=96M count=1 >/tmp/out 2>&1
+is "--memory ends a hog" 137 $?
+isola run -d --name hog --network none -m 32m $image dd if=/dev/zero of=/dev/null bs=96M count=1 >/tmp/out 2>&1
+isola wait hog >/dev/null
+is "inspect says that memory was the reason" true "$(isola inspect -f '{{.State.OOMKilled}}' hog)"
+out=$(isola run --rm --network none --pids-limit 8 $image sh -c 'i=0; while [ $i -lt 20 ]; do sleep 9 & i=$((i+1)); done' 2>&1)
+is "--pids-limit refuses the ninth process" 1 "$(echo "$out" | grep -c "can't fork")"
+isola run -d --name web -p 127.0.0.1:8080:80 -m 64m --cpus 0.5 $image sh -c 'echo hi >/index.html; exec httpd -f -p 80 -h /' >/tmp/out 2>&1
+is "a web server starts on a published port" 0 $?; sed 's/^/# /' /tmp/out
+sleep 1
+is "its port answers on localhost" hi "$(wget -q -O - http://127.0.0.1:8080/ 2>&1)"
+id=$(isola ps -q --no-trunc)
+g=/sys/fs/cgroup/isola/$id
+is "its limits are in its group" "67108864 50000 100000" "$(cat $g/memory.max) $(cat $g/cpu.max)"
+isola network create back >/tmp/out 2>&1
+isola run -d --name db --network back $image sleep 100 >/tmp/out 2>&1
+out=$(isola run --rm --network back $image ping -c 1 -W 5 db 2>&1 | grep -c 'bytes from')
+is "a name on a network of the user's own is found" 1 "$out"
+is "exec works" "in" "$(isola exec web echo in 2>&1)"
+isola pause web
+is "pause freezes it" 1 "$(cat $g/cgroup.freeze)"
+isola unpause web
+isola stop -t 0 web >/dev/null
+is "stop ends it" exited "$(isola inspect -f '{{.State.Status}}' web)"
+isola rm -f web db hog >/dev/null
+out=$(isola system check)
+is "nothing is left to repair" "nothing to repair" "$out"
+is "no group and no mount is left" "0 0" "$(ls -d /sys/fs/cgroup/isola/*/ 2>/dev/null | wc -l) $(grep -c /var/isola /proc/self/mountinfo)"
+SH
+machine_run 768 300

@@ -1,0 +1,89 @@
+# Boots Debian's own kernel in QEMU, without hardware help, with a tree as its initial file system,
+# and prints the TAP that its /cases prints. Sourced by the tests of this folder.
+
+# machine_begin BUILD KERNEL: sets build, kernel, work and tree; leaves with a skip when a part misses.
+machine_begin() {
+    build=$(cd "$1" && pwd)
+    kernel=$2
+    for need in qemu-system-x86_64 cpio depmod busybox; do
+        PATH=$PATH:/usr/sbin command -v $need >/dev/null || {
+            echo "1..0 # SKIP $need is not installed"
+            exit 0
+        }
+    done
+    [ -e "$kernel/vmlinuz" ] || {
+        echo "1..0 # SKIP no cloud kernel could be downloaded"
+        exit 0
+    }
+    work=$(mktemp -d /var/tmp/isola-machine-XXXXXX)
+    trap 'rm -rf "$work"' EXIT
+    tree=$work/tree
+    mkdir -p "$tree/bin" "$tree/proc" "$tree/sys" "$tree/dev" "$tree/run" "$tree/sbin"
+    mkdir -p "$tree/new/proc" "$tree/new/sys" "$tree/new/dev" "$tree/new/run" "$tree/new/tmp" \
+        "$tree/new/bin" "$tree/new/etc" "$tree/new/var"
+    cp "$(command -v busybox)" "$tree/bin/busybox"
+    cp "$(command -v busybox)" "$tree/new/bin/busybox"
+    new=$tree/new # becomes "/" of the cases
+}
+
+# machine_modules NAME...: loaded at the start, with what they need.
+machine_modules() {
+    version=$(cat "$kernel/version")
+    mkdir -p "$tree/lib/modules/$version"
+    for folder in fs/overlayfs net drivers/net/veth.ko lib; do
+        mkdir -p "$tree/lib/modules/$version/kernel/$(dirname "$folder")"
+        cp -r "$kernel/modules/kernel/$folder" "$tree/lib/modules/$version/kernel/$folder"
+    done
+    cp "$kernel"/modules/modules.builtin* "$kernel"/modules/modules.order "$tree/lib/modules/$version/"
+    PATH=$PATH:/usr/sbin depmod -b "$tree" "$version" 2>/dev/null
+    echo "$*" >"$tree/modules"
+}
+
+# machine_run MEGABYTES SECONDS: boots and prints.
+machine_run() {
+    cat >"$tree/init" <<'INIT'
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+[ ! -e /modules ] || for m in $(cat /modules); do modprobe $m || echo "# no module $m"; done
+# The initial file system of the kernel cannot be pivoted away from: live in one that can.
+mount -t tmpfs root /run
+cp -a /new/. /run/
+for m in proc sys dev; do mount --move /$m /run/$m; done
+exec chroot /run /bin/busybox sh -c '/bin/busybox --install -s /bin; mount -t tmpfs run /run; ip link set lo up; sh /cases; poweroff -f'
+INIT
+    chmod +x "$tree/init"
+    (cd "$tree" && find . | cpio -o -H newc 2>/dev/null) | gzip -1 >"$work/initrd.gz"
+    timeout "$2" qemu-system-x86_64 -accel tcg -cpu max -m "$1" -nographic -nodefaults -no-reboot \
+        -serial stdio -kernel "$kernel/vmlinuz" -initrd "$work/initrd.gz" \
+        -append "console=ttyS0 quiet panic=-1 reboot=t cgroup_no_v1=all" </dev/null 2>&1 |
+        tr -d '\r' >"$work/serial" || true
+    sed -n '/^1\.\./p; /^ok /p; /^not ok /p; /^# /p' "$work/serial"
+    grep -q '^1\.\.' "$work/serial" || {
+        echo "1..1"
+        tail -n 20 "$work/serial" | sed 's/^/# /'
+        echo "not ok 1 - the machine boots"
+    }
+}
+
+# The first lines of /cases: is CLAIM EXPECTED GOT.
+machine_cases() {
+    cat <<'SH'
+echo # behind what the firmware left on the line
+number=0
+is() {
+    number=$((number + 1))
+    if [ "$2" = "$3" ]; then
+        echo "ok $number - $1"
+    else
+        echo "not ok $number - $1"
+        echo "# expected '$2', got '$3'"
+    fi
+}
+SH
+    cat
+}
