@@ -114,7 +114,10 @@ int network_list(struct network_host *host, struct network_list *ret, struct err
 /* -EBUSY while a workload has a lease in it, -EPERM for the default ones. */
 int network_remove(struct network_host *host, const char *name, struct err *err);
 
-/* Removes every user-defined network without leases; appends their names to removed. */
+/*
+ * Removes every network without leases, and with the last bridge the nftables table; appends the
+ * names of user-defined ones to removed. The default network comes back with its next use.
+ */
 int network_prune(struct network_host *host, struct strv *removed, struct err *err);
 
 /* `network inspect`: one object. A new reference. */

@@ -111,22 +111,39 @@ int network_remove(struct network_host *host, const char *name, struct err *err)
     return remove_found(host, &n, err);
 }
 
+/* The table of ours goes with the last bridge; it is made again when the next one is needed. */
+static int drop_idle_table(struct network_host *host, struct err *err)
+{
+    AUTO(firewall_elements_donep) struct firewall_elements wanted = {0};
+    AUTO(closep) int lock = network_host_lock(host, err);
+    if (lock < 0) {
+        return lock;
+    }
+    int r = network_host_nft(host, err);
+    if (r == 0) {
+        r = network_collect_elements(host, &wanted, err);
+    }
+    return r < 0 || !firewall_is_empty(&wanted) ? r
+                                                : firewall_drop(host->nft_fd, host->tag, err);
+}
+
 int network_prune(struct network_host *host, struct strv *removed, struct err *err)
 {
     AUTO(network_list_donep) struct network_list list = {0};
     int r = network_list(host, &list, err);
     for (size_t i = 0; i < list.count && r >= 0; i++) {
         const struct network *n = &list.items[i];
-        if (n->is_default) {
+        if (n->driver != NETWORK_BRIDGE || n->bridge[0] == '\0') {
             continue;
         }
+        /* The default one too, without a word: its next use makes it again. */
         r = remove_found(host, n, err);
-        if (r == 0 && strv_add(removed, n->name) < 0) {
+        if (r == 0 && !n->is_default && strv_add(removed, n->name) < 0) {
             return err_set(err, ENOMEM, "prune networks");
         }
         r = r == -EBUSY ? 0 : r;
     }
-    return r;
+    return r < 0 ? r : drop_idle_table(host, err);
 }
 
 static json_t *object_of(const struct strv *pairs)
