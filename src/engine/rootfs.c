@@ -17,6 +17,7 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "base/unix_socket.h"
+#include "base/user_namespace.h"
 
 /*
  * The new API with one "lowerdir+" a layer, since Linux 6.8. -EINVAL: this kernel does not know it.
@@ -38,6 +39,9 @@ static int mount_new(const struct strv *layers, const char *upper, const char *w
         return -errno;
     }
     if (throw_away && fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0) < 0) {
+        return -errno;
+    }
+    if (!user_is_host_root() && fsconfig(fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0) {
         return -errno;
     }
     if (fsconfig(fs, FSCONFIG_SET_STRING, "source", "isola", 0) < 0 ||
@@ -76,6 +80,10 @@ static int build_options(const struct strv *layers, const char *upper, const cha
         r = r == 0 ? add_escaped(out, upper) : r;
         r = r == 0 ? buf_add_str(out, ",workdir=") : r;
         r = r == 0 ? add_escaped(out, work) : r;
+    }
+    /* Marks of trusted.* are for the host's root only. */
+    if (r == 0 && !user_is_host_root()) {
+        r = buf_add_str(out, ",userxattr");
     }
     return r == 0 && throw_away ? buf_add_str(out, ",volatile") : r;
 }

@@ -14,7 +14,7 @@
 #include "image/plain_stream.h"
 #include "image/store_internal.h"
 #include "image/tar_writer.h"
-#include "image/user_namespace.h"
+#include "base/user_namespace.h"
 
 #define OUT_SIZE ((size_t)256 * 1024)
 #define GZIP_LEVEL 1

@@ -14,7 +14,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "image/extract_dir.h"
-#include "image/user_namespace.h"
+#include "base/user_namespace.h"
 
 #define WHITEOUT_PREFIX ".wh."
 #define WHITEOUT_OPAQUE ".wh..wh..opq"
