@@ -131,8 +131,8 @@ static int make_members(const char *run, struct err *err)
         return err_set(err, errno, "stat '%s'", run);
     }
     if (st.st_uid != geteuid() || (st.st_mode & 022) != 0) {
-        (void)err_say(err, EPERM, "directory '%s' belongs to another user or others may write to it",
-                      run);
+        (void)err_say(err, EPERM,
+                      "directory '%s' belongs to another user or others may write to it", run);
         err_hint(err, "name one of your own with --run-dir or XDG_RUNTIME_DIR");
         return -EPERM;
     }

@@ -243,7 +243,7 @@ user() {
     setpriv --reuid "$OWN" --regid "$OWN_GROUP" --clear-groups env -i HOME="$T/home" XDG_RUNTIME_DIR="$T/run" \
         PATH=/usr/bin:/bin ASAN_OPTIONS="$ASAN_OPTIONS" "$T/bin/isola" "$@"
 }
-user run -d --name web -p 127.0.0.1:8080:80 isola/busybox nc -lk -p 80 -e echo web >/dev/null
+user run -d --name web -p 127.0.0.1:8080:80 isola/busybox sh -c 'while :; do echo web | nc -l -p 80; done' >/dev/null
 for _ in $(seq 50); do
     answer=$(timeout 3 socat -T1 - TCP:127.0.0.1:8080 </dev/null 2>/dev/null || true)
     [ "$answer" = web ] && break
