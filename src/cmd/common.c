@@ -9,12 +9,16 @@
 
 #include "base/err.h"
 #include "base/process.h"
+#include "engine/rootless.h"
 #include "image/image.h"
 #include "image/store.h"
 
 int command_engine(const struct command_context *context, struct engine **ret, struct err *err)
 {
-    return engine_open(context->global->root, context->global->run_dir, ret, err);
+    AUTO(dirs_donep) struct dirs dirs = {0};
+    int r = dirs_init(context->global->root, context->global->run_dir, &dirs, err);
+    r = r < 0 ? r : rootless_enter(&dirs, err);
+    return r < 0 ? r : engine_open(dirs.root, dirs.run, ret, err);
 }
 
 int command_each(struct engine *engine, int argc, char **argv,

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/io.h"
+#include "base/user_namespace.h"
 #include "cmd/commands.h"
 #include "cmd/common.h"
 #include "engine/network.h"
@@ -87,15 +88,57 @@ static int check_root(const struct engine *engine)
                "it is an overlay itself; put --root on ext4, xfs or btrfs");
 }
 
+/* Where limits of an ordinary user can come from: his own cgroup of v2, if he may write to it. */
+static int check_delegation(void)
+{
+    AUTO(buf_donep) struct buf text = {0};
+    bool v2 = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
+    if (v2 && read_file("/proc/self/cgroup", 65536, &text) == 0 && str_starts(text.data, "0::/")) {
+        text.data[strcspn(text.data, "\n")] = '\0';
+        AUTO(freep) char *path = str_printf("/sys/fs/cgroup%s", text.data + strlen("0::"));
+        AUTO(freep)
+        char *what = str_printf("limits below your own cgroup: --cgroup-parent %s", text.data + 3);
+        if (path != NULL && what != NULL && access(path, W_OK) == 0) {
+            return say(GOOD, what, NULL);
+        }
+    }
+    return say(POOR,
+               "no limits (--memory, --cpus, --pids-limit), pause and stats: no cgroup is yours",
+               v2 ? "systemctl edit user@.service: [Service] Delegate=yes; then systemd-run --user "
+                    "--scope -p Delegate=yes isola ..."
+                  : "boot with cgroup v2 (kernel parameter systemd.unified_cgroup_hierarchy=1)");
+}
+
+/* We are root of a user namespace by now. */
+static int check_user(void)
+{
+    unsigned ids = user_namespace_last_id("uid_map");
+    unsigned group_ids = user_namespace_last_id("gid_map");
+    bool program = access("/usr/bin/newuidmap", X_OK) == 0;
+    AUTO(freep)
+    char *what = str_printf("%u user ids of your own for workloads", MIN(ids, group_ids));
+    if (what == NULL) {
+        return 0;
+    }
+    (void)say(GOOD, "running as an ordinary user (rootless)", NULL);
+    if (ids == 0 || group_ids == 0) {
+        (void)say(POOR,
+                  "no ids but your own: images with files of several owners do not unpack "
+                  "wholly, and --user must be 0",
+                  program ? "as root: usermod --add-subuids 100000-165535 --add-subgids "
+                            "100000-165535 NAME (a range that nobody has); end your workloads"
+                          : "apt-get install uidmap; end your workloads");
+    } else {
+        (void)say(GOOD, what, NULL);
+    }
+    return check_delegation() + say(access("/usr/bin/pasta", X_OK) == 0 ? GOOD : POOR,
+                                    "pasta, for networks other than none and host",
+                                    "apt-get install passt");
+}
+
 static int check_rights(void)
 {
-    if (geteuid() != 0) {
-        (void)say(access("/usr/bin/newuidmap", X_OK) == 0 ? GOOD : POOR, "sub-ids for rootless use",
-                  "apt-get install uidmap");
-        return say(access("/usr/bin/pasta", X_OK) == 0 ? GOOD : POOR, "network for rootless use",
-                   "apt-get install passt");
-    }
-    return say(GOOD, "running as root", NULL);
+    return user_is_host_root() ? say(GOOD, "running as root", NULL) : check_user();
 }
 
 static int check_network(struct engine *engine, struct err *err)
@@ -110,7 +153,9 @@ static int check_network(struct engine *engine, struct err *err)
         (void)say(POOR, findings.items[i], NULL);
     }
     if (r == 0 && findings.count == 0) {
-        (void)say(GOOD, "bridges, NAT and forwarding", NULL);
+        (void)say(GOOD,
+                  !user_owns_network() ? "/dev/net/tun for pasta" : "bridges, NAT and forwarding",
+                  NULL);
     }
     return r;
 }
@@ -139,8 +184,8 @@ static int run_doctor(struct command_context *context, void *data, int argc, cha
         return r;
     }
     (void)printf("container: namespaces, cgroups and seccomp on this kernel\n");
-    int bad =
-        check_kernel() + check_cgroups() + check_root(engine) + check_rights() + check_programs();
+    int bad = check_kernel() + check_root(engine) + check_rights() + check_programs();
+    bad += user_is_host_root() ? check_cgroups() : 0;
     r = check_network(engine, err);
     if (r < 0) {
         return r;

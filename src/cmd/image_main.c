@@ -4,10 +4,10 @@
 
 #include "base/dirs.h"
 #include "base/err.h"
+#include "base/user_namespace.h"
 #include "cmd/image_commands.h"
 #include "image/reference.h"
 #include "image/store.h"
-#include "image/user_namespace.h"
 
 #define ONE(...) +1
 #define ROWS_MAX (0 IMAGE_COMMANDS(ONE) + 2)

@@ -18,6 +18,7 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "base/unix_socket.h"
+#include "base/user_namespace.h"
 #include "container/birth.h"
 #include "container/hooks.h"
 #include "container/idmap.h"
@@ -197,8 +198,12 @@ static int make_cgroup(struct builder *b, struct err *err)
     char path[sizeof(b->plan.cgroup.path)];
     int r = cgroup_path_for(b->spec, b->args->id, path, sizeof(path), err);
     r = r < 0 ? r : cgroup_init(&b->plan.cgroup, b->args->no_cgroup ? "" : path, err);
-    bool optional = !b->is_root && !wants_limits(&b->spec->resources);
-    r = r < 0 ? r : cgroup_create(&b->plan.cgroup, optional, err);
+    bool limits = wants_limits(&b->spec->resources);
+    r = r < 0 ? r : cgroup_create(&b->plan.cgroup, !limits && !user_is_host_root(), err);
+    if ((r == -EACCES || r == -EPERM || r == -EROFS) && limits && !user_is_host_root()) {
+        err_hint(err, "limits of an ordinary user need a cgroup v2 delegated to him "
+                      "(systemctl edit user@.service: Delegate=yes) and named by --cgroup-parent");
+    }
     /* Rules without a device cgroup protect nothing, but an unprivileged user cannot make one. */
     return r < 0 ? r : cgroup_apply(&b->plan.cgroup, &b->spec->resources, false, err);
 }

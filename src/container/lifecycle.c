@@ -1,4 +1,5 @@
 /* What happens to a container after its creation: start, signals, pause, limits, removal. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -282,11 +283,58 @@ int container_stats(const char *root, const char *id, struct container_stats *re
     return r;
 }
 
+/*
+ * Without a cgroup (an ordinary user): the processes of the first process's pid namespace, or it
+ * alone when that is not the container's own.
+ */
+static int namespace_pids(const char *root, const char *id, pid_t **ret, size_t *ret_count,
+                          struct err *err)
+{
+    AUTO(container_state_donep) struct container_state state = {0};
+    AUTO(freep) pid_t *pids = NULL;
+    AUTO(closedirp) DIR *proc = opendir("/proc");
+    struct stat theirs;
+    struct stat own;
+    size_t count = 0;
+    int r = container_state(root, id, &state, err);
+    if (r < 0) {
+        return r;
+    }
+    AUTO(freep) char *path = str_printf("/proc/%d/ns/pid", (int)state.pid);
+    if (proc == NULL || path == NULL || stat(path, &theirs) < 0 ||
+        stat("/proc/self/ns/pid", &own) < 0) {
+        return err_set(err, errno, "list the processes of container '%s'", id);
+    }
+    bool shared = theirs.st_ino == own.st_ino;
+    const struct dirent *entry = NULL;
+    while ((entry = readdir(proc)) != NULL) {
+        struct stat st;
+        uint64_t pid;
+        AUTO(freep) char *link = str_printf("/proc/%s/ns/pid", entry->d_name);
+        if (parse_u64(entry->d_name, 10, &pid) < 0 || link == NULL || stat(link, &st) < 0 ||
+            st.st_ino != theirs.st_ino || (shared && pid != (uint64_t)state.pid)) {
+            continue;
+        }
+        pid_t *more = reallocarray(pids, count + 1, sizeof(*pids));
+        if (more == NULL) {
+            return err_set(err, ENOMEM, "list the processes of container '%s'", id);
+        }
+        more[count++] = (pid_t)pid;
+        pids = more;
+    }
+    *ret = TAKE_PTR(pids);
+    *ret_count = count;
+    return 0;
+}
+
 int container_pids(const char *root, const char *id, pid_t **ret, size_t *ret_count,
                    struct err *err)
 {
     struct cgroup cgroup;
     int r = open_cgroup(root, id, false, &cgroup, err);
+    if (r == 0 && cgroup.count == 0) {
+        return namespace_pids(root, id, ret, ret_count, err);
+    }
     if (r == 0) {
         r = cgroup_pids(&cgroup, ret, ret_count);
         r = r < 0 ? err_set(err, -r, "list the processes of container '%s'", id) : 0;

@@ -1,6 +1,8 @@
 #include "engine/bundle.h"
 
 #include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
 
 #include "base/err.h"
 #include "base/json.h"
@@ -109,8 +111,10 @@ static int add_sysctls(const struct bundle_inputs *in, json_t *linux_part, struc
                                       json_string("0"));
         }
         if (json_object_get(object, "net.ipv4.ping_group_range") == NULL) {
-            (void)json_object_set_new(object, "net.ipv4.ping_group_range",
-                                      json_string("0 2147483647"));
+            char range[32];
+            unsigned last = MIN(in->last_gid, (unsigned)INT32_MAX);
+            (void)snprintf(range, sizeof(range), "0 %u", last);
+            (void)json_object_set_new(object, "net.ipv4.ping_group_range", json_string(range));
         }
     }
     return 0;

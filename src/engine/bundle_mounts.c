@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "engine/bundle.h"
 
+#define TTY_GID 5u
 #define SHM_SIZE_DEFAULT (UINT64_C(64) << 20)
 
 static const struct {
@@ -50,6 +51,11 @@ static int add_standard(const struct bundle_inputs *in, json_t *mounts)
         }
         AUTO(strv_donep) struct strv options = {0};
         int r = strv_split(&options, standard_mounts[i].options, ",");
+        /* The terminal group, where it is among the ids that we have. */
+        if (r == 0 && in->last_gid < TTY_GID && str_eq(standard_mounts[i].type, "devpts")) {
+            free(options.items[options.count - 1]);
+            options.items[--options.count] = NULL;
+        }
         bool is_sys = str_starts(standard_mounts[i].target, "/sys");
         const char *type = standard_mounts[i].type;
         const char *source = standard_mounts[i].source;

@@ -15,6 +15,7 @@
 #include "base/lock.h"
 #include "base/path.h"
 #include "base/process.h"
+#include "base/user_namespace.h"
 #include "netlink/socket.h"
 
 #define DEFAULT_ROOT "/var/lib/isola"
@@ -37,7 +38,7 @@ int network_host_open(struct db *db, const struct dirs *dirs, struct network_hos
         return err_set(err, ENOMEM, "open the networks");
     }
     host->db = db;
-    host->rootless = geteuid() != 0;
+    host->rootless = !user_owns_network();
     host->run_fd = host->route_fd = host->nft_fd = -1;
     host->run = str_printf("%s/networks", dirs->run);
     if (host->run == NULL) {

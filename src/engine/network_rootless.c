@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/io.h"
@@ -28,7 +29,7 @@ static int add_port(struct strv *argv, const struct port *port)
 }
 
 static int make_argv(const struct network_host *host, const struct network_lease *lease,
-                     struct strv *argv)
+                     bool joined, struct strv *argv)
 {
     /* The namespaces are descriptors 3 and 4: names of other processes are out of its reach. */
     static const char *const fixed[] = {
@@ -39,13 +40,18 @@ static int make_argv(const struct network_host *host, const struct network_lease
         "none",          "--no-map-gw",
         "--dns-forward", ROOTLESS_DNS,
         "--netns",       "/proc/self/fd/3",
-        "--userns",      "/proc/self/fd/4",
     };
     bool has_tcp = false;
     bool has_udp = false;
     int r = 0;
     for (size_t i = 0; i < COUNT(fixed) && r >= 0; i++) {
         r = strv_add(argv, fixed[i]);
+    }
+    /* One cannot join the namespace where one is. */
+    if (r >= 0 && joined) {
+        r = strv_add(argv, "--netns-only");
+    } else if (r >= 0 && (r = strv_add(argv, "--userns")) >= 0) {
+        r = strv_add(argv, "/proc/self/fd/4");
     }
     if (r >= 0 && (r = strv_add(argv, "--pid")) >= 0) {
         r = strv_addf(argv, "%s/%s" PID_SUFFIX, host->run, lease->workload);
@@ -64,6 +70,14 @@ static int make_argv(const struct network_host *host, const struct network_lease
     return r;
 }
 
+static bool is_own_namespace(int userns)
+{
+    struct stat theirs;
+    struct stat ours;
+    return fstat(userns, &theirs) == 0 && stat("/proc/self/ns/user", &ours) == 0 &&
+           theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
+}
+
 int network_rootless_attach(struct network_host *host, const struct network_lease *lease,
                             int netns_fd, struct err *err)
 {
@@ -76,7 +90,7 @@ int network_rootless_attach(struct network_host *host, const struct network_leas
         return err_set(err, errno, "find the user namespace of the workload's network");
     }
     AUTO(strv_donep) struct strv argv = {0};
-    if (make_argv(host, lease, &argv) < 0) {
+    if (make_argv(host, lease, is_own_namespace(userns), &argv) < 0) {
         return err_set(err, ENOMEM, "start pasta");
     }
     const int fds[] = {netns_fd, userns};

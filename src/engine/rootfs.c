@@ -17,6 +17,7 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "base/unix_socket.h"
+#include "base/user_namespace.h"
 
 /* The path below base when it is there, else the whole path. */
 static const char *relative(const char *base, const char *path)
@@ -49,12 +50,16 @@ static int mount_new(const struct rootfs_options *o)
     if (r == 0) {
         r = set_string(fs, "workdir", relative(o->base, o->work));
     }
-    /* Layers are strangers': they must not redirect to other directories of ours. */
-    if (r == 0) {
+    /*
+     * Layers are strangers': they must not redirect to other directories of ours. Marks of
+     * trusted.* are for the host's root only; with those of user.* the kernel allows no redirects
+     * anyway.
+     */
+    if (r == 0 && user_is_host_root()) {
         r = set_string(fs, "redirect_dir", "off");
-    }
-    if (r == 0) {
-        r = set_string(fs, "metacopy", "off");
+        r = r == 0 ? set_string(fs, "metacopy", "off") : r;
+    } else if (r == 0 && fsconfig(fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0) {
+        r = -errno;
     }
     if (r == 0 && o->throw_away && fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0) < 0) {
         r = -errno;
@@ -92,7 +97,9 @@ static int build_options(const struct rootfs_options *o, struct buf *out)
     r = r == 0 ? add_escaped(out, relative(o->base, o->upper)) : r;
     r = r == 0 ? buf_add_str(out, ",workdir=") : r;
     r = r == 0 ? add_escaped(out, relative(o->base, o->work)) : r;
-    r = r == 0 ? buf_add_str(out, ",redirect_dir=off,metacopy=off") : r;
+    r = r == 0 ? buf_add_str(out,
+                             user_is_host_root() ? ",redirect_dir=off,metacopy=off" : ",userxattr")
+               : r;
     return r == 0 && o->throw_away ? buf_add_str(out, ",volatile") : r;
 }
 

@@ -14,6 +14,7 @@
 #include "base/process.h"
 #include "base/unix_socket.h"
 #include "container/self.h"
+#include "engine/rootless.h"
 #include "engine/shim_protocol.h"
 
 #define CONTROL_FD 3
@@ -188,6 +189,7 @@ int shim_process_spawn(const struct shim_process *process, struct err *err)
         if (shim != 0) {
             _exit(shim < 0 ? 125 : 0);
         }
+        rootless_note(process->engine->dirs.run);
         become_shim(program_fd, theirs, process->rootfs_fd, argv.items);
     }
     int status;

@@ -14,10 +14,12 @@
 #include "base/json.h"
 #include "base/path.h"
 #include "base/process.h"
+#include "base/user_namespace.h"
 #include "engine/bundle.h"
 #include "engine/create.h"
 #include "engine/end.h"
 #include "engine/event.h"
+#include "engine/network_host.h"
 #include "engine/rootfs.h"
 #include "engine/shim_process.h"
 #include "engine/shim_protocol.h"
@@ -187,6 +189,24 @@ static int name_anonymous(struct start *start, struct err *err)
     return 0;
 }
 
+/* An ordinary user's workload has only the ids that his user namespace maps. */
+static int check_ids(const struct start *start, struct err *err)
+{
+    const struct user *user = &start->user;
+    unsigned last_uid = user_namespace_last_id("uid_map");
+    unsigned last_gid = user_namespace_last_id("gid_map");
+    unsigned bad = user->uid > last_uid ? user->uid : user->gid;
+    if (user->uid <= last_uid && user->gid <= last_gid) {
+        return 0;
+    }
+    (void)err_say(err, EINVAL, "user '%s': id %u is not among your own ids, which end with %u",
+                  start->workload.config.user != NULL ? start->workload.config.user : "root", bad,
+                  user->uid > last_uid ? last_uid : last_gid);
+    err_hint(err, "give yourself more, as root: usermod --add-subuids 100000-165535 "
+                  "--add-subgids 100000-165535 NAME");
+    return -EINVAL;
+}
+
 static int prepare_storage(struct start *start, struct err *err)
 {
     const struct workload_config *config = &start->workload.config;
@@ -216,7 +236,7 @@ static int prepare_storage(struct start *start, struct err *err)
     if (r == 0) {
         r = user_resolve(start->rootfs_fd, config->user, &config->group_add, &start->user, err);
     }
-    return r;
+    return r == 0 && start->host->rootless ? check_ids(start, err) : r;
 }
 
 static int write_bundle(struct start *start, struct err *err)
@@ -237,6 +257,7 @@ static int write_bundle(struct start *start, struct err *err)
         .user = &start->user,
         .files_dir = start->root_dir,
         .hostname = start->hostname,
+        .last_gid = start->host->rootless ? user_namespace_last_id("gid_map") : UINT32_MAX - 1,
         .cgroup = cgroup,
         .init_path = start->init_path,
         .net_path = start->net_path,

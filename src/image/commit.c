@@ -9,12 +9,12 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "base/user_namespace.h"
 #include "image/image.h"
 #include "image/install.h"
 #include "image/plain_stream.h"
 #include "image/store_internal.h"
 #include "image/tar_writer.h"
-#include "image/user_namespace.h"
 
 #define OUT_SIZE ((size_t)256 * 1024)
 #define GZIP_LEVEL 1

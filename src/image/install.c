@@ -9,8 +9,8 @@
 
 #include "base/err.h"
 #include "base/io.h"
+#include "base/user_namespace.h"
 #include "image/store_internal.h"
-#include "image/user_namespace.h"
 
 #define WORKERS_MAX 3
 #define READ_SIZE ((size_t)256 * 1024)

@@ -6,8 +6,8 @@
 
 #include "base/err.h"
 #include "base/json.h"
+#include "base/user_namespace.h"
 #include "image/reference.h"
-#include "image/user_namespace.h"
 
 #define FILE_MAX ((size_t)1 << 20)
 #define STALL_DEFAULT_NS ((uint64_t)30 * 1000000000)

@@ -13,8 +13,8 @@
 #include "base/io.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/user_namespace.h"
 #include "image/extract_dir.h"
-#include "image/user_namespace.h"
 
 #define WHITEOUT_PREFIX ".wh."
 #define WHITEOUT_OPAQUE ".wh..wh..opq"

@@ -12,6 +12,10 @@
 
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "base/process.h"
+#include "base/str.h"
+#include "base/unix_socket.h"
+#include "base/user_namespace.h"
 #include "netlink/message.h"
 
 /* The kernel builds dump answers of at most 32 KiB, as long as the reader offers as much. */
@@ -30,8 +34,41 @@ int nl_socket_open(int protocol)
     return TAKE_FD(fd);
 }
 
+/* In a child, which does not come back: it sends the socket and ends. */
+static int open_by_child(int netns_fd, int protocol)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+        return -errno;
+    }
+    AUTO(closep) int ours = pair[0];
+    AUTO(closep) int theirs = pair[1];
+    pid_t pid = fork();
+    if (pid < 0) {
+        return -errno;
+    }
+    if (pid == 0) {
+        int fd = setns(netns_fd, CLONE_NEWNET) < 0 ? -errno : nl_socket_open(protocol);
+        int r = fd < 0 ? fd : unix_send_fds(theirs, "", 1, &fd, 1);
+        _exit(r < 0 ? MIN(-r, 255) : 0);
+    }
+    int status = 0;
+    int r = process_wait(pid, &status);
+    if (r < 0 || status != 0) {
+        return r < 0 ? r : WIFEXITED(status) ? -WEXITSTATUS(status) : -ECHILD;
+    }
+    int fd = -1;
+    size_t count = 1;
+    char byte;
+    ssize_t n = unix_recv_fds(ours, &byte, 1, &fd, &count);
+    return n < 0 ? (int)n : count == 1 ? fd : -EPROTO;
+}
+
 int nl_socket_open_in(int netns_fd, int protocol)
 {
+    if (!user_owns_network()) {
+        return open_by_child(netns_fd, protocol);
+    }
     AUTO(closep) int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
     if (home < 0) {
         return -errno;

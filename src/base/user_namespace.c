@@ -1,12 +1,16 @@
-#include "image/user_namespace.h"
+#include "base/user_namespace.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
+#include <linux/nsfs.h>
 #include <sched.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/io.h"
@@ -55,14 +59,46 @@ int user_namespace_range(const char *text, const char *name, unsigned id, unsign
     return -ENOENT;
 }
 
-static int read_range(const char *file, unsigned id, unsigned *ret_start, unsigned *ret_count)
+/*
+ * The name of the user in /etc/passwd, else (a directory service) what the environment says:
+ * newuidmap itself looks again. NULL when there is none. Not by getpwuid(), which has no place in
+ * a static program.
+ */
+static char *user_name(unsigned uid)
 {
     AUTO(buf_donep) struct buf text = {0};
-    const struct passwd *user = getpwuid(geteuid());
+    AUTO(strv_donep) struct strv lines = {0};
+    if (read_file("/etc/passwd", SUBID_FILE_MAX, &text) == 0 && text.data != NULL &&
+        strv_split(&lines, text.data, "\n") < 0) {
+        return NULL;
+    }
+    for (size_t i = 0; i < lines.count; i++) {
+        char *line = lines.items[i];
+        char *password = strchr(line, ':');
+        char *number = password != NULL ? strchr(password + 1, ':') : NULL;
+        char *end = number != NULL ? strchr(number + 1, ':') : NULL;
+        uint64_t found;
+        if (end == NULL) {
+            continue;
+        }
+        *password = *end = '\0';
+        if (parse_u64(number + 1, 10, &found) == 0 && found == uid) {
+            return strdup(line);
+        }
+    }
+    const char *name = getenv("LOGNAME");
+    name = name != NULL ? name : getenv("USER");
+    return name != NULL ? strdup(name) : NULL;
+}
+
+int user_namespace_own_range(const char *file, unsigned *ret_start, unsigned *ret_count)
+{
+    AUTO(buf_donep) struct buf text = {0};
+    AUTO(freep) char *name = user_name(geteuid());
     if (read_file(file, SUBID_FILE_MAX, &text) < 0 || text.data == NULL) {
         return -ENOENT;
     }
-    return user_namespace_range(text.data, user != NULL ? user->pw_name : "", id, ret_start,
+    return user_namespace_range(text.data, name != NULL ? name : "", geteuid(), ret_start,
                                 ret_count);
 }
 
@@ -72,7 +108,7 @@ static int run_map_program(const char *program, pid_t pid, unsigned own, const c
     char texts[5][16];
     unsigned start;
     unsigned count;
-    if (read_range(file, geteuid(), &start, &count) < 0) {
+    if (user_namespace_own_range(file, &start, &count) < 0) {
         return -ENOENT;
     }
     const unsigned numbers[] = {(unsigned)pid, own, start, count};
@@ -131,4 +167,33 @@ int user_namespace_enter(struct err *err)
         r = map_self(uid, gid);
     }
     return r < 0 ? err_set(err, -r, "map the user ids") : 0;
+}
+
+bool user_owns_network(void)
+{
+    AUTO(closep) int net = geteuid() == 0 ? open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC) : -1;
+    /* The kernel does not show the owner to those who live below it. */
+    AUTO(closep) int owner = net >= 0 ? ioctl(net, NS_GET_USERNS) : -1;
+    return owner >= 0;
+}
+
+unsigned user_namespace_last_id(const char *file)
+{
+    AUTO(buf_donep) struct buf text = {0};
+    AUTO(strv_donep) struct strv lines = {0};
+    AUTO(freep) char *path = str_printf("/proc/self/%s", file);
+    if (path == NULL || read_file(path, 65536, &text) < 0 || text.data == NULL ||
+        strv_split(&lines, text.data, "\n") < 0) {
+        return 0;
+    }
+    uint64_t next = 0;
+    for (size_t i = 0; i < lines.count; i++) {
+        unsigned inside;
+        unsigned outside;
+        unsigned count;
+        if (sscanf(lines.items[i], "%u %u %u", &inside, &outside, &count) == 3 && inside == next) {
+            next += count;
+        }
+    }
+    return next > 0 ? (unsigned)(next - 1) : 0;
 }

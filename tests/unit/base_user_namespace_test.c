@@ -1,4 +1,4 @@
-#include "image/user_namespace.h"
+#include "base/user_namespace.h"
 
 #include <errno.h>
 

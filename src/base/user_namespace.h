@@ -1,8 +1,8 @@
 /*
- * user_namespace.h - an ordinary user's own range of user ids, so that layers keep their owners.
+ * user_namespace.h - an ordinary user as root of his own range of ids.
  */
-#ifndef IMAGE_USER_NAMESPACE_H
-#define IMAGE_USER_NAMESPACE_H
+#ifndef BASE_USER_NAMESPACE_H
+#define BASE_USER_NAMESPACE_H
 
 #include <stdbool.h>
 
@@ -18,8 +18,23 @@ bool user_is_host_root(void);
  */
 int user_namespace_enter(struct err *err);
 
+/*
+ * Whether our user namespace owns the network namespace that we are in: then, and only then, root
+ * may make bridges in it. false for who is not root.
+ */
+bool user_owns_network(void);
+
+/*
+ * The last of the ids that our user namespace maps without a gap from 0 on. file is "uid_map" or
+ * "gid_map". On the host itself UINT32_MAX - 1.
+ */
+unsigned user_namespace_last_id(const char *file);
+
 /* The range of one user in the text of /etc/subuid: 0, or -ENOENT. For tests, too. */
 int user_namespace_range(const char *text, const char *name, unsigned id, unsigned *ret_start,
                          unsigned *ret_count);
+
+/* The own range of the caller, who is not root; file is /etc/subuid or /etc/subgid. */
+int user_namespace_own_range(const char *file, unsigned *ret_start, unsigned *ret_count);
 
 #endif
