@@ -57,7 +57,13 @@ struct exec {
     struct strv env;
     int console[2];
     int null_fd;
+    int stdio[3];                /* the workload's ends of pipes; -1: none */
+    struct session_process ours; /* our ends */
 };
+
+#define EXEC_INIT                                                                                  \
+    ((struct exec){                                                                                \
+        .console = {-1, -1}, .null_fd = -1, .stdio = {-1, -1, -1}, .ours = SESSION_PROCESS_INIT})
 
 static void exec_done(struct exec *exec)
 {
@@ -65,9 +71,14 @@ static void exec_done(struct exec *exec)
     spec_free(exec->spec);
     user_done(&exec->user);
     strv_done(&exec->env);
-    (void)close_fd(exec->console[0]);
-    (void)close_fd(exec->console[1]);
-    (void)close_fd(exec->null_fd);
+    const int fds[] = {
+        exec->console[0],        exec->console[1],     exec->null_fd,       exec->stdio[0],
+        exec->stdio[1],          exec->stdio[2],       exec->ours.input_fd, exec->ours.output_fd[0],
+        exec->ours.output_fd[1], exec->ours.master_fd,
+    };
+    for (size_t i = 0; i < COUNT(fds); i++) {
+        (void)close_fd(fds[i]);
+    }
 }
 DEFINE_DONEP(struct exec, exec_done)
 
@@ -175,11 +186,42 @@ static int prepare(struct exec *exec, int argc, char **argv, struct err *err)
     return r < 0 ? r : set_env(exec, err);
 }
 
-static int execute(struct exec *exec, struct container_process *process, int *ret_master,
-                   bool *exec_failed, struct err *err)
+static int make_pipe(int *ret_read, int *ret_write)
+{
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC) < 0) {
+        return -errno;
+    }
+    *ret_read = fds[0];
+    *ret_write = fds[1];
+    return 0;
+}
+
+/*
+ * Without a terminal: pipes and /dev/null, never our own descriptors, behind which lie files and
+ * terminals of the host that /proc/self/fd would open anew.
+ */
+static int make_stdio(struct exec *exec, struct container_io *io)
 {
     const struct exec_options *o = exec->options;
+    int r = 0;
+    if (o->interactive && !o->detach) {
+        r = make_pipe(&exec->stdio[0], &exec->ours.input_fd);
+    }
+    for (int i = 0; r == 0 && i < 2 && !o->detach; i++) {
+        r = make_pipe(&exec->ours.output_fd[i], &exec->stdio[i + 1]);
+    }
+    for (int i = 0; i < 3; i++) {
+        io->stdio[i] = exec->stdio[i] >= 0 ? exec->stdio[i] : exec->null_fd;
+    }
+    return r;
+}
+
+static int execute(struct exec *exec, struct container_process *process, bool *exec_failed,
+                   struct err *err)
+{
     struct container_exec_args args = CONTAINER_EXEC_ARGS_INIT;
+    int r = 0;
     args.root = exec->engine->containers_dir;
     args.id = exec->workload.id;
     args.process = &exec->spec->process;
@@ -187,26 +229,29 @@ static int execute(struct exec *exec, struct container_process *process, int *re
     if (exec->null_fd < 0) {
         return err_set(err, errno, "open '/dev/null'");
     }
-    if (o->tty) {
+    if (exec->options->tty) {
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, exec->console) < 0) {
             return err_set(err, errno, "make a terminal");
         }
         args.io.console_fd = exec->console[1];
-    } else {
-        if (!o->interactive) {
-            args.io.stdio[0] = exec->null_fd;
-        }
-        if (o->detach) {
-            args.io.stdio[1] = args.io.stdio[2] = exec->null_fd;
-        }
+    } else if ((r = make_stdio(exec, &args.io)) < 0) {
+        return err_set(err, -r, "make pipes");
     }
-    int r = exec->wall->exec(&args, process, exec_failed, err);
-    if (r < 0 || !o->tty) {
+    r = exec->wall->exec(&args, process, exec_failed, err);
+    if (r < 0) {
         return r;
+    }
+    /* Else the end of the output would never come. */
+    for (int i = 0; i < 3; i++) {
+        exec->stdio[i] = close_fd(exec->stdio[i]);
+    }
+    exec->ours.pid = process->pid;
+    if (!exec->options->tty) {
+        return 0;
     }
     char data[256];
     size_t count = 1;
-    ssize_t n = unix_recv_fds(exec->console[0], data, sizeof(data), ret_master, &count);
+    ssize_t n = unix_recv_fds(exec->console[0], data, sizeof(data), &exec->ours.master_fd, &count);
     return n < 0 || count != 1 ? err_set(err, n < 0 ? (int)-n : EPROTO, "receive the terminal") : 0;
 }
 
@@ -220,9 +265,8 @@ static int run_exec(struct command_context *context, void *data, int argc, char 
 {
     const struct exec_options *o = data;
     AUTO(engine_closep) struct engine *engine = NULL;
-    AUTO(exec_donep) struct exec exec = {.options = o, .console = {-1, -1}, .null_fd = -1};
+    AUTO(exec_donep) struct exec exec = EXEC_INIT;
     AUTO(container_process_donep) struct container_process process = {.pidfd = -1};
-    AUTO(closep) int master = -1;
     bool exec_failed = false;
     if (o->tty && o->interactive && !o->detach && !isatty(STDIN_FILENO)) {
         return err_say(err, ENOTTY,
@@ -233,12 +277,13 @@ static int run_exec(struct command_context *context, void *data, int argc, char 
     if (r == 0) {
         r = command_engine(context, &engine, err);
     }
+    exec.options = o;
     exec.engine = engine;
     if (r == 0) {
         r = prepare(&exec, argc, argv, err);
     }
     if (r == 0) {
-        r = execute(&exec, &process, &master, &exec_failed, err);
+        r = execute(&exec, &process, &exec_failed, err);
     }
     if (r < 0 && exec_failed) {
         (void)fprintf(stderr, "isola: exec in '%s': %s\n", exec.workload.name, err_text(err));
@@ -249,7 +294,7 @@ static int run_exec(struct command_context *context, void *data, int argc, char 
     }
     const struct session_options session = {
         .tty = o->tty,
-        .input = o->tty && o->interactive,
+        .input = o->interactive,
         .proxy = !o->tty,
         .detach_keys = o->detach_keys,
         .signal = pass_signal,
@@ -257,7 +302,7 @@ static int run_exec(struct command_context *context, void *data, int argc, char 
     };
     enum session_end end = SESSION_EXITED;
     int exit_code = 0;
-    r = session_run_process(master, process.pid, &session, &end, &exit_code, err);
+    r = session_run_process(&exec.ours, &session, &end, &exit_code, err);
     return r < 0 ? r : end == SESSION_DETACHED ? 0 : exit_code;
 }
 

@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -15,19 +16,24 @@
 #include "base/loop.h"
 #include "base/process.h"
 #include "base/str.h"
+#include "cmd/input_queue.h"
 #include "cmd/terminal.h"
 #include "engine/shim_protocol.h"
 
 #define DRAIN_WAIT_MS 20
+#define COPY_SIZE ((size_t)65536)
 
 struct session {
     const struct session_options *options;
     struct loop *loop;
     int control_fd; /* shim, or -1 */
-    int master_fd;  /* pty, or -1 */
-    pid_t pid;
+    struct session_process *process;
+    struct input_queue queue;
     struct loop_source *input;
     struct loop_source *idle; /* standard input is a file, which epoll does not take */
+    struct loop_source *output[2];
+    bool input_ended;
+    bool size_due; /* the shim could not take the terminal's size */
     uint8_t keys[DETACH_KEYS_MAX];
     size_t key_count;
     size_t key_at; /* how many of keys were just typed */
@@ -65,30 +71,44 @@ static void finish(struct session *s, enum session_end end, int exit_code)
     loop_quit(s->loop, 0);
 }
 
-static void send_message(struct session *s, uint32_t type, uint32_t value, const void *data,
-                         size_t len)
+/* All of it, also when somebody made our standard output non-blocking. */
+static int put(int fd, const char *data, size_t len)
 {
-    char packet[sizeof(struct shim_message) + SHIM_DATA_MAX];
-    const struct shim_message message = {.type = type, .value = value};
-    memcpy(packet, &message, sizeof(message));
-    if (len > 0) {
-        memcpy(packet + sizeof(message), data, len);
+    while (len > 0) {
+        ssize_t n = write(fd, data, len);
+        if (n < 0 && errno == EAGAIN) {
+            struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
+            (void)poll(&poll_fd, 1, -1);
+        } else if (n < 0 && errno != EINTR) {
+            return -errno;
+        }
+        if (n > 0) {
+            data += n;
+            len -= (size_t)n;
+        }
     }
-    ssize_t n;
-    do {
-        n = send(s->control_fd, packet, sizeof(message) + len, MSG_NOSIGNAL);
-    } while (n < 0 && errno == EINTR);
+    return 0;
+}
+
+static void stop_input(struct session *s)
+{
+    loop_remove(s->input);
+    loop_remove(s->idle);
+    s->input = NULL;
+    s->idle = NULL;
+}
+
+static void end_input(struct session *s)
+{
+    stop_input(s);
+    s->input_ended = true;
+    input_queue_end(&s->queue);
 }
 
 static void forward_input(struct session *s, const char *data, size_t len)
 {
-    if (len == 0) {
-        return;
-    }
-    if (s->control_fd >= 0) {
-        send_message(s, SHIM_STDIN, 0, data, len);
-    } else {
-        (void)write_full(s->master_fd, data, len);
+    if (len > 0 && input_queue_add(&s->queue, data, len) < 0) {
+        end_input(s); /* nobody reads it any more */
     }
 }
 
@@ -124,36 +144,25 @@ static bool type_input(struct session *s, const char *data, size_t len)
     return false;
 }
 
-static void end_input(struct session *s)
-{
-    loop_remove(s->input);
-    loop_remove(s->idle);
-    s->input = NULL;
-    s->idle = NULL;
-    if (s->control_fd >= 0) {
-        send_message(s, SHIM_STDIN, 0, NULL, 0);
-    }
-}
-
-static bool pump_input(struct session *s)
+static void pump_input(struct session *s)
 {
     char data[SHIM_DATA_MAX];
     ssize_t n = read(STDIN_FILENO, data, sizeof(data));
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return true;
+        return;
     }
     if (n <= 0) {
         end_input(s);
-        return false;
+        return;
     }
-    if (s->options->tty && s->key_count > 0) {
-        if (type_input(s, data, (size_t)n)) {
-            finish(s, SESSION_DETACHED, 0);
-        }
-        return true;
+    if (!s->options->tty || s->key_count == 0) {
+        forward_input(s, data, (size_t)n);
+    } else if (type_input(s, data, (size_t)n)) {
+        finish(s, SESSION_DETACHED, 0);
     }
-    forward_input(s, data, (size_t)n);
-    return true;
+    if (input_queue_is_waiting(&s->queue)) {
+        stop_input(s);
+    }
 }
 
 static void on_input(struct loop_source *source, int fd, uint32_t events, void *data)
@@ -161,15 +170,25 @@ static void on_input(struct loop_source *source, int fd, uint32_t events, void *
     (void)source;
     (void)fd;
     (void)events;
-    (void)pump_input(data);
+    pump_input(data);
 }
 
 static void on_idle(struct loop_source *timer, void *data)
 {
     struct session *s = data;
-    if (pump_input(s)) {
+    pump_input(s);
+    if (s->idle != NULL) {
         (void)loop_timer_set(timer, 0);
     }
+}
+
+static int watch_input(struct session *s)
+{
+    if (!s->options->input || s->input_ended || s->input != NULL || s->idle != NULL) {
+        return 0;
+    }
+    int r = loop_add_fd(s->loop, STDIN_FILENO, EPOLLIN, on_input, s, &s->input);
+    return r == -EPERM ? loop_add_timer(s->loop, 0, on_idle, s, &s->idle) : r;
 }
 
 static void on_control(struct loop_source *source, int fd, uint32_t events, void *data)
@@ -193,8 +212,8 @@ static void on_control(struct loop_source *source, int fd, uint32_t events, void
     case SHIM_STDOUT:
     case SHIM_STDERR:
         /* A reader that went away (| head) ends our output, not the workload. */
-        (void)write_full(message.type == SHIM_STDOUT ? STDOUT_FILENO : STDERR_FILENO,
-                         packet + sizeof(message), len);
+        (void)put(message.type == SHIM_STDOUT ? STDOUT_FILENO : STDERR_FILENO,
+                  packet + sizeof(message), len);
         break;
     case SHIM_EXITED:
         finish(s, SESSION_EXITED, (int)message.value);
@@ -214,11 +233,60 @@ static void on_master(struct loop_source *source, int fd, uint32_t events, void 
         return;
     }
     if (n > 0) {
-        (void)write_full(STDOUT_FILENO, bytes, (size_t)n);
+        (void)put(STDOUT_FILENO, bytes, (size_t)n);
         return;
     }
     loop_remove(source);
-    s->master_fd = -1;
+    s->output[0] = NULL;
+}
+
+static void close_output(struct session *s, int stream)
+{
+    loop_remove(s->output[stream]);
+    s->output[stream] = NULL;
+    s->process->output_fd[stream] = close_fd(s->process->output_fd[stream]);
+}
+
+/* One read. Returns the count; 0: closed, or nothing is there now. */
+static size_t copy_output(struct session *s, int stream)
+{
+    char bytes[COPY_SIZE];
+    ssize_t n = read(s->process->output_fd[stream], bytes, sizeof(bytes));
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return 0;
+    }
+    /* A reader that went away (| head) ends the output of the process as well. */
+    if (n <= 0 || put(stream == 0 ? STDOUT_FILENO : STDERR_FILENO, bytes, (size_t)n) < 0) {
+        close_output(s, stream);
+        return 0;
+    }
+    return (size_t)n;
+}
+
+static void on_output(struct loop_source *source, int fd, uint32_t events, void *data)
+{
+    (void)fd;
+    (void)events;
+    struct session *s = data;
+    (void)copy_output(s, source == s->output[0] ? 0 : 1);
+}
+
+/*
+ * What the pipes hold when the process is gone, and no more: a child of it that keeps them open, or
+ * even writes on, does not hold us.
+ */
+static void drain_output(struct session *s)
+{
+    for (int stream = 0; stream < 2; stream++) {
+        int left = 0;
+        if (s->process->output_fd[stream] < 0 ||
+            ioctl(s->process->output_fd[stream], FIONREAD, &left) < 0) {
+            continue;
+        }
+        for (size_t n = 1; left > 0 && n > 0; left -= (int)n) {
+            n = copy_output(s, stream);
+        }
+    }
 }
 
 static void send_size(struct session *s)
@@ -231,11 +299,26 @@ static void send_size(struct session *s)
         return;
     }
     if (s->control_fd >= 0) {
-        send_message(s, SHIM_RESIZE, size, NULL, 0);
-    } else if (s->master_fd >= 0) {
+        const struct shim_message message = {.type = SHIM_RESIZE, .value = size};
+        ssize_t n = send(s->control_fd, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT);
+        s->size_due =
+            n < 0 && (errno == EAGAIN || errno == EINTR) && input_queue_watch(&s->queue) == 0;
+    } else if (s->process->master_fd >= 0) {
         const struct winsize window = {.ws_row = (unsigned short)(size >> 16),
                                        .ws_col = (unsigned short)(size & 0xffff)};
-        (void)ioctl(s->master_fd, TIOCSWINSZ, &window);
+        (void)ioctl(s->process->master_fd, TIOCSWINSZ, &window);
+    }
+}
+
+/* The other side takes input again. */
+static void on_ready(void *data)
+{
+    struct session *s = data;
+    if (s->size_due) {
+        send_size(s);
+    }
+    if (s->queue.fd < 0 || watch_input(s) < 0) {
+        end_input(s);
     }
 }
 
@@ -257,14 +340,16 @@ static void on_signal(const struct signalfd_siginfo *info, void *data)
  */
 static void drain_master(struct session *s)
 {
-    struct pollfd poll_fd = {.fd = s->master_fd, .events = POLLIN};
+    struct pollfd poll_fd = {.fd = s->process->master_fd, .events = POLLIN};
     char bytes[SHIM_DATA_MAX];
-    while (poll(&poll_fd, 1, DRAIN_WAIT_MS) > 0) {
-        ssize_t n = read(s->master_fd, bytes, sizeof(bytes));
+    /* Bounded: another process may write on for ever. */
+    for (size_t sum = 0; sum < COPY_SIZE && poll(&poll_fd, 1, DRAIN_WAIT_MS) > 0;) {
+        ssize_t n = read(s->process->master_fd, bytes, sizeof(bytes));
         if (n <= 0) {
             return;
         }
-        (void)write_full(STDOUT_FILENO, bytes, (size_t)n);
+        (void)put(STDOUT_FILENO, bytes, (size_t)n);
+        sum += (size_t)n;
     }
 }
 
@@ -275,13 +360,14 @@ static void on_child(const struct signalfd_siginfo *info, void *data)
     int status;
     pid_t pid;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        if (pid != s->pid) {
+        if (pid != s->process->pid) {
             continue;
         }
-        s->pid = 0;
-        if (s->master_fd >= 0) {
+        s->process->pid = 0;
+        if (s->process->master_fd >= 0) {
             drain_master(s);
         }
+        drain_output(s);
         finish(s, SESSION_EXITED, exit_code_of(status));
     }
 }
@@ -299,37 +385,51 @@ static int watch_signals(struct session *s)
     return r;
 }
 
-static int watch_input(struct session *s)
+static int watch_output(struct session *s)
 {
-    if (!s->options->input) {
-        return 0;
+    int r = 0;
+    if (s->process->master_fd >= 0) {
+        r = loop_add_fd(s->loop, s->process->master_fd, EPOLLIN, on_master, s, &s->output[0]);
     }
-    int r = loop_add_fd(s->loop, STDIN_FILENO, EPOLLIN, on_input, s, &s->input);
-    return r == -EPERM ? loop_add_timer(s->loop, 0, on_idle, s, &s->idle) : r;
+    for (int i = 0; r == 0 && i < 2; i++) {
+        if (s->process->output_fd[i] >= 0) {
+            r = set_nonblock(s->process->output_fd[i], true);
+            r = r < 0 ? r
+                      : loop_add_fd(s->loop, s->process->output_fd[i], EPOLLIN, on_output, s,
+                                    &s->output[i]);
+        }
+    }
+    return r;
 }
 
-static int run(struct session *s, enum session_end *ret_end, int *ret_exit_code, struct err *err)
+/* A second descriptor where there is already one in the loop: each has its own source. */
+static int open_queue(struct session *s)
+{
+    int fd = s->control_fd >= 0 ? s->control_fd : s->process->master_fd;
+    fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : TAKE_FD(s->process->input_fd);
+    if (fd < 0) {
+        return s->options->input ? -errno : 0;
+    }
+    return input_queue_init(&s->queue, s->loop, fd, s->control_fd >= 0 ? INPUT_SHIM : INPUT_STREAM,
+                            on_ready, s);
+}
+
+static int run(struct session *s, struct err *err)
 {
     AUTO(terminal_restorep) struct terminal terminal = {.fd = -1};
-    AUTO(loop_freep) struct loop *loop = NULL;
-    int r = session_parse_keys(s->options->detach_keys, s->keys, &s->key_count, err);
-    if (r < 0) {
-        return r;
-    }
     (void)signal(SIGPIPE, SIG_IGN);
-    r = loop_new(&loop);
-    s->loop = loop;
-    if (r == 0 && s->pid > 0) {
-        r = loop_add_signal(loop, SIGCHLD, on_child, s);
+    int r = open_queue(s);
+    if (r == 0 && s->process->pid > 0) {
+        r = loop_add_signal(s->loop, SIGCHLD, on_child, s);
     }
     if (r == 0) {
         r = watch_signals(s);
     }
     if (r == 0 && s->control_fd >= 0) {
-        r = loop_add_fd(loop, s->control_fd, EPOLLIN, on_control, s, NULL);
+        r = loop_add_fd(s->loop, s->control_fd, EPOLLIN, on_control, s, NULL);
     }
-    if (r == 0 && s->master_fd >= 0) {
-        r = loop_add_fd(loop, s->master_fd, EPOLLIN, on_master, s, NULL);
+    if (r == 0) {
+        r = watch_output(s);
     }
     if (r == 0) {
         r = watch_input(s);
@@ -339,18 +439,41 @@ static int run(struct session *s, enum session_end *ret_end, int *ret_exit_code,
     }
     if (r == 0) {
         send_size(s);
-        if (s->pid > 0) {
+        if (s->process->pid > 0) {
             /* It may have ended before SIGCHLD was ours. */
             on_child(NULL, s);
         }
-        r = loop_run(loop);
+        r = loop_run(s->loop);
     }
+    return r < 0 ? err_set(err, -r, "copy standard input and output") : 0;
+}
+
+static int run_session(int control_fd, struct session_process *process,
+                       const struct session_options *options, enum session_end *ret_end,
+                       int *ret_exit_code, struct err *err)
+{
+    AUTO(loop_freep) struct loop *loop = NULL;
+    struct session s = {.options = options,
+                        .control_fd = control_fd,
+                        .process = process,
+                        .queue = INPUT_QUEUE_INIT};
+    int r = session_parse_keys(options->detach_keys, s.keys, &s.key_count, err);
+    if (r < 0) {
+        return r;
+    }
+    r = loop_new(&loop);
     if (r < 0) {
         return err_set(err, -r, "copy standard input and output");
     }
-    *ret_end = s->end;
-    if (s->end == SESSION_EXITED) {
-        *ret_exit_code = s->exit_code;
+    s.loop = loop;
+    r = run(&s, err);
+    input_queue_done(&s.queue);
+    if (r < 0) {
+        return r;
+    }
+    *ret_end = s.end;
+    if (s.end == SESSION_EXITED) {
+        *ret_exit_code = s.exit_code;
     }
     return 0;
 }
@@ -358,14 +481,12 @@ static int run(struct session *s, enum session_end *ret_end, int *ret_exit_code,
 int session_run(int control_fd, const struct session_options *options, enum session_end *ret_end,
                 int *ret_exit_code, struct err *err)
 {
-    struct session session = {.options = options, .control_fd = control_fd, .master_fd = -1};
-    return run(&session, ret_end, ret_exit_code, err);
+    struct session_process none = SESSION_PROCESS_INIT;
+    return run_session(control_fd, &none, options, ret_end, ret_exit_code, err);
 }
 
-int session_run_process(int master_fd, pid_t pid, const struct session_options *options,
+int session_run_process(struct session_process *process, const struct session_options *options,
                         enum session_end *ret_end, int *ret_exit_code, struct err *err)
 {
-    struct session session = {
-        .options = options, .control_fd = -1, .master_fd = master_fd, .pid = pid};
-    return run(&session, ret_end, ret_exit_code, err);
+    return run_session(-1, process, options, ret_end, ret_exit_code, err);
 }

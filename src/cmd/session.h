@@ -37,11 +37,22 @@ enum session_end {
 int session_run(int control_fd, const struct session_options *options, enum session_end *ret_end,
                 int *ret_exit_code, struct err *err);
 
+/* A process that is our child or adopted by us, and our ends of its stdio; -1: none. */
+struct session_process {
+    pid_t pid;
+    int master_fd;    /* of its terminal; then the pipes are none */
+    int input_fd;     /* pipe to its standard input */
+    int output_fd[2]; /* pipes from its standard output and error */
+};
+
+#define SESSION_PROCESS_INIT                                                                       \
+    ((struct session_process){.master_fd = -1, .input_fd = -1, .output_fd = {-1, -1}})
+
 /*
- * The same with a pty's master (tty) and a process that is our child or adopted by us; without a
- * terminal master_fd is -1 and stdio was inherited. Waits for the process.
+ * The same for such a process, until it ends: what its output pipes hold then is still copied.
+ * Pipes are closed, and set to -1, as their streams end; the rest stays the caller's.
  */
-int session_run_process(int master_fd, pid_t pid, const struct session_options *options,
+int session_run_process(struct session_process *process, const struct session_options *options,
                         enum session_end *ret_end, int *ret_exit_code, struct err *err);
 
 /* Checks --detach-keys. */

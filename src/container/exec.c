@@ -239,8 +239,12 @@ static _Noreturn void joined_main(struct joiner *j)
     struct err err = ERR_NONE;
     init_reset_signals();
     int r = join(j, &err);
-    r = r < 0 ? r : become(j, &err);
     enum init_message_kind kind = INIT_FAILED;
+    if (r == 0) {
+        r = process_enter_cwd(j->args->process, false, &err);
+        kind = r < 0 ? INIT_EXEC_FAILED : INIT_FAILED;
+    }
+    r = r < 0 ? r : become(j, &err);
     if (r == 0) {
         r = process_exec(j->args->process, &err);
         kind = INIT_EXEC_FAILED;

@@ -301,6 +301,7 @@ static int become(struct init_plan *plan, struct prepared *p, struct err *err)
     int r = hooks_run(plan->spec, SPEC_HOOK_START_CONTAINER, p->state, err);
     /* Late: the limit on open files is for the workload, not for building its tree. */
     r = r < 0 ? r : process_set_rlimits(0, &plan->spec->process, err);
+    r = r < 0 ? r : process_enter_cwd(&plan->spec->process, true, err);
     return r < 0 ? r : process_become(&process, err);
 }
 

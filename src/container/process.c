@@ -294,17 +294,25 @@ static int set_ids(const struct spec_process *process, struct err *err)
     return 0;
 }
 
-/* In the container by now: a directory that is missing is made there. */
-static int enter_cwd(const char *cwd, struct err *err)
+/* Docker's and podman's commands look for these words to choose the exit code 127. */
+static int cwd_error(const char *cwd, int code, struct err *err)
 {
+    return code == ENOENT
+               ? err_say(err, code, "process.cwd = \"%s\": no such file or directory", cwd)
+               : err_set(err, code, "process.cwd = \"%s\"", cwd);
+}
+
+int process_enter_cwd(const struct spec_process *process, bool make, struct err *err)
+{
+    const char *cwd = process->cwd;
     /* "/" is where mounts_enter() or setns() left us. */
     if (strcmp(cwd, "/") != 0 && chdir(cwd) < 0) {
         int code = errno;
-        if (code == ENOENT && mkdir_parents(cwd, 0755) == 0 && chdir(cwd) == 0) {
+        if (code == ENOENT && make && mkdir_parents(cwd, 0755) == 0 && chdir(cwd) == 0) {
             code = 0;
         }
         if (code != 0) {
-            return err_set(err, code, "process.cwd = \"%s\"", cwd);
+            return cwd_error(cwd, code, err);
         }
     }
     /* The raw call tells when the directory is not below our root (runc CVE-2024-21626). */
@@ -343,7 +351,6 @@ int process_become(const struct process_plan *plan, struct err *err)
         return err_set(err, errno, "linux.personality");
     }
     int r = plan->label_fd >= 0 ? set_labels(plan, err) : 0;
-    r = r < 0 ? r : enter_cwd(process->cwd, err);
     if (r == 0 && !process->no_new_privileges) {
         r = load_filter(plan, err); /* needs CAP_SYS_ADMIN, which is about to go */
     }

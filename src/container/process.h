@@ -44,8 +44,14 @@ int process_set_oom_score(pid_t pid, const struct spec_process *process, struct 
 int process_set_priorities(const struct spec_process *process, struct err *err);
 
 /*
- * Everything up to the program itself: keyring, labels, working directory, ids, capabilities,
- * filter, descriptors. After it process_exec() follows at once.
+ * Inside the container: into the working directory, which make makes when it is missing (a new
+ * container's; an exec must not). -ENOENT in Docker's words; -EPERM when it is not below our root.
+ */
+int process_enter_cwd(const struct spec_process *process, bool make, struct err *err);
+
+/*
+ * Everything else up to the program itself: keyring, labels, ids, capabilities, filter,
+ * descriptors. After it process_exec() follows at once.
  */
 int process_become(const struct process_plan *plan, struct err *err);
 

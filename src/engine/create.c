@@ -421,6 +421,11 @@ int create_workload(struct engine *engine, struct workload_config *config,
     if (workload_new_id(workload.id) < 0) {
         return err_set(err, EIO, "make an id");
     }
+    /* Until the row is there: else `system check` would take the directory and the pin for left. */
+    AUTO(closep) int lock = workload_lock(engine, workload.id, err);
+    if (lock < 0) {
+        return lock;
+    }
     AUTO(freep) char *dir = workload_root_path(engine, workload.id, NULL);
     r = dir == NULL ? -ENOMEM : mkdir_parents(dir, 0710);
     if (r < 0) {
@@ -435,6 +440,7 @@ int create_workload(struct engine *engine, struct workload_config *config,
     if (r < 0) {
         (void)image_unpin(store, workload.id, NULL);
         (void)remove_tree_at(AT_FDCWD, dir);
+        workload_remove_lock(engine, workload.id);
         return r;
     }
     /* What the image lent to config goes with it. */

@@ -46,6 +46,39 @@ bool end_is_due(const struct workload *workload)
     return false;
 }
 
+/* Whether another workload may live in a network namespace that was made for this one. */
+static bool may_share_network(struct engine *engine, const char *id)
+{
+    AUTO(stmt_donep) sqlite3_stmt *stmt = NULL;
+    struct err err = ERR_NONE;
+    /* Failing to know, it is assumed: that only costs time. */
+    return db_prepare(engine->db, &stmt, &err,
+                      "SELECT 1 FROM workload WHERE id != ? AND config LIKE '%\"container:%'"
+                      " AND state IN ('starting', 'running', 'paused') LIMIT 1",
+                      "s", id) < 0 ||
+           db_step(engine->db, stmt, &err) != 0;
+}
+
+/*
+ * With published ports in one transaction, which is what keeps `system check` from seeing the half
+ * and making the nftables elements anew.
+ */
+static void give_network_back(struct engine *engine, struct network_host *host,
+                              const struct network_lease *lease)
+{
+    AUTO(db_tx_donep) struct db_tx tx = {0};
+    struct err err = ERR_NONE;
+    bool shared = lease->endpoint_count > 0 && may_share_network(engine, lease->workload);
+    if (lease->ports.count > 0 && db_begin(engine->db, &tx, &err) < 0) {
+        return; /* the lease stays, and `system check` finds it */
+    }
+    /* The first process is dead by now: its namespace takes the links along unless it is shared. */
+    (void)network_detach(host, lease, shared ? NETWORK_LINKS_REMOVE : NETWORK_LINKS_DIE, &err);
+    if (network_release(host, lease->workload, &err) == 0 && tx.db != NULL) {
+        (void)db_commit(&tx, &err);
+    }
+}
+
 void end_clean_up(struct engine *engine, const char *id)
 {
     struct network_host *host;
@@ -57,9 +90,7 @@ void end_clean_up(struct engine *engine, const char *id)
     if (engine_network(engine, &host, &err) == 0) {
         AUTO(network_lease_donep) struct network_lease lease = {0};
         if (network_load(host, id, &lease, &err) == 0) {
-            /* The first process is dead by now: its namespace takes the links along. */
-            (void)network_detach(host, &lease, NETWORK_LINKS_DIE, &err);
-            (void)network_release(host, id, &err);
+            give_network_back(engine, host, &lease);
         }
     }
     AUTO(freep) char *run = workload_run_path(engine, id, NULL);
@@ -117,15 +148,6 @@ static int add_die_event(struct engine *engine, const struct workload *workload,
     return event_add(engine->db, "container", "die", workload->id, &attributes, err);
 }
 
-/* By its holder; the next one to lock notices (base/lock.h). */
-static void remove_lock(struct engine *engine, const char *id)
-{
-    AUTO(freep) char *path = str_printf("%s/locks/%s", engine->dirs.run, id);
-    if (path != NULL) {
-        (void)unlink(path);
-    }
-}
-
 /* The row goes first: whoever dies behind it leaves only files that `system check` sweeps. */
 static int destroy(struct engine *engine, struct workload *workload, bool volumes, struct err *err)
 {
@@ -158,7 +180,7 @@ static int destroy(struct engine *engine, struct workload *workload, bool volume
     }
     AUTO(freep) char *dir = workload_root_path(engine, workload->id, NULL);
     r = dir == NULL ? -ENOMEM : remove_tree_at(AT_FDCWD, dir);
-    remove_lock(engine, workload->id);
+    workload_remove_lock(engine, workload->id);
     return r < 0 ? err_set(err, -r, "remove '%s'", dir) : 0;
 }
 
@@ -168,19 +190,25 @@ static int finish(struct engine *engine, struct workload *workload, struct err *
     struct workload_run *run = &workload->run;
     const struct workload_status *status = &workload->status;
     bool started = workload->state != WORKLOAD_STARTING || status->started_ns != 0;
-    run->oom_killed = was_oom_killed(engine, workload->id);
-    run->finished_ns = status->finished_ns != 0 ? status->finished_ns : clock_realtime_ns();
-    run->exit_code = status->finished_ns != 0 ? status->exit_code : EXIT_CODE_LOST;
-    run->error = status->finished_ns != 0 ? NULL : "its isola-shim was killed";
+    if (started) {
+        run->started_ns = status->started_ns != 0 ? status->started_ns : run->started_ns;
+        run->oom_killed = was_oom_killed(engine, workload->id);
+        run->finished_ns = status->finished_ns != 0 ? status->finished_ns : clock_realtime_ns();
+        run->exit_code = status->finished_ns != 0 ? status->exit_code : EXIT_CODE_LOST;
+        run->error = status->finished_ns != 0 ? NULL : "its isola-shim was killed";
+    } else {
+        run->error = "its start was cut short"; /* the last run's end stays what it was */
+    }
     run->pid = 0;
     end_clean_up(engine, workload->id);
     if (workload->config.rm) {
         int r = add_die_event(engine, workload, err);
         return r < 0 ? r : destroy(engine, workload, true, err);
     }
-    workload->state = !started                  ? WORKLOAD_CREATED
-                      : wants_restart(workload) ? WORKLOAD_RESTARTING
-                                                : WORKLOAD_EXITED;
+    bool never_ran = !started && run->started_ns == 0;
+    workload->state = never_ran                            ? WORKLOAD_CREATED
+                      : started && wants_restart(workload) ? WORKLOAD_RESTARTING
+                                                           : WORKLOAD_EXITED;
     AUTO(db_tx_donep) struct db_tx tx = {0};
     int r = db_begin(engine->db, &tx, err);
     if (r == 0) {
@@ -202,7 +230,7 @@ int end_run(struct engine *engine, const char *id, struct err *err)
     struct err missing = ERR_NONE;
     int r = workload_load(engine, id, &workload, &missing);
     if (r == -ENOENT) {
-        remove_lock(engine, id);
+        workload_remove_lock(engine, id);
         return 0;
     }
     if (r < 0) {

@@ -39,7 +39,44 @@ static int say(struct check *c, const char *what, const char *name, const char *
     return r < 0 ? err_set(c->err, ENOMEM, "check networks") : 0;
 }
 
+static int count_rows(struct check *c, const char *sql, const char *name)
+{
+    AUTO(stmt_donep) sqlite3_stmt *stmt = NULL;
+    int r = db_prepare(c->host->db, &stmt, c->err, sql, "s", name);
+    return r < 0 ? r : db_step(c->host->db, stmt, c->err);
+}
+
+/*
+ * Whether the workload neither was alive when the list was made nor is by the database now: one
+ * that has been started since has its state before it has anything else.
+ */
+static int is_dead(struct check *c, const char *id)
+{
+    if (strv_has(c->live, id)) {
+        return 0;
+    }
+    int r = count_rows(c,
+                       "SELECT 1 FROM workload WHERE id = ?"
+                       " AND state IN ('starting', 'running', 'paused')",
+                       id);
+    return r < 0 ? r : r == 0;
+}
+
 /* ---- Leases of workloads that do not live ---- */
+
+static int check_lease(struct check *c, const char *id)
+{
+    AUTO(db_tx_donep) struct db_tx tx = {0};
+    int r = db_begin(c->host->db, &tx, c->err);
+    if (r < 0 || (r = is_dead(c, id)) <= 0) {
+        return r;
+    }
+    r = say(c, "lease of", id, "the workload does not run");
+    if (r >= 0 && c->repair) {
+        r = network_release(c->host, id, c->err);
+    }
+    return r < 0 ? r : db_commit(&tx, c->err);
+}
 
 static int check_leases(struct check *c)
 {
@@ -58,10 +95,7 @@ static int check_leases(struct check *c)
         }
     }
     for (size_t i = 0; i < dead.count; i++) {
-        int r = say(c, "lease of", dead.items[i], "the workload does not run");
-        if (r >= 0 && c->repair) {
-            r = network_release(c->host, dead.items[i], c->err);
-        }
+        int r = check_lease(c, dead.items[i]);
         if (r < 0) {
             return r;
         }
@@ -112,13 +146,6 @@ static bool is_our_veth(const struct check *c, const struct links *links, const 
         }
     }
     return false;
-}
-
-static int count_rows(struct check *c, const char *sql, const char *name)
-{
-    AUTO(stmt_donep) sqlite3_stmt *stmt = NULL;
-    int r = db_prepare(c->host->db, &stmt, c->err, sql, "s", name);
-    return r < 0 ? r : db_step(c->host->db, stmt, c->err);
 }
 
 /* 1: has an owner; 0: has none; negative: the database failed. */
@@ -298,7 +325,8 @@ static int check_pasta(struct check *c)
     AUTO(strv_donep) struct strv ids = {0};
     int r = network_rootless_list(c->host, &ids, c->err);
     for (size_t i = 0; i < ids.count && r >= 0; i++) {
-        if (strv_has(c->live, ids.items[i])) {
+        r = is_dead(c, ids.items[i]);
+        if (r <= 0) {
             continue;
         }
         r = say(c, "pasta of", ids.items[i], "the workload does not run");
@@ -329,7 +357,14 @@ int network_check(struct network_host *host, const struct strv *live_ids, bool r
     if ((r = check_links(&c)) < 0 || (r = check_names(&c)) < 0) {
         return r;
     }
-    return check_table(&c);
+    lock = close_fd(lock);
+    /* Inside a transaction no lease comes or goes between the look at them and at the table. */
+    AUTO(db_tx_donep) struct db_tx tx = {0};
+    if ((r = db_begin(host->db, &tx, err)) < 0) {
+        return r;
+    }
+    lock = network_host_lock(host, err);
+    return lock < 0 ? lock : check_table(&c);
 }
 
 /* ---- Doctor ---- */

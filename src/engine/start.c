@@ -31,6 +31,7 @@
 struct start {
     struct engine *engine;
     struct workload workload;
+    struct workload_run before; /* what a start that fails leaves; texts are workload.run.json's */
     struct network_host *host;
     struct network_request request;
     struct network_lease lease;
@@ -116,7 +117,10 @@ static int resolve_namespaces(struct start *start, struct err *err)
     return r;
 }
 
-/* In one transaction: the state, and the addresses and ports. */
+/*
+ * In one transaction: the state, and the addresses and ports. What the last run was stays until
+ * this one has begun: we may fail, or be killed.
+ */
 static int reserve(struct start *start, bool restart, struct err *err)
 {
     AUTO(db_tx_donep) struct db_tx tx = {0};
@@ -125,7 +129,9 @@ static int reserve(struct start *start, bool restart, struct err *err)
     int r = db_begin(start->engine->db, &tx, err);
     if (r == 0) {
         workload->state = WORKLOAD_STARTING;
-        workload->run = (struct workload_run){.restarts = restarts, .json = workload->run.json};
+        workload->run.restarts = restarts;
+        workload->run.error = NULL;
+        workload->run.pid = 0;
         r = workload_save(start->engine, workload, err);
     }
     if (r == 0 && start->request.mode == NETWORK_MODE_BRIDGED) {
@@ -419,7 +425,12 @@ static int note_start(struct start *start, struct err *err)
     (void)strv_addf(&attributes, "image=%s", workload->config.image);
     (void)strv_addf(&attributes, "name=%s", workload->name);
     workload->state = WORKLOAD_RUNNING;
-    workload->run.started_ns = clock_realtime_ns();
+    workload->run = (struct workload_run){
+        .started_ns = clock_realtime_ns(),
+        .pid = workload->run.pid,
+        .restarts = workload->run.restarts,
+        .json = workload->run.json,
+    };
     int r = db_begin(start->engine->db, &tx, err);
     if (r == 0) {
         r = workload_save(start->engine, workload, err);
@@ -430,17 +441,27 @@ static int note_start(struct start *start, struct err *err)
     return r < 0 ? r : db_commit(&tx, err);
 }
 
-/* After a failure: nothing of the attempt is left but the row, which says why. */
+/*
+ * After a failure: nothing of the attempt is left but the row, which says why. A workload that ran
+ * before is again what its last run left, exit code included.
+ */
 static void undo(struct start *start, int exit_code, const struct err *why)
 {
     struct workload *workload = &start->workload;
     struct engine *engine = start->engine;
     start->control_fd = close_fd(start->control_fd);
     end_clean_up(engine, workload->id);
-    workload->state = workload->run.started_ns == 0 ? WORKLOAD_CREATED : WORKLOAD_EXITED;
+    int64_t restarts = workload->run.restarts;
+    workload->run = start->before;
+    workload->run.restarts = restarts;
     workload->run.error = err_text(why);
-    workload->run.exit_code = exit_code;
     workload->run.pid = 0;
+    if (workload->run.started_ns == 0) {
+        workload->state = WORKLOAD_CREATED;
+        workload->run.exit_code = exit_code;
+    } else {
+        workload->state = WORKLOAD_EXITED;
+    }
     (void)workload_save(engine, workload, NULL);
     workload->run.error = NULL;
 }
@@ -460,6 +481,7 @@ static int load(struct start *start, const char *id, struct err *err)
     if (workload->state != WORKLOAD_CREATED && workload->state != WORKLOAD_EXITED) {
         end_clean_up(start->engine, id);
     }
+    start->before = workload->run;
     start->root_dir = workload_root_path(start->engine, id, NULL);
     start->run_dir = workload_run_path(start->engine, id, NULL);
     return start->root_dir == NULL || start->run_dir == NULL ? err_set(err, ENOMEM, "start") : 0;

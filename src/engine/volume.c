@@ -61,8 +61,13 @@ int volume_create(struct engine *engine, const char *name, const struct strv *la
         return err_set(err, ENOMEM, "volume '%s'", name);
     }
     AUTO(freep) char *all = volume_path(engine, "", "");
+    AUTO(db_tx_donep) struct db_tx tx = {0};
+    int r = db_begin(engine->db, &tx, err);
+    if (r < 0) {
+        return r;
+    }
     /* Setuid programs of strangers may lie in there: nobody else on this host may enter. */
-    int r = all == NULL ? -ENOMEM : mkdir_parents(all, 0700);
+    r = all == NULL ? -ENOMEM : mkdir_parents(all, 0700);
     /* The directory first: a row without one would be a lie, a directory without row is swept. */
     if (r == 0) {
         r = mkdir_parents(path, 0755);
@@ -77,7 +82,7 @@ int volume_create(struct engine *engine, const char *name, const struct strv *la
     if (r == 1) {
         r = event_add(engine->db, "volume", "create", name, NULL, err);
     }
-    if (r < 0) {
+    if (r < 0 || (r = db_commit(&tx, err)) < 0) {
         return r;
     }
     *ret = TAKE_PTR(copy);
@@ -142,11 +147,26 @@ json_t *volume_describe(const struct volume *volume)
                      "local", "Labels", labels, "Options");
 }
 
-static int remove_data(struct engine *engine, const char *name, struct err *err)
+/*
+ * Aside inside the transaction, away behind it: a new volume of that name must not find the old
+ * data, nor lose its own. *ret_aside is the caller's.
+ */
+static int put_aside(struct engine *engine, const char *name, char **ret_aside, struct err *err)
 {
+    char random_name[WORKLOAD_ID_SIZE];
+    if (workload_new_id(random_name) < 0) {
+        return err_set(err, EIO, "remove volume '%s'", name);
+    }
     AUTO(freep) char *path = volume_path(engine, name, "");
-    int r = path == NULL ? -ENOMEM : remove_tree_at(AT_FDCWD, path);
-    return r < 0 ? err_set(err, -r, "remove '%s'", path) : 0;
+    AUTO(freep) char *aside = volume_path(engine, ".", random_name);
+    if (path == NULL || aside == NULL) {
+        return err_set(err, ENOMEM, "remove volume '%s'", name);
+    }
+    if (rename(path, aside) < 0 && errno != ENOENT) {
+        return err_set(err, errno, "remove '%s'", path);
+    }
+    *ret_aside = TAKE_PTR(aside);
+    return 0;
 }
 
 int volume_remove(struct engine *engine, const char *name, struct err *err)
@@ -179,10 +199,21 @@ int volume_remove(struct engine *engine, const char *name, struct err *err)
         r = event_add(engine->db, "volume", "destroy", name, NULL, err);
     }
     (void)sqlite3_reset(stmt);
+    AUTO(freep) char *aside = NULL;
     if (r >= 0) {
-        r = db_commit(&tx, err);
+        r = put_aside(engine, name, &aside, err);
     }
-    return r < 0 ? r : remove_data(engine, name, err);
+    if (r < 0) {
+        return r;
+    }
+    r = db_commit(&tx, err);
+    if (r < 0) {
+        AUTO(freep) char *path = volume_path(engine, name, "");
+        (void)(path != NULL && rename(aside, path) < 0);
+        return r;
+    }
+    r = remove_tree_at(AT_FDCWD, aside);
+    return r < 0 ? err_set(err, -r, "remove '%s'", aside) : 0;
 }
 
 uint64_t volume_size(const struct engine *engine, const char *name)
@@ -303,7 +334,10 @@ int volume_prepare(struct engine *engine, struct mount_specs *mounts, int rootfs
             if (path == NULL) {
                 return err_set(err, ENOMEM, "volume");
             }
-            r = fill(mount, path, rootfs_fd, err);
+            /* A removal that was killed between the directory and the row leaves none. */
+            r = mkdir_parents(path, 0755);
+            r = r < 0 ? err_set(err, -r, "make directory '%s'", path)
+                      : fill(mount, path, rootfs_fd, err);
             free(mount->source);
             mount->source = path;
         }

@@ -287,7 +287,7 @@ int workload_save_config(struct engine *engine, const struct workload *workload,
     return r < 0 ? r : workload_save(engine, workload, err);
 }
 
-int workload_lock(struct engine *engine, const char *id, struct err *err)
+static int take_lock(struct engine *engine, const char *id, bool wait, struct err *err)
 {
     AUTO(freep) char *locks = str_printf("%s/locks", engine->dirs.run);
     if (locks == NULL) {
@@ -298,8 +298,27 @@ int workload_lock(struct engine *engine, const char *id, struct err *err)
     if (dir < 0) {
         return err_set(err, r < 0 ? -r : errno, "open '%s'", locks);
     }
-    int fd = lock_file_at(dir, id, LOCK_EXCLUSIVE, true);
-    return fd < 0 ? err_set(err, -fd, "lock '%s/%s'", locks, id) : fd;
+    int fd = lock_file_at(dir, id, LOCK_EXCLUSIVE, wait);
+    return fd >= 0 || (!wait && fd == -EWOULDBLOCK) ? fd
+                                                    : err_set(err, -fd, "lock '%s/%s'", locks, id);
+}
+
+int workload_lock(struct engine *engine, const char *id, struct err *err)
+{
+    return take_lock(engine, id, true, err);
+}
+
+int workload_try_lock(struct engine *engine, const char *id, struct err *err)
+{
+    return take_lock(engine, id, false, err);
+}
+
+void workload_remove_lock(struct engine *engine, const char *id)
+{
+    AUTO(freep) char *path = str_printf("%s/locks/%s", engine->dirs.run, id);
+    if (path != NULL) {
+        (void)unlink(path);
+    }
 }
 
 int workload_new_id(char ret[WORKLOAD_ID_SIZE])

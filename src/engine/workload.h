@@ -86,6 +86,12 @@ int workload_save_config(struct engine *engine, const struct workload *workload,
 /* Excludes other processes from this workload until the descriptor is closed. */
 int workload_lock(struct engine *engine, const char *id, struct err *err);
 
+/* The same, but -EWOULDBLOCK, err untouched, when another process has it. */
+int workload_try_lock(struct engine *engine, const char *id, struct err *err);
+
+/* By the holder of the lock of a workload that is gone; the next to lock notices (base/lock.h). */
+void workload_remove_lock(struct engine *engine, const char *id);
+
 /* Paths that the caller frees: below ROOT/workloads/ID and RUN/workloads/ID. NULL: no memory. */
 char *workload_root_path(const struct engine *engine, const char *id, const char *name);
 char *workload_run_path(const struct engine *engine, const char *id, const char *name);
