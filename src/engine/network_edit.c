@@ -123,8 +123,7 @@ static int drop_idle_table(struct network_host *host, struct err *err)
     if (r == 0) {
         r = network_collect_elements(host, &wanted, err);
     }
-    return r < 0 || !firewall_is_empty(&wanted) ? r
-                                                : firewall_drop(host->nft_fd, host->tag, err);
+    return r < 0 || !firewall_is_empty(&wanted) ? r : firewall_drop(host->nft_fd, host->tag, err);
 }
 
 int network_prune(struct network_host *host, struct strv *removed, struct err *err)
