@@ -26,6 +26,13 @@ def fail(text):
     print(f"FAILED: {text}")
 
 
+def note_skip(name, reason, what):
+    global skipped
+    skipped += 1
+    if os.environ.get("CI") and not any(a in reason for a in allowed):
+        fail(f"{name}: skip that is not on the list: {what}: {reason}")
+
+
 for build in sys.argv[1:]:
     log = pathlib.Path(build, "meson-logs/testlog.json")
     if not log.exists():
@@ -40,6 +47,8 @@ for build in sys.argv[1:]:
         for out in test.get("stdout", "").splitlines():
             if match := re.match(r"1\.\.(\d+)(?:\s*#\s*SKIP\s*(.*))?", out, re.I):
                 plan = int(match.group(1))
+                if match.group(2):
+                    note_skip(name, match.group(2), "all of it")
             match = re.match(r"(not )?ok\b\s*(\d+)?\s*-?\s*(.*)", out)
             if not match:
                 continue
@@ -48,10 +57,7 @@ for build in sys.argv[1:]:
             if match.group(1):
                 fail(f"{name}: {match.group(3)}")
             elif skip:
-                reason = skip.group(1)
-                skipped += 1
-                if os.environ.get("CI") and not any(a in reason for a in allowed):
-                    fail(f"{name}: skip that is not on the list: {match.group(3)}")
+                note_skip(name, skip.group(1), match.group(3))
             else:
                 passed += 1
         died = test["result"] in ("TIMEOUT", "ERROR", "INTERRUPT") and failed == before
