@@ -45,6 +45,10 @@ static int load_run(struct command_context *context, void *options, int argc, ch
     }
     for (size_t i = 0; !o->quiet && i < loaded.count; i++) {
         bool id = digest_is_valid(loaded.items[i]);
+        /* One name for images of several platforms is one line, as for Docker. */
+        if (i > 0 && str_eq(loaded.items[i], loaded.items[i - 1])) {
+            continue;
+        }
         AUTO(freep) char *shown = reference_familiar(loaded.items[i]);
         (void)printf("Loaded image%s: %s\n", id ? " ID" : "",
                      shown != NULL ? shown : loaded.items[i]);
