@@ -1,6 +1,7 @@
 #include "base/user_namespace.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #include "unit.h"
 
@@ -39,8 +40,9 @@ END_TEST
 
 int main(void)
 {
-    return unit_run("image/user_namespace", (const TTest *const[]){
-                                                ranges_are_found_by_name_and_by_number,
-                                                NULL,
-                                            });
+    return unit_run("base/user_namespace", (const TTest *const[]){
+                                               ranges_are_found_by_name_and_by_number,
+                                               the_ids_of_this_process_are_counted_from_its_maps,
+                                               NULL,
+                                           });
 }
