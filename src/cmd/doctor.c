@@ -93,11 +93,17 @@ static int check_delegation(void)
 {
     AUTO(buf_donep) struct buf text = {0};
     bool v2 = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
-    if (v2 && read_file("/proc/self/cgroup", 65536, &text) == 0 && str_starts(text.data, "0::/")) {
-        text.data[strcspn(text.data, "\n")] = '\0';
-        AUTO(freep) char *path = str_printf("/sys/fs/cgroup%s", text.data + strlen("0::"));
+    char *own = v2 && read_file("/proc/self/cgroup", 65536, &text) == 0 && text.data != NULL
+                    ? strstr(text.data, "0::/")
+                    : NULL;
+    if (own != NULL) {
+        own += strlen("0::");
+        own[strcspn(own, "\n")] = '\0';
+        AUTO(freep) char *path = str_printf("/sys/fs/cgroup%s", own);
         AUTO(freep)
-        char *what = str_printf("limits below your own cgroup: --cgroup-parent %s", text.data + 3);
+        char *what = str_printf("cgroup '%s' is yours: --cgroup-parent takes a directory beside or "
+                                "below it, for limits",
+                                own);
         if (path != NULL && what != NULL && access(path, W_OK) == 0) {
             return say(GOOD, what, NULL);
         }

@@ -104,8 +104,10 @@ static int add_sysctls(const struct bundle_inputs *in, json_t *linux_part, struc
             return err_set(err, ENOMEM, "sysctl");
         }
     }
+    /* Where the processes are the host's an ordinary user can mount no procfs to write to. */
+    bool has_proc = !in->rootless || !str_eq(in->pid_path, "");
     /* As Docker does: binding low ports and ping need no capability in an own network. */
-    if (in->net_path == NULL) {
+    if (in->net_path == NULL && has_proc) {
         if (json_object_get(object, "net.ipv4.ip_unprivileged_port_start") == NULL) {
             (void)json_object_set_new(object, "net.ipv4.ip_unprivileged_port_start",
                                       json_string("0"));

@@ -32,6 +32,7 @@ struct bundle_inputs {
     const char *pid_path;
     const char *uts_path;
     bool host_cgroupns;
+    bool rootless;     /* namespaces of the host cannot be mounted from */
     unsigned last_gid; /* the last that our user namespace maps: UINT32_MAX - 1 on the host */
 };
 

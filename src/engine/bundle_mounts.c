@@ -69,6 +69,17 @@ static int add_standard(const struct bundle_inputs *in, json_t *mounts)
             source = "/sys";
             r = strv_add(&options, "rbind");
         }
+        /* Nor can a user mount a procfs or queues of namespaces that are the host's. */
+        if (r == 0 && in->rootless &&
+            ((str_eq(type, "proc") && str_eq(in->pid_path, "")) ||
+             (str_eq(type, "mqueue") && str_eq(in->ipc_path, "")))) {
+            if (access(standard_mounts[i].target, F_OK) < 0) {
+                continue;
+            }
+            type = "bind";
+            source = standard_mounts[i].target;
+            r = strv_add(&options, "rbind");
+        }
         if (r == 0) {
             r = add_mount(mounts, standard_mounts[i].target, type, source, &options);
         }

@@ -213,6 +213,15 @@ static int check_ids(const struct start *start, struct err *err)
     return -EINVAL;
 }
 
+/* What would be taken and not kept. */
+static int check_rootless(const struct start *start, struct err *err)
+{
+    if (start->workload.config.device_cgroup_rule.count > 0) {
+        return err_say(err, EPERM, "--device-cgroup-rule: device rules need root");
+    }
+    return check_ids(start, err);
+}
+
 static int prepare_storage(struct start *start, struct err *err)
 {
     const struct workload_config *config = &start->workload.config;
@@ -242,7 +251,7 @@ static int prepare_storage(struct start *start, struct err *err)
     if (r == 0) {
         r = user_resolve(start->rootfs_fd, config->user, &config->group_add, &start->user, err);
     }
-    return r == 0 && start->host->rootless ? check_ids(start, err) : r;
+    return r == 0 && start->host->rootless ? check_rootless(start, err) : r;
 }
 
 static int write_bundle(struct start *start, struct err *err)
@@ -263,6 +272,7 @@ static int write_bundle(struct start *start, struct err *err)
         .user = &start->user,
         .files_dir = start->root_dir,
         .hostname = start->hostname,
+        .rootless = start->host->rootless,
         .last_gid = start->host->rootless ? user_namespace_last_id("gid_map") : UINT32_MAX - 1,
         .cgroup = cgroup,
         .init_path = start->init_path,

@@ -185,6 +185,8 @@ userns_of() {
     run irun --rm -u 70000 "$IMAGE" true
     equals 125 "$status"
     contains "$output" "not among your own ids"
+    run irun --rm --device-cgroup-rule 'c 1:3 r' "$IMAGE" true
+    contains "$output" "need root"
     run isola network create n
     [ "$status" != 0 ]
     contains "$output" "need root"
@@ -209,6 +211,7 @@ userns_of() {
     run his run --rm --network none "$IMAGE" sh -c 'id -u; tail -n +1 /proc/self/uid_map | wc -l'
     local first="$status $output"
     run his run --rm --network none -u 1 "$IMAGE" true
+    wait_until '[ -z "$(pgrep -u "$other")" ]'
     userdel "$other"
     equals "0 0
 1" "$first"
@@ -222,6 +225,46 @@ userns_of() {
     contains "$output" "no limits"
     lines=$(printf '%s' "$output" | grep -c 'running as root' || true)
     equals 0 "$lines"
+}
+
+@test "in a delegated cgroup of v2 an ordinary user's workload has a cgroup: pause, removal" {
+    cat >"$T/v2.sh" <<'SH'
+mount --make-rprivate /
+umount -l /sys/fs/cgroup
+mount -t cgroup2 none /sys/fs/cgroup
+D=/sys/fs/cgroup/$NAME
+mkdir -p "$D/me"
+chown -R "$NAME" "$D"
+echo $$ >"$D/me/cgroup.procs"
+user() {
+    setpriv --reuid "$OWN" --regid "$OWN_GROUP" --clear-groups env -i HOME="$T/home" XDG_RUNTIME_DIR="$T/run" \
+        PATH=/usr/bin:/bin ASAN_OPTIONS="$ASAN_OPTIONS" "$T/bin/isola" "$@"
+}
+user doctor | grep -o "cgroup '.*' is yours"
+user run -d --name c --network none --cgroup-parent "/$NAME/w" isola/busybox sleep 1000 >/dev/null
+user pause c
+user ps --format '{{.Status}}' | grep -o Paused
+user unpause c
+user rm -f c
+ls -d "$D"/w/*/ 2>/dev/null
+echo $$ >/sys/fs/cgroup/cgroup.procs
+for _ in $(seq 50); do find "$D" -depth -type d -exec rmdir {} + 2>/dev/null && break; sleep 0.1; done
+[ ! -e "$D" ] || echo "left: $D"
+SH
+    OWN_GROUP=$(id -g "$NAME") run unshare -m bash "$T/v2.sh" 3>&-
+    equals "cgroup '/$NAME/me' is yours
+c
+Paused
+c
+c" "$output"
+}
+
+@test "namespaces and the network of the host can be shared by an ordinary user's workload" {
+    irun -d --name a "$IMAGE" sleep 1000 >/dev/null
+    contains "$(isola run --rm --network container:a --pid container:a "$IMAGE" ps)" "sleep 1000"
+    contains "$(irun --rm --pid host "$IMAGE" ps)" "sleep 1000"
+    equals "$(readlink /proc/self/ns/ipc) $(hostname)" \
+        "$(isola run --rm --network host --ipc host --uts host "$IMAGE" sh -c 'echo $(readlink /proc/self/ns/ipc) $(hostname)')"
 }
 
 @test "an ordinary user's workload reaches the outside and publishes a port by pasta" {
