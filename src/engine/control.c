@@ -136,7 +136,7 @@ int control_stop(struct engine *engine, const char *name, int64_t timeout_s, int
 static int set_paused(struct engine *engine, const char *name, bool paused, struct err *err)
 {
     AUTO(workload_donep) struct workload workload = {0};
-    const struct wall *wall;
+    const struct wall *wall = NULL;
     int r = find_running(engine, name, &workload, err);
     if (r < 0) {
         return r;
