@@ -94,6 +94,9 @@ static int set_user(struct exec *exec, struct err *err)
     if (root < 0) {
         return err_set(err, errno, "open '%s'", path);
     }
+    if (!process_is_alive(exec->workload.status.pid, exec->workload.status.pid_start)) {
+        return err_say(err, ESRCH, "workload '%s' has ended", exec->workload.name);
+    }
     int r =
         user_resolve(root, exec->options->user, &exec->workload.config.group_add, &exec->user, err);
     if (r < 0) {

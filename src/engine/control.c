@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -135,7 +136,7 @@ int control_stop(struct engine *engine, const char *name, int64_t timeout_s, int
 static int set_paused(struct engine *engine, const char *name, bool paused, struct err *err)
 {
     AUTO(workload_donep) struct workload workload = {0};
-    const struct wall *wall;
+    const struct wall *wall = NULL;
     int r = find_running(engine, name, &workload, err);
     if (r < 0) {
         return r;
@@ -147,16 +148,26 @@ static int set_paused(struct engine *engine, const char *name, bool paused, stru
     }
     workload_done(&workload);
     r = id == NULL ? -ENOMEM : workload_load(engine, id, &workload, err);
-    if (r == 0 && (workload.state == WORKLOAD_PAUSED) == paused) {
-        return err_say(err, EALREADY, "workload '%s' is %s", workload.name,
-                       paused ? "already paused" : "not paused");
+    if (r == 0 && workload.state == WORKLOAD_PAUSED && paused) {
+        return err_say(err, EALREADY, "workload '%s' is already paused", workload.name);
     }
     if (r == 0) {
         r = wall_find(workload.config.isolation, &wall, err);
     }
-    if (r == 0) {
-        r = paused ? wall->pause(engine->containers_dir, id, err)
-                   : wall->resume(engine->containers_dir, id, err);
+    if (r == 0 && paused) {
+        r = wall->pause(engine->containers_dir, id, err);
+    } else if (r == 0) {
+        /* The cgroup knows: who paused or resumed may have been killed before it wrote the state.
+         */
+        struct err ours = ERR_NONE;
+        r = wall->resume(engine->containers_dir, id, &ours);
+        if (r == -EINVAL && workload.state == WORKLOAD_PAUSED) {
+            r = 0;
+        } else if (r < 0) {
+            return r == -EINVAL
+                       ? err_say(err, EALREADY, "workload '%s' is not paused", workload.name)
+                       : err_say(err, -r, "%s", err_text(&ours));
+        }
     }
     if (r == 0) {
         workload.state = paused ? WORKLOAD_PAUSED : WORKLOAD_RUNNING;
@@ -184,6 +195,15 @@ int control_rename(struct engine *engine, const char *name, const char *new_name
                        new_name);
     }
     int r = workload_find(engine, name, &workload, err);
+    if (r < 0) {
+        return r;
+    }
+    /* Read again under the lock: the row is written whole, its state too. */
+    char id[WORKLOAD_ID_SIZE];
+    (void)snprintf(id, sizeof(id), "%s", workload.id);
+    workload_done(&workload);
+    AUTO(closep) int lock = workload_lock(engine, id, err);
+    r = lock < 0 ? lock : workload_load(engine, id, &workload, err);
     if (r < 0) {
         return r;
     }

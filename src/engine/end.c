@@ -278,7 +278,9 @@ int end_run_and_restart(struct engine *engine, const char *id, struct err *err)
         }
         /* It could not even start: that counts as a failed run. */
         workload_done(&workload);
-        if (workload_load(engine, id, &workload, &missing) < 0) {
+        AUTO(closep) int lock = workload_lock(engine, id, NULL);
+        if (lock < 0 || workload_load(engine, id, &workload, &missing) < 0 ||
+            workload.state != WORKLOAD_EXITED) {
             return r;
         }
         workload.run.finished_ns = clock_realtime_ns();

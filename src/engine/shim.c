@@ -81,14 +81,14 @@ static int in_builder(struct shim *shim, void (*fn)(struct shim *, void *, struc
 }
 
 /*
- * In the builder: what the workload's first process must not inherit even for the moment before it
- * executes. Else a killed shim would leave its connections open in a process that waits for it.
+ * What a process of the workload must not inherit even for the moment before it executes. Else a
+ * killed shim would leave its connections open in a process that waits for it.
  */
-static void close_shim_ends(struct shim *shim, const struct build_fds *fds)
+void shim_close_ends(const struct shim *shim)
 {
     const int ends[] = {
-        shim->input_fd, shim->output_fd[0], shim->output_fd[1], shim->listen_fd,
-        shim->log.fd,   shim->log_dir_fd,   fds->console[0],    fds->start[0],
+        shim->input_fd,  shim->output_fd[0], shim->output_fd[1],
+        shim->listen_fd, shim->log.fd,       shim->log_dir_fd,
     };
     for (size_t i = 0; i < COUNT(ends); i++) {
         (void)close_fd(ends[i]);
@@ -103,7 +103,9 @@ static void build_create(struct shim *shim, void *data, struct build_result *res
     const struct shim_options *options = shim->options;
     const struct build_fds *fds = data;
     const struct wall *wall;
-    close_shim_ends(shim, fds);
+    shim_close_ends(shim);
+    (void)close_fd(fds->console[0]);
+    (void)close_fd(fds->start[0]);
     int r = wall_find(options->wall, &wall, &result->err);
     if (r == 0) {
         struct container_process process = {.pidfd = -1};

@@ -81,6 +81,7 @@ struct shim {
     struct loop_source *output_source[2];
     struct buf input;
     bool input_ended;
+    bool input_held; /* clients are not read: the workload has not taken what they sent */
 
     int listen_fd;
     struct loop_source *listen_source;
@@ -128,6 +129,8 @@ int shim_health_start(struct shim *shim);
 bool shim_health_reap(struct shim *shim, pid_t pid, int wait_status);
 
 /* shim.c */
+/* In a forked child: gives up what only the shim may hold open, for its end must be seen. */
+void shim_close_ends(const struct shim *shim);
 void shim_start(struct shim *shim);
 /* The workload is gone: sees to it that the run is ended in the database. */
 void shim_end(struct shim *shim);

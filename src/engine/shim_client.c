@@ -32,6 +32,15 @@ static void free_packets(struct shim_client *client)
     }
 }
 
+/* What to wait for: output that it did not take yet; its input while that is wanted. */
+static void client_watch(struct shim_client *client)
+{
+    bool held = client->shim->input_held && (client->roles & SHIM_INPUT) != 0;
+    uint32_t events = held ? 0 : EPOLLIN;
+    (void)loop_source_set_events(client->source,
+                                 client->packets != NULL ? events | EPOLLOUT : events);
+}
+
 /* Only marks it: the list is walked by callers. */
 static void client_drop(struct shim_client *client)
 {
@@ -47,7 +56,8 @@ static void client_drop(struct shim_client *client)
         shim_io_end_input(shim);
     }
     shim_io_pause(shim, shim_client_is_slow(shim));
-    if (shim->phase == SHIM_PHASE_CREATED && (client->roles & SHIM_STARTER) != 0) {
+    if (shim->phase == SHIM_PHASE_CREATED && (client->roles & SHIM_STARTER) != 0 &&
+        shim->status.pid > 0) {
         /* Who was to start it died: nobody ever will. */
         (void)kill(shim->status.pid, SIGKILL);
     }
@@ -85,9 +95,10 @@ void shim_client_sweep(struct shim *shim)
 
 void shim_client_hold_input(struct shim *shim, bool hold)
 {
+    shim->input_held = hold;
     for (struct shim_client *c = shim->clients; c != NULL; c = c->next) {
-        if (!c->gone && (c->roles & SHIM_INPUT) != 0 && c->packets == NULL) {
-            (void)loop_source_set_events(c->source, hold ? 0 : EPOLLIN);
+        if (!c->gone) {
+            client_watch(c);
         }
     }
 }
@@ -137,7 +148,7 @@ static void client_send(struct shim_client *client, enum shim_message_type type,
     }
     *link = copy;
     shim_io_pause(client->shim, true);
-    (void)loop_source_set_events(client->source, EPOLLIN | EPOLLOUT);
+    client_watch(client);
 }
 
 void shim_client_output(struct shim *shim, enum shim_message_type type, const char *data,
@@ -173,7 +184,7 @@ static void flush_packets(struct shim_client *client)
         client->packets = packet->next;
         free(packet);
     }
-    (void)loop_source_set_events(client->source, EPOLLIN);
+    client_watch(client);
     shim_io_pause(client->shim, shim_client_is_slow(client->shim));
     shim_leave(client->shim);
 }
@@ -184,7 +195,9 @@ static void on_message(struct shim_client *client, const struct shim_message *me
     struct shim *shim = client->shim;
     switch ((enum shim_message_type)message->type) {
     case SHIM_HELLO:
-        client->roles = message->value;
+        /* Whoever was to start it stays that: it may die before it says SHIM_START. */
+        client->roles = message->value | (client->roles & SHIM_STARTER);
+        client_watch(client);
         if (shim->phase == SHIM_PHASE_EXITED) {
             client_send(client, SHIM_EXITED, (uint32_t)shim->status.exit_code, NULL, 0);
         }

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -24,6 +25,7 @@
 #define TIMEOUT_DEFAULT_NS (30 * NS_PER_SEC)
 #define RETRIES_DEFAULT 3
 #define HEALTH_FILE "health.log"
+#define HEALTH_OUTPUT_MAX ((size_t)4096)
 
 static int64_t interval(const struct shim *shim)
 {
@@ -47,7 +49,43 @@ static int check_words(const struct strv *test, struct strv *ret)
     return r == 0 && ret->count == 0 ? -EINVAL : r;
 }
 
-/* In the forked child: executes the check in the workload and leaves with its exit code. */
+/*
+ * The beginning of what the check says, until it ends; the rest is thrown away. Through a pipe: a
+ * file of ours would be open to the workload, to fill and to keep.
+ */
+static void keep_output(struct shim *shim, int pipe_fd, int pidfd)
+{
+    char text[HEALTH_OUTPUT_MAX];
+    char rest[HEALTH_OUTPUT_MAX];
+    size_t len = 0;
+    struct pollfd fds[] = {{.fd = pidfd, .events = POLLIN}, {.fd = pipe_fd, .events = POLLIN}};
+    for (;;) {
+        int n = poll(fds, COUNT(fds), -1);
+        if (n < 0 && errno != EINTR) {
+            break;
+        }
+        if (n > 0 && fds[1].revents != 0) {
+            bool full = len == sizeof(text);
+            ssize_t got = full ? read(pipe_fd, rest, sizeof(rest))
+                               : read(pipe_fd, text + len, sizeof(text) - len);
+            len += !full && got > 0 ? (size_t)got : 0;
+            fds[1].fd = got > 0 ? pipe_fd : -1;
+            /* Once more when it has ended: what it said last. */
+            if (got > 0 && (fds[0].revents == 0 || !full)) {
+                continue;
+            }
+        }
+        if (n > 0 && fds[0].revents != 0) {
+            break;
+        }
+    }
+    (void)replace_file_at(shim->run_fd, HEALTH_FILE, text, len, 0600, false);
+}
+
+/*
+ * In the forked child: executes the check in the workload and leaves with its exit code. It dies
+ * with the shim, whose connections it must not hold open.
+ */
 static _Noreturn void run_check(struct shim *shim)
 {
     AUTO(strv_donep) struct strv words = {0};
@@ -56,10 +94,15 @@ static _Noreturn void run_check(struct shim *shim)
     struct container_process process = {.pidfd = -1};
     struct err err = ERR_NONE;
     bool exec_failed = false;
+    int out[2];
     (void)prctl(PR_SET_CHILD_SUBREAPER, 0);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     signals_reset();
-    int out = openat(shim->run_fd, HEALTH_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    shim_close_ends(shim);
     int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (getppid() != shim->status.shim_pid || in < 0 || pipe2(out, O_CLOEXEC) < 0) {
+        _exit(126);
+    }
     int r = check_words(&shim->options->health_test, &words);
     if (r == 0) {
         r = container_exec_spec(shim->options->containers_dir, shim->options->id, &spec, &err);
@@ -71,17 +114,19 @@ static _Noreturn void run_check(struct shim *shim)
         exec.id = shim->options->id;
         exec.process = &spec->process;
         exec.io.stdio[0] = in;
-        exec.io.stdio[1] = out;
-        exec.io.stdio[2] = out;
+        exec.io.stdio[1] = out[1];
+        exec.io.stdio[2] = out[1];
         exec.io.parent_death_signal = SIGKILL;
         r = container_exec(&exec, &process, &exec_failed, &err);
     }
     if (r < 0) {
         const char *text = err_text(&err);
-        (void)write_full(out, text, strlen(text));
+        (void)replace_file_at(shim->run_fd, HEALTH_FILE, text, strlen(text), 0600, false);
         _exit(exec_failed && r == -ENOENT ? 127 : 126);
     }
     int status = 0;
+    (void)close(out[1]);
+    keep_output(shim, out[0], process.pidfd);
     (void)process_wait(process.pid, &status);
     _exit(exit_code_of(status));
 }

@@ -9,6 +9,9 @@
 #include "base/io.h"
 #include "engine/shim.h"
 
+/* What a terminal may hold for its reader. */
+#define TERMINAL_BUFFER 65536
+
 static void close_output(struct shim *shim, int stream)
 {
     loop_remove(shim->output_source[stream]);
@@ -43,15 +46,24 @@ static void on_output(struct loop_source *source, int fd, uint32_t events, void 
     }
 }
 
+/*
+ * What is in there now, and no more: a process that is not in the workload's own pid namespace may
+ * have survived it and write on for ever.
+ */
 void shim_io_drain(struct shim *shim)
 {
     for (int stream = 0; stream < 2; stream++) {
-        while (shim->output_fd[stream] >= 0) {
-            ssize_t n = pump(shim, stream);
-            if (n <= 0) {
-                close_output(shim, stream);
-            }
+        if (shim->output_fd[stream] < 0) {
+            continue;
         }
+        int size = fcntl(shim->output_fd[stream], F_GETPIPE_SZ);
+        ssize_t left = size > 0 ? size : TERMINAL_BUFFER;
+        ssize_t n = 1;
+        while (left > 0 && n > 0) {
+            n = pump(shim, stream);
+            left -= n;
+        }
+        close_output(shim, stream);
     }
 }
 

@@ -368,6 +368,13 @@ static int attach_network(struct start *start, pid_t pid, struct err *err)
     if (fd < 0) {
         return err_set(err, errno, "open '%s'", path);
     }
+    /* Only now is it sure whose it is: a pid may be given again. */
+    struct workload_status status;
+    AUTO(closep) int dir = open(start->run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int r = dir < 0 ? -errno : status_read(dir, &status);
+    if (r < 0 || status.pid != pid || !process_is_alive(pid, status.pid_start)) {
+        return err_say(err, ESRCH, "the workload's first process died before its start");
+    }
     return network_attach(start->host, &start->lease, fd, err);
 }
 

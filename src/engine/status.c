@@ -1,10 +1,12 @@
 #include "engine/status.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/io.h"
 #include "base/macros.h"
@@ -26,6 +28,17 @@
     F(health_checked_ns)                                                                           \
     F(health_exit_code)
 
+/*
+ * Over the old one, whose page is there: on a full file system an exit status that a crash may tear
+ * is better than none.
+ */
+static int overwrite(int dir_fd, const char *text, size_t len)
+{
+    AUTO(closep) int fd = openat(dir_fd, STATUS_FILE, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    int r = fd < 0 ? -errno : write_full(fd, text, len);
+    return r == 0 && ftruncate(fd, (off_t)len) < 0 ? -errno : r;
+}
+
 int status_write(int dir_fd, const struct workload_status *status)
 {
     /* By hand: the shim stays small without a JSON library's heap. */
@@ -38,7 +51,8 @@ int status_write(int dir_fd, const struct workload_status *status)
     STATUS_FIELDS(PUT)
 #undef PUT
     len += (size_t)snprintf(text + len, sizeof(text) - len, "}\n");
-    return replace_file_at(dir_fd, STATUS_FILE, text, len, 0600, false);
+    int r = replace_file_at(dir_fd, STATUS_FILE, text, len, 0600, false);
+    return r == -ENOSPC || r == -EDQUOT ? overwrite(dir_fd, text, len) : r;
 }
 
 /* The number behind "name": in our own one-line file. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,10 @@ static int add_group(struct user *user, gid_t gid)
         if (user->groups[i] == gid) {
             return 0;
         }
+    }
+    /* The kernel takes no more, and a hostile file could keep us comparing for minutes. */
+    if (user->group_count >= NGROUPS_MAX) {
+        return -E2BIG;
     }
     gid_t *groups = reallocarray(user->groups, user->group_count + 1, sizeof(*groups));
     if (groups == NULL) {
@@ -192,6 +197,9 @@ int user_resolve(int root_fd, const char *text, const struct strv *extra, struct
     if (r == 0 && user.home == NULL) {
         user.home = strdup("/");
         r = user.home == NULL ? -ENOMEM : 0;
+    }
+    if (r == -E2BIG) {
+        return err_set(err, E2BIG, "user '%s': groups in /etc/group of the image", name);
     }
     if (r < 0) {
         return err_wrap(err, -r, "user '%s'", text);

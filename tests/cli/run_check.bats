@@ -69,7 +69,7 @@ loop() {
         isola system check --repair >>found 2>&1 || echo "check: $?" >>errors.check
     done
     touch stop
-    wait "${pids[@]}"
+    wait "${pids[@]}" || true
     cat rounds.* found
     cat errors.*
     [ -z "$(cat errors.*)" ]

@@ -93,3 +93,29 @@ digest() {
 @test "run makes a working directory that is missing" {
     equals /no/such/dir "$(irun --rm -w /no/such/dir $IMAGE pwd)"
 }
+
+@test "a health check has a pipe, and what it says beyond 4 KB is thrown away" {
+    irun -d --name w --health-interval 0.2s --health-timeout 20s --health-cmd \
+        'readlink /proc/self/fd/1 | grep -q ^pipe: && { sleep 30 & yes | head -c 3000000; }' $IMAGE sleep 100
+    wait_until '[ "$(inspect w "{{.State.Health.Status}}")" = healthy ]'
+    id=$(inspect w '{{.Id}}')
+    equals 4096 "$(stat -c %s "$ISOLA_RUN/workloads/$id/health.log")"
+}
+
+@test "unpause frees a workload whose pause was killed before it was noted" {
+    irun -d --name w $IMAGE sleep 100
+    isola pause w
+    python3 -c 'import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], timeout=10)
+db.execute("UPDATE workload SET state = ?", ("running",)); db.commit()' "$ISOLA_ROOT/state.db"
+    isola unpause w
+    isola exec w true
+    run ! isola unpause w
+    contains "$output" "not paused"
+}
+
+@test "output of a process that survives its workload does not hold the shim" {
+    irun -d --name w --pid host $IMAGE sh -c 'yes & sleep 0.5; exit 3'
+    equals 3 "$(limit 20 wait w)"
+    equals exited "$(inspect w '{{.State.Status}}')"
+}
