@@ -34,16 +34,19 @@ static int open_generation(struct log_reader *reader, int generation)
     return fd < 0 ? -errno : fd;
 }
 
+/*
+ * A rotation renames from the oldest file to the newest, so that while it runs one number has no
+ * file: two without one in a row are the end.
+ */
 static int oldest_generation(const struct log_reader *reader)
 {
     int generation = 0;
-    for (int i = 1; i < FILES_MAX; i++) {
+    for (int i = 1; i < FILES_MAX && i <= generation + 2; i++) {
         char name[32];
         (void)snprintf(name, sizeof(name), LOG_FILE ".%d", i);
-        if (faccessat(reader->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
-            break;
+        if (faccessat(reader->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+            generation = i;
         }
-        generation = i;
     }
     return generation;
 }
@@ -55,16 +58,15 @@ static int current_generation(const struct log_reader *reader)
     if (fstat(reader->fd, &ours) < 0) {
         return -errno;
     }
-    for (int i = 0; i < FILES_MAX; i++) {
+    int last = 0;
+    for (int i = 0; i < FILES_MAX && i <= last + 2; i++) {
         struct stat st;
         char name[32];
         (void)snprintf(name, sizeof(name), i == 0 ? LOG_FILE : LOG_FILE ".%d", i);
         if (fstatat(reader->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-            if (i > 0) {
-                break;
-            }
             continue;
         }
+        last = i;
         if (st.st_ino == ours.st_ino && st.st_dev == ours.st_dev) {
             return i;
         }
