@@ -161,7 +161,11 @@ int user_namespace_enter(struct err *err)
     int status = 0;
     int waited = helper > 0 ? process_wait(helper, &status) : -ECHILD;
     if (r < 0) {
-        return err_set(err, -r, "enter a user namespace (are they allowed for users?)");
+        (void)err_set(err, -r, "enter a user namespace");
+        err_hint(err, "allow them for users, as root: sysctl user.max_user_namespaces=100000; on "
+                      "Debian's kernels also kernel.unprivileged_userns_clone=1, on Ubuntu's "
+                      "kernel.apparmor_restrict_unprivileged_userns=0");
+        return r;
     }
     if (waited < 0 || exit_code_of(status) != 0) {
         r = map_self(uid, gid);
