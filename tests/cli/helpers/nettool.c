@@ -119,9 +119,8 @@ static int reserve(struct tool *t, const char *id, const char *name, struct netw
     AUTO(db_tx_donep) struct db_tx tx = {0};
     if ((r = db_begin(t->db, &tx, err)) < 0 ||
         (r = db_run(t->db, err,
-                    /* Which ones live is said by the operands of check. */
                     "INSERT INTO workload (id, name, image, state, created, config)"
-                    " VALUES (?, ?, 'i', 'exited', 0, '{}')",
+                    " VALUES (?, ?, 'i', 'running', 0, '{}')",
                     "ss", id, name)) < 0 ||
         (r = network_reserve(t->host, id, &request, lease, err)) < 0) {
         return r;
