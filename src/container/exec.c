@@ -242,7 +242,7 @@ static _Noreturn void joined_main(struct joiner *j)
     enum init_message_kind kind = INIT_FAILED;
     if (r == 0) {
         r = process_enter_cwd(j->args->process, false, &err);
-        kind = r < 0 ? INIT_EXEC_FAILED : INIT_FAILED;
+        kind = r == -ENOENT ? INIT_EXEC_FAILED : INIT_FAILED;
     }
     r = r < 0 ? r : become(j, &err);
     if (r == 0) {

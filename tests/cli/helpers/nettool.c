@@ -120,7 +120,7 @@ static int reserve(struct tool *t, const char *id, const char *name, struct netw
     if ((r = db_begin(t->db, &tx, err)) < 0 ||
         (r = db_run(t->db, err,
                     "INSERT INTO workload (id, name, image, state, created, config)"
-                    " VALUES (?, ?, 'i', 'running', 0, '{}')",
+                    " VALUES (?, ?, 'i', 'created', 0, '{}')",
                     "ss", id, name)) < 0 ||
         (r = network_reserve(t->host, id, &request, lease, err)) < 0) {
         return r;
