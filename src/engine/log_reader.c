@@ -51,6 +51,24 @@ static int oldest_generation(const struct log_reader *reader)
     return generation;
 }
 
+/*
+ * The oldest file. Its number is read before and after: a rotation between the two would make the
+ * name that of a younger one.
+ */
+static int open_oldest(const struct log_reader *reader)
+{
+    for (;;) {
+        int generation = oldest_generation(reader);
+        AUTO(closep) int fd = open_generation(reader, generation);
+        if (fd < 0 && fd != -ENOENT) {
+            return fd;
+        }
+        if (oldest_generation(reader) == generation) {
+            return fd < 0 ? fd : TAKE_FD(fd);
+        }
+    }
+}
+
 /* Which name the open file has now: rotation renames it while we read. */
 static int current_generation(const struct log_reader *reader)
 {
@@ -86,7 +104,7 @@ int log_reader_open(const char *dir, struct log_reader **ret, struct err *err)
     if (reader->dir_fd < 0) {
         return err_set(err, errno, "open '%s'", dir);
     }
-    int fd = open_generation(reader, oldest_generation(reader));
+    int fd = open_oldest(reader);
     if (fd < 0 && fd != -ENOENT) {
         return err_set(err, -fd, "open the log in '%s'", dir);
     }
@@ -112,7 +130,7 @@ static ssize_t fill(struct log_reader *reader)
 {
     for (;;) {
         if (reader->fd < 0) {
-            int fd = open_generation(reader, oldest_generation(reader));
+            int fd = open_oldest(reader);
             if (fd < 0) {
                 return fd == -ENOENT ? 0 : fd;
             }
@@ -198,7 +216,6 @@ int log_reader_tail(struct log_reader *reader, uint64_t count)
     bool open_line = false; /* text without its newline at the very end is a line, too */
     struct log_line line;
     int r;
-    int first = oldest_generation(reader);
     while ((r = log_reader_next(reader, &line)) == 1) {
         total += line.full ? 1 : 0;
         open_line = !line.full;
@@ -207,7 +224,7 @@ int log_reader_tail(struct log_reader *reader, uint64_t count)
     if (r < 0 || reader->fd < 0) {
         return r;
     }
-    int fd = open_generation(reader, MAX(first, oldest_generation(reader)));
+    int fd = open_oldest(reader);
     if (fd < 0) {
         return fd;
     }
