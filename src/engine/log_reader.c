@@ -26,7 +26,7 @@ struct log_reader {
     size_t at;
 };
 
-static int open_generation(struct log_reader *reader, int generation)
+static int open_generation(const struct log_reader *reader, int generation)
 {
     char name[32];
     (void)snprintf(name, sizeof(name), generation == 0 ? LOG_FILE : LOG_FILE ".%d", generation);

@@ -152,7 +152,7 @@ START_TEST(a_follower_loses_no_line_to_a_rotation_while_it_reads)
     pid_t child = fork();
     if (child == 0) {
         struct log_writer writer;
-        int r = log_writer_open(&writer, fd, 300, 900);
+        int r = log_writer_open(&writer, fd, 3000, 90);
         for (int i = 0; r == 0 && i < 4000; i++) {
             char line[16];
             log_write(&writer, LOG_STDOUT, line, (size_t)snprintf(line, sizeof(line), "%d\n", i));
