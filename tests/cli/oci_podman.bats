@@ -14,7 +14,12 @@ teardown() {
     [ -n "${T:-}" ] || return 0
     $P rm -fa -t 0 >/dev/null 2>&1 || true
     $P umount -a >/dev/null 2>&1 || true
-    umount -R "$T/storage/overlay" 2>/dev/null || true
+    # podman keeps its storage mounted on itself, and its clean-up of a container may still run.
+    for _ in $(seq 50); do
+        umount -R "$T/storage/overlay" 2>/dev/null || true
+        rm -rf "$T/storage" 2>/dev/null && break
+        sleep 0.2
+    done
     oci_teardown
 }
 
