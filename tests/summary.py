@@ -26,6 +26,18 @@ def fail(text):
     print(f"FAILED: {text}")
 
 
+def remarks(lines, at):
+    """What the test said around its result line: bats says it behind, our own tests before."""
+    first = at
+    while first > 0 and lines[first - 1].startswith("#"):
+        first -= 1
+    last = at + 1
+    while last < len(lines) and lines[last].startswith("#"):
+        last += 1
+    for line in (lines[first:at] + lines[at + 1 : last])[:40]:
+        print(f"    {line[:400]}")
+
+
 def note_skip(name, reason, what):
     global skipped
     skipped += 1
@@ -44,7 +56,8 @@ for build in sys.argv[1:]:
         plan = None
         seen = 0
         before = failed
-        for out in test.get("stdout", "").splitlines():
+        lines = test.get("stdout", "").splitlines()
+        for at, out in enumerate(lines):
             if match := re.match(r"1\.\.(\d+)(?:\s*#\s*SKIP\s*(.*))?", out, re.I):
                 plan = int(match.group(1))
                 if match.group(2):
@@ -56,6 +69,7 @@ for build in sys.argv[1:]:
             skip = re.search(r"#\s*skip\S*\s*(.*)", match.group(3), re.I)
             if match.group(1):
                 fail(f"{name}: {match.group(3)}")
+                remarks(lines, at)
             elif skip:
                 note_skip(name, skip.group(1), match.group(3))
             else:

@@ -52,7 +52,7 @@ static int in_builder(struct shim *shim, void (*fn)(struct shim *, void *, struc
                       void *data, struct build_result *ret)
 {
     int fds[2];
-    if (pipe2(fds, O_CLOEXEC) < 0) {
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0) {
         return -errno;
     }
     AUTO(closep) int read_end = fds[0];
@@ -67,10 +67,14 @@ static int in_builder(struct shim *shim, void (*fn)(struct shim *, void *, struc
         fn(shim, data, &result);
         _exit(write_full(write_end, &result, sizeof(result)) < 0 ? 1 : 0);
     }
-    write_end = close_fd(write_end);
-    int r = read_full(read_end, ret, sizeof(*ret));
+    /*
+     * The answer fits into the pipe: first the builder's end, then what it left there. The end of
+     * the pipe would not do, for a process that a killed builder has made holds the pipe, too.
+     */
+    _Static_assert(sizeof(*ret) <= 4096, "the answer fits into any pipe");
     int status;
     (void)process_wait(pid, &status);
+    int r = read_full(read_end, ret, sizeof(*ret));
     if (r < 0) {
         *ret = (struct build_result){.error = ECHILD};
         (void)err_say(&ret->err, ECHILD, "the builder died (%s %d)",

@@ -90,6 +90,27 @@ problems = []
 killed = {}
 
 
+def describe(pid):
+    """What a process of ours waits for, for the report of a hang."""
+    proc = pathlib.Path("/proc", str(pid))
+    try:
+        words = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        state = re.search(r"^State:\s*(.*)$", (proc / "status").read_text(), re.M).group(1)
+        parent = re.search(r"^PPid:\s*(.*)$", (proc / "status").read_text(), re.M).group(1)
+        fds = []
+        for fd in sorted((proc / "fd").iterdir(), key=lambda p: int(p.name)):
+            fds.append(f"{fd.name}={os.readlink(fd)}")
+        return (f"  {pid} (parent {parent}, {state}) {words}: {(proc / 'wchan').read_text()}, "
+                f"call {(proc / 'syscall').read_text().strip()}; {' '.join(fds)}")
+    except OSError as error:
+        return f"  {pid}: {error}"
+
+
+def hang(process):
+    problems.append(f"a command hung: {' '.join(map(str, process.args[1:]))} (pid {process.pid})")
+    problems.extend(describe(pid) for pid in ours())
+
+
 def strike():
     running = [start_command() for _ in range(rng.randrange(1, WORKLOADS + 1))]
     time.sleep(rng.random() ** 2 * 0.08)
@@ -107,7 +128,7 @@ def strike():
         try:
             process.wait(timeout=40)
         except subprocess.TimeoutExpired:
-            problems.append(f"a command hung: {process.args}")
+            hang(process)
             process.kill()
             process.wait()
 
