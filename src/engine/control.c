@@ -89,49 +89,6 @@ int control_kill(struct engine *engine, const char *name, int signal, struct err
     return r < 0 ? r : send_signal(engine, &workload, signal, err);
 }
 
-int control_stop(struct engine *engine, const char *name, int64_t timeout_s, int signal,
-                 struct err *err)
-{
-    AUTO(workload_donep) struct workload workload = {0};
-    int r = workload_find(engine, name, &workload, err);
-    if (r == 0) {
-        r = ask_stop(engine, workload.id, err);
-    }
-    if (r < 0 || (workload.state != WORKLOAD_RUNNING && workload.state != WORKLOAD_PAUSED)) {
-        return r;
-    }
-    int code = 0;
-    if (signal <= 0) {
-        signal = stop_signal_of(&workload);
-    }
-    if (timeout_s < 0) {
-        timeout_s = workload.config.stop_timeout;
-    }
-    if (workload.state == WORKLOAD_PAUSED) {
-        r = control_resume(engine, workload.id, err);
-    }
-    r = r == 0 ? send_signal(engine, &workload, signal, err) : r;
-    if (r == 0) {
-        r = shim_process_wait(engine, &workload, timeout_s < 0 ? -1 : timeout_s * NS_PER_SEC, &code,
-                              err);
-    }
-    if (r == -ETIMEDOUT) {
-        *err = ERR_NONE;
-        r = send_signal(engine, &workload, SIGKILL, err);
-        if (r == 0 || r == -ESRCH) {
-            r = shim_process_wait(engine, &workload, -1, &code, err);
-        }
-    }
-    if (r == -ESRCH) {
-        *err = ERR_NONE; /* it ended by itself meanwhile */
-        r = 0;
-    }
-    if (r == 0) {
-        r = end_run(engine, workload.id, err);
-    }
-    return r < 0 ? r : note(engine, &workload, "stop", NULL, err);
-}
-
 /* Freezes or thaws; state and event follow. */
 static int set_paused(struct engine *engine, const char *name, bool paused, struct err *err)
 {
@@ -184,6 +141,66 @@ int control_pause(struct engine *engine, const char *name, struct err *err)
 int control_resume(struct engine *engine, const char *name, struct err *err)
 {
     return set_paused(engine, name, false, err);
+}
+
+/*
+ * Waits like shim_process_wait(). Thaws on the way: a pause that another command asks for after the
+ * signal was sent would keep the workload from ever taking it.
+ */
+static int wait_awake(struct engine *engine, const struct workload *workload, int64_t timeout_ns,
+                      int *ret_code, struct err *err)
+{
+    int64_t deadline = timeout_ns < 0 ? -1 : clock_monotonic_ns() + timeout_ns;
+    for (int64_t slice = NS_PER_SEC / 10;; slice = MIN(slice * 2, 2 * NS_PER_SEC)) {
+        int64_t left = deadline < 0 ? slice : MAX(deadline - clock_monotonic_ns(), (int64_t)0);
+        *err = ERR_NONE;
+        int r = shim_process_wait(engine, workload, MIN(slice, left), ret_code, err);
+        if (r != -ETIMEDOUT || (deadline >= 0 && left <= slice)) {
+            return r;
+        }
+        (void)control_resume(engine, workload->id, NULL);
+    }
+}
+
+int control_stop(struct engine *engine, const char *name, int64_t timeout_s, int signal,
+                 struct err *err)
+{
+    AUTO(workload_donep) struct workload workload = {0};
+    int r = workload_find(engine, name, &workload, err);
+    if (r == 0) {
+        r = ask_stop(engine, workload.id, err);
+    }
+    if (r < 0 || (workload.state != WORKLOAD_RUNNING && workload.state != WORKLOAD_PAUSED)) {
+        return r;
+    }
+    int code = 0;
+    if (signal <= 0) {
+        signal = stop_signal_of(&workload);
+    }
+    if (timeout_s < 0) {
+        timeout_s = workload.config.stop_timeout;
+    }
+    /* The cgroup knows better than the state whether it is frozen: see set_paused(). */
+    (void)control_resume(engine, workload.id, NULL);
+    r = send_signal(engine, &workload, signal, err);
+    if (r == 0) {
+        r = wait_awake(engine, &workload, timeout_s < 0 ? -1 : timeout_s * NS_PER_SEC, &code, err);
+    }
+    if (r == -ETIMEDOUT) {
+        *err = ERR_NONE;
+        r = send_signal(engine, &workload, SIGKILL, err);
+        if (r == 0 || r == -ESRCH) {
+            r = wait_awake(engine, &workload, -1, &code, err);
+        }
+    }
+    if (r == -ESRCH) {
+        *err = ERR_NONE; /* it ended by itself meanwhile */
+        r = 0;
+    }
+    if (r == 0) {
+        r = end_run(engine, workload.id, err);
+    }
+    return r < 0 ? r : note(engine, &workload, "stop", NULL, err);
 }
 
 int control_rename(struct engine *engine, const char *name, const char *new_name, struct err *err)
