@@ -16,9 +16,10 @@
 #include "base/io.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "container/bpf_compact.h"
 #include "container/names.h"
 
-#define CACHE_MAGIC 0x31504353U /* "SCP1" */
+#define CACHE_MAGIC 0x32504353U /* "SCP2": bpf_compact()'s programs */
 #define CACHE_FILE_MAX ((size_t)4 << 20)
 #define CACHE_DIR ".seccomp"
 
@@ -131,7 +132,17 @@ static int compile(const struct spec_seccomp *section, struct seccomp_filter *fi
     }
     filter->count = (unsigned short)count;
     r = read_full_at(fd, filter->code, count * sizeof(*filter->code), 0);
-    return r < 0 ? err_set(err, -r, "linux.seccomp: read the filter") : 0;
+    if (r < 0) {
+        return err_set(err, -r, "linux.seccomp: read the filter");
+    }
+    struct sock_filter *compact = NULL;
+    r = bpf_compact(filter->code, count, &compact, &count);
+    if (r > 0) {
+        free(filter->code);
+        filter->code = compact;
+        filter->count = (unsigned short)count;
+    }
+    return r < 0 ? err_set(err, -r, "linux.seccomp") : 0;
 }
 
 static uint64_t hash_text(const char *text, size_t len)
