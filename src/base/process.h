@@ -34,6 +34,14 @@ static inline int exit_code_of(int status)
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+/*
+ * Runs fn(data) in a child that shares our memory, as vfork() does, and goes on when the child has
+ * executed a program or left by _exit(): no page table is copied. fn must not return, must not
+ * change what we use later, and finds a small stack. Returns the child's pid or a negative errno.
+ * Only for programs of one thread.
+ */
+pid_t process_vfork(int (*fn)(void *data), void *data);
+
 /* close_range() of all descriptors from first on; falls back to /proc/self/fd. */
 int close_fds_from(int first);
 /* The same, but they close at exec. */

@@ -90,6 +90,8 @@ bool cgroup_is_frozen(const struct cgroup *cgroup);
 /* Processes in the cgroup and below; the caller frees *ret. 0 or a negative errno. */
 int cgroup_pids(const struct cgroup *cgroup, pid_t **ret, size_t *ret_count);
 int cgroup_stats(const struct cgroup *cgroup, struct container_stats *ret);
+/* 0 also where it cannot be read. */
+uint64_t cgroup_oom_kills(const struct cgroup *cgroup);
 
 /*
  * For cgroup_*.c: the hierarchy that has a controller, or NULL; the path of a file in it; one

@@ -76,6 +76,13 @@ static void read_cpu(const struct cgroup *cgroup, bool v1, struct container_stat
     }
 }
 
+uint64_t cgroup_oom_kills(const struct cgroup *cgroup)
+{
+    AUTO(buf_donep) struct buf text = {0};
+    const char *file = cgroup_has_v1(cgroup) ? "memory.oom_control" : "memory.events";
+    return read_text(cgroup, "memory", file, &text) ? value_of(text.data, "oom_kill") : 0;
+}
+
 static void read_memory(const struct cgroup *cgroup, bool v1, struct container_stats *s)
 {
     AUTO(buf_donep) struct buf text = {0};
@@ -100,9 +107,7 @@ static void read_memory(const struct cgroup *cgroup, bool v1, struct container_s
     }
     if (v1) {
         (void)read_number(cgroup, "memory", "memory.failcnt", &s->memory.failures);
-        if (read_text(cgroup, "memory", "memory.oom_control", &text)) {
-            s->memory.oom_kills = value_of(text.data, "oom_kill");
-        }
+        s->memory.oom_kills = cgroup_oom_kills(cgroup);
     } else {
         (void)read_number(cgroup, "memory", "memory.swap.current", &s->memory.swap);
         if (read_text(cgroup, "memory", "memory.events", &text)) {

@@ -184,6 +184,9 @@ int container_update(const char *root, const char *id, const struct spec_resourc
 /* What it uses; of one that has stopped, what it used (its cgroup lives until container_delete). */
 int container_stats(const char *root, const char *id, struct container_stats *ret, struct err *err);
 
+/* How many of its processes were killed for want of memory; 0 without a memory cgroup. */
+int container_oom_kills(const char *root, const char *id, uint64_t *ret, struct err *err);
+
 /* The processes in the cgroup and below it. The caller frees *ret. */
 int container_pids(const char *root, const char *id, pid_t **ret, size_t *ret_count,
                    struct err *err);

@@ -283,6 +283,16 @@ int container_stats(const char *root, const char *id, struct container_stats *re
     return r;
 }
 
+int container_oom_kills(const char *root, const char *id, uint64_t *ret, struct err *err)
+{
+    struct cgroup cgroup;
+    int r = open_cgroup(root, id, false, &cgroup, err);
+    if (r == 0) {
+        *ret = cgroup_oom_kills(&cgroup);
+    }
+    return r;
+}
+
 /*
  * Without a cgroup (an ordinary user): the processes of the first process's pid namespace, or it
  * alone when that is not the container's own.

@@ -88,18 +88,6 @@ static int find_capability(const char *text, uint64_t *ret, struct err *err)
     return err_say(err, EINVAL, "capability '%s' is not known; see capabilities(7)", text);
 }
 
-/* Capabilities that we may hand on: CAP_SYS_RESOURCE, for one, is missing in many sandboxes. */
-static uint64_t bounding_set(void)
-{
-    uint64_t set = 0;
-    for (unsigned long i = 0; i < COUNT(capability_names); i++) {
-        if (prctl(PR_CAPBSET_READ, i) == 1) {
-            set |= BIT(i);
-        }
-    }
-    return set;
-}
-
 static int apply(const struct strv *list, bool all_only, bool add, uint64_t *set, struct err *err)
 {
     for (size_t i = 0; i < list->count; i++) {
@@ -138,13 +126,15 @@ int bundle_capabilities(const struct workload_config *config, struct strv *ret, 
     if (r < 0) {
         return r;
     }
-    uint64_t may = bounding_set();
     for (size_t i = 0; i < COUNT(capability_names); i++) {
         if ((set & BIT(i)) == 0) {
             continue;
         }
-        if ((may & BIT(i)) == 0) {
-            /* Defaults are clamped; what the user named must be had. */
+        if (prctl(PR_CAPBSET_READ, i) != 1) {
+            /*
+             * CAP_SYS_RESOURCE, for one, is missing in many sandboxes. Defaults are clamped; what
+             * the user named must be had.
+             */
             if (names(&config->cap_add, BIT(i))) {
                 return err_say(err, EPERM, "--cap-add %s: this process does not have it itself",
                                capability_names[i]);

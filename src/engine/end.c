@@ -107,10 +107,9 @@ void end_clean_up(struct engine *engine, const char *id)
 static bool was_oom_killed(struct engine *engine, const char *id)
 {
     const struct wall *wall;
-    struct container_stats stats;
+    uint64_t kills = 0;
     return wall_find(NULL, &wall, NULL) == 0 &&
-           wall->stats(engine->containers_dir, id, &stats, NULL) == 0 && stats.memory.set &&
-           stats.memory.oom_kills > 0;
+           wall->oom_kills(engine->containers_dir, id, &kills, NULL) == 0 && kills > 0;
 }
 
 static bool wants_restart(const struct workload *workload)

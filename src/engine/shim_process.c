@@ -130,13 +130,23 @@ static int build_argv(const struct shim_process *process, struct strv *argv)
     return r < 0 ? r : add_dns_options(process->dns, argv);
 }
 
+struct birth_of_shim {
+    const char *run; /* RUN */
+    char *const *argv;
+    int program_fd;
+    int control_fd;
+    int rootfs_fd;
+};
+
 /* In the child: only the three descriptors, a session of its own, nothing on stdio. */
-static _Noreturn void become_shim(int program_fd, int control_fd, int rootfs_fd, char *const argv[])
+static int become_shim(void *data)
 {
+    const struct birth_of_shim *birth = data;
     char *const environment[] = {NULL};
     int high[3];
     int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    const int wanted[] = {control_fd, rootfs_fd, program_fd};
+    const int wanted[] = {birth->control_fd, birth->rootfs_fd, birth->program_fd};
+    rootless_note(birth->run);
     (void)setsid();
     signals_reset();
     /* First out of the way, then to their places: sources and places may overlap. */
@@ -157,7 +167,7 @@ static _Noreturn void become_shim(int program_fd, int control_fd, int rootfs_fd,
     if (chdir("/") < 0) {
         _exit(125);
     }
-    (void)fexecve(PROGRAM_FD, argv, environment);
+    (void)fexecve(PROGRAM_FD, birth->argv, environment);
     _exit(125);
 }
 
@@ -179,25 +189,16 @@ int shim_process_spawn(const struct shim_process *process, struct err *err)
     }
     AUTO(closep) int ours = pair[0];
     AUTO(closep) int theirs = pair[1];
-    /* Twice, so that the shim is nobody's child: it must not become a zombie of a long-lived us. */
-    pid_t pid = fork();
-    if (pid < 0) {
-        return err_set(err, errno, "start isola-shim");
-    }
-    if (pid == 0) {
-        pid_t shim = fork();
-        if (shim != 0) {
-            _exit(shim < 0 ? 125 : 0);
-        }
-        rootless_note(process->engine->dirs.run);
-        become_shim(program_fd, theirs, process->rootfs_fd, argv.items);
-    }
-    int status;
-    r = process_wait(pid, &status);
-    if (r < 0 || status != 0) {
-        return err_set(err, r < 0 ? -r : EAGAIN, "start isola-shim");
-    }
-    return TAKE_FD(ours);
+    /* It outlives us, or we it, and then it has nothing left to do: nobody waits for it. */
+    struct birth_of_shim birth = {
+        .run = process->engine->dirs.run,
+        .argv = argv.items,
+        .program_fd = program_fd,
+        .control_fd = theirs,
+        .rootfs_fd = process->rootfs_fd,
+    };
+    pid_t pid = process_vfork(become_shim, &birth);
+    return pid < 0 ? err_set(err, (int)-pid, "start isola-shim") : TAKE_FD(ours);
 }
 
 int shim_process_connect(struct engine *engine, const struct workload *workload, uint32_t roles,

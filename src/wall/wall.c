@@ -45,6 +45,7 @@ static const struct wall container_wall = {
     .resume = container_resume,
     .update = container_update,
     .stats = container_stats,
+    .oom_kills = container_oom_kills,
     .pids = container_pids,
     .remove = container_wall_remove,
 };

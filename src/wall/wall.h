@@ -41,6 +41,8 @@ struct wall {
     int (*update)(const char *root, const char *id, const struct spec_resources *resources,
                   struct err *err);
     int (*stats)(const char *root, const char *id, struct container_stats *ret, struct err *err);
+    /* How many processes the kernel killed for want of memory. */
+    int (*oom_kills)(const char *root, const char *id, uint64_t *ret, struct err *err);
     int (*pids)(const char *root, const char *id, pid_t **ret, size_t *ret_count, struct err *err);
     /* Idempotent: kills what lives, removes what the wall made. */
     int (*remove)(const char *root, const char *id, struct err *err);
