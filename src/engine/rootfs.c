@@ -26,6 +26,43 @@ static const char *relative(const char *base, const char *path)
     return strncmp(path, base, len) == 0 && path[len] == '/' ? path + len + 1 : path;
 }
 
+/*
+ * Where a workload's files and file systems of ours are mounted, in a layer below all others: else
+ * each start would make these names in a new upper directory, and `diff` and `commit` find them.
+ */
+#define MOUNT_POINTS "mountpoints"
+
+static int make_mount_points(const char *base)
+{
+    static const char *const dirs[] = {
+        MOUNT_POINTS,         MOUNT_POINTS "/dev", MOUNT_POINTS "/etc",
+        MOUNT_POINTS "/proc", MOUNT_POINTS "/sys",
+    };
+    static const char *const files[] = {"hosts", "hostname", "resolv.conf"};
+    AUTO(closep) int base_fd = open(base, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (base_fd < 0) {
+        return -errno;
+    }
+    for (size_t i = 0; i < COUNT(dirs); i++) {
+        if (mkdirat(base_fd, dirs[i], 0755) < 0 && errno != EEXIST) {
+            return -errno;
+        }
+        /* Whatever our umask. */
+        if (fchmodat(base_fd, dirs[i], 0755, 0) < 0) {
+            return -errno;
+        }
+    }
+    AUTO(closep) int etc = openat(base_fd, MOUNT_POINTS "/etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (size_t i = 0; i < COUNT(files); i++) {
+        AUTO(closep)
+        int fd = etc < 0 ? -1 : openat(etc, files[i], O_WRONLY | O_CREAT | O_CLOEXEC, 0);
+        if (fd < 0 || fchmod(fd, 0644) < 0) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
 static int set_string(int fs, const char *key, const char *value)
 {
     return fsconfig(fs, FSCONFIG_SET_STRING, key, value, 0) < 0 ? -errno : 0;
@@ -43,6 +80,9 @@ static int mount_new(const struct rootfs_options *o)
     int r = set_string(fs, "source", "isola");
     for (size_t i = 0; r == 0 && i < o->layers->count; i++) {
         r = set_string(fs, "lowerdir+", relative(o->base, o->layers->items[i]));
+    }
+    if (r == 0) {
+        r = set_string(fs, "lowerdir+", MOUNT_POINTS);
     }
     if (r == 0) {
         r = set_string(fs, "upperdir", relative(o->base, o->upper));
@@ -93,7 +133,7 @@ static int build_options(const struct rootfs_options *o, struct buf *out)
         r = i > 0 ? buf_add_char(out, ':') : 0;
         r = r == 0 ? add_escaped(out, relative(o->base, o->layers->items[i])) : r;
     }
-    r = r == 0 ? buf_add_str(out, ",upperdir=") : r;
+    r = r == 0 ? buf_add_str(out, ":" MOUNT_POINTS ",upperdir=") : r;
     r = r == 0 ? add_escaped(out, relative(o->base, o->upper)) : r;
     r = r == 0 ? buf_add_str(out, ",workdir=") : r;
     r = r == 0 ? add_escaped(out, relative(o->base, o->work)) : r;
@@ -178,6 +218,12 @@ static int make_upper(const struct rootfs_options *o, struct err *err)
     return 0;
 }
 
+static int mount_any(const struct rootfs_options *o)
+{
+    int fd = mount_new(o);
+    return fd == -EINVAL || fd == -ENOSYS ? mount_old(o) : fd;
+}
+
 /* With ROOT as the working directory, so that relative names mean what they say. */
 static int mount_from_base(const struct rootfs_options *o)
 {
@@ -185,9 +231,9 @@ static int mount_from_base(const struct rootfs_options *o)
     if (before < 0 || chdir(o->base) < 0) {
         return -errno;
     }
-    int fd = mount_new(o);
-    if (fd == -EINVAL || fd == -ENOSYS) {
-        fd = mount_old(o);
+    int fd = mount_any(o);
+    if (fd == -ENOENT && make_mount_points(o->base) == 0) {
+        fd = mount_any(o); /* the first workload of this ROOT */
     }
     if (fchdir(before) < 0) {
         int r = -errno;
