@@ -148,7 +148,8 @@ static int add_die_event(struct engine *engine, const struct workload *workload,
 }
 
 /* The row goes first: whoever dies behind it leaves only files that `system check` sweeps. */
-static int destroy(struct engine *engine, struct workload *workload, bool volumes, struct err *err)
+static int destroy(struct engine *engine, struct workload *workload, bool volumes, bool died,
+                   struct err *err)
 {
     AUTO(strv_donep) struct strv attributes = {0};
     (void)strv_addf(&attributes, "image=%s", workload->config.image);
@@ -156,6 +157,9 @@ static int destroy(struct engine *engine, struct workload *workload, bool volume
     AUTO(db_tx_donep) struct db_tx tx = {0};
     struct image_store *store;
     int r = db_begin(engine->db, &tx, err);
+    if (r == 0 && died) {
+        r = add_die_event(engine, workload, err);
+    }
     if (r == 0) {
         r = db_run(engine->db, err, "DELETE FROM workload WHERE id = ?", "s", workload->id);
     }
@@ -201,8 +205,7 @@ static int finish(struct engine *engine, struct workload *workload, struct err *
     run->pid = 0;
     end_clean_up(engine, workload->id);
     if (workload->config.rm) {
-        int r = add_die_event(engine, workload, err);
-        return r < 0 ? r : destroy(engine, workload, true, err);
+        return destroy(engine, workload, true, true, err);
     }
     bool never_ran = !started && run->started_ns == 0;
     workload->state = never_ran                            ? WORKLOAD_CREATED
@@ -315,5 +318,5 @@ int end_remove(struct engine *engine, const char *id, bool force, bool volumes, 
         workload.run.exit_code = EXIT_CODE_LOST;
         r = add_die_event(engine, &workload, err);
     }
-    return r < 0 ? r : destroy(engine, &workload, volumes || workload.config.rm, err);
+    return r < 0 ? r : destroy(engine, &workload, volumes || workload.config.rm, false, err);
 }

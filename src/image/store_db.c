@@ -12,7 +12,7 @@
 #include "base/path.h"
 
 #define SCHEMA_VERSION 1
-#define WAL_PAGES 200
+#define WAL_PAGES 64
 #define BUSY_TIMEOUT_MS 20000
 
 static const char schema[] =
