@@ -194,9 +194,19 @@ static bool may_recover(struct upload *u, int r, const struct http_response *res
         ask_offset(u);
         return true;
     }
-    /* An upload that went on after a cut, and that the registry does not know or like any more. */
-    if (resumed &&
-        (response->status == 404 || response->status == 416 || response->status == 400)) {
+    /*
+     * Not where the registry is, or an upload that it does not know any more: libcurl repeats a
+     * request by itself when a connection that was used before is closed.
+     */
+    uint64_t before = u->offset;
+    if (response->status == 404 || response->status == 416) {
+        ask_offset(u);
+        if (u->offset == before) {
+            leave_session(u);
+        }
+        return true;
+    }
+    if (resumed && response->status == 400) {
         leave_session(u);
         return true;
     }
