@@ -27,6 +27,8 @@ teardown() {
     run "$IMAGE" images --format '{{.Repository}} {{.Tag}}'
     [ "$output" = "$(printf 't 1\nother/name 2')" ]
     [ "$("$IMAGE" images -q | wc -l)" -eq 1 ]
+    [ "$("$IMAGE" images -q t | wc -l)" -eq 1 ]
+    [ "$("$IMAGE" images -q other/name:2 | wc -l)" -eq 1 ]
     [ "$("$IMAGE" images --filter reference='other/*' --format '{{.Tag}}')" = 2 ]
     [ "$("$IMAGE" images -q --filter dangling=true | wc -l)" -eq 0 ]
     id=$("$IMAGE" images -q t)
