@@ -234,8 +234,32 @@ static int make_room(struct extractor *x, int dir_fd, const char *name, bool *re
     return remove_tree_at(dir_fd, name);
 }
 
-static int write_data(struct extractor *x, int fd, struct err *err)
+/* Holes stay holes. */
+static int write_sparse(struct extractor *x, int fd, const struct tar_entry *entry, struct err *err)
 {
+    for (;;) {
+        const void *data;
+        uint64_t offset;
+        ssize_t n = tar_reader_data_at(x->reader, &data, &offset, err);
+        if (n < 0) {
+            return (int)n;
+        }
+        if (n == 0) {
+            return ftruncate(fd, (off_t)entry->size) < 0 ? -errno : 0;
+        }
+        int r = lseek(fd, (off_t)offset, SEEK_SET) < 0 ? -errno : write_full(fd, data, (size_t)n);
+        if (r < 0) {
+            return r;
+        }
+        x->result.bytes += (uint64_t)n;
+    }
+}
+
+static int write_data(struct extractor *x, int fd, const struct tar_entry *entry, struct err *err)
+{
+    if (entry->sparse) {
+        return write_sparse(x, fd, entry, err);
+    }
     for (;;) {
         const void *data;
         ssize_t n = tar_reader_data(x->reader, &data, err);
@@ -271,7 +295,7 @@ static int extract_file(struct extractor *x, int dir_fd, const char *name,
     if (fd < 0) {
         return -errno;
     }
-    int r = write_data(x, fd, err);
+    int r = write_data(x, fd, entry, err);
     r = r < 0 ? r : set_metadata(x, fd, entry, exact);
     return r < 0 ? r : set_times(fd, entry);
 }
