@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/macros.h"
 #include "unit.h"
 
 struct record {
