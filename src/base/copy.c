@@ -51,23 +51,51 @@ int copy_attributes(int from_fd, int to_fd)
     return r < 0 ? r : futimens(to_fd, times) < 0 ? -errno : 0;
 }
 
-static int copy_data(int from_fd, int to_fd)
+/* len bytes from where both descriptors stand. */
+static int copy_range(int from_fd, int to_fd, uint64_t len)
 {
-    for (;;) {
-        ssize_t n = copy_file_range(from_fd, NULL, to_fd, NULL, (size_t)1 << 30, 0);
+    while (len > 0) {
+        size_t want = len > (size_t)1 << 30 ? (size_t)1 << 30 : (size_t)len;
+        ssize_t n = copy_file_range(from_fd, NULL, to_fd, NULL, want, 0);
         if (n < 0 && (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP)) {
-            n = sendfile(to_fd, from_fd, NULL, (size_t)1 << 20);
+            n = sendfile(to_fd, from_fd, NULL, want > (size_t)1 << 20 ? (size_t)1 << 20 : want);
         }
-        if (n < 0) {
-            return -errno;
+        if (n <= 0) {
+            return n < 0 ? -errno : 0; /* it became shorter meanwhile */
         }
-        if (n == 0) {
-            return 0;
-        }
+        len -= (uint64_t)n;
     }
+    return 0;
 }
 
-static int copy_file(int from_dir, int to_dir, const char *name)
+/* Holes stay holes: a small file may say that it is huge. */
+static int copy_data(int from_fd, int to_fd, uint64_t *bytes)
+{
+    struct stat st;
+    if (fstat(from_fd, &st) < 0) {
+        return -errno;
+    }
+    for (off_t at = 0; at < st.st_size;) {
+        off_t data = lseek(from_fd, at, SEEK_DATA);
+        if (data < 0 && errno == ENXIO) {
+            break;
+        }
+        off_t end = data < 0 ? -1 : lseek(from_fd, data, SEEK_HOLE);
+        if (data < 0 || end < 0 || lseek(from_fd, data, SEEK_SET) < 0 ||
+            lseek(to_fd, data, SEEK_SET) < 0) {
+            return -errno;
+        }
+        int r = copy_range(from_fd, to_fd, (uint64_t)(end - data));
+        if (r < 0) {
+            return r;
+        }
+        *bytes += (uint64_t)(end - data);
+        at = end;
+    }
+    return ftruncate(to_fd, st.st_size) < 0 ? -errno : 0;
+}
+
+static int copy_file(int from_dir, int to_dir, const char *name, uint64_t *bytes)
 {
     AUTO(closep) int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     if (from < 0) {
@@ -78,7 +106,7 @@ static int copy_file(int from_dir, int to_dir, const char *name)
     if (to < 0) {
         return -errno;
     }
-    int r = copy_data(from, to);
+    int r = copy_data(from, to, bytes);
     return r < 0 ? r : copy_attributes(from, to);
 }
 
@@ -126,26 +154,49 @@ static int copy_dir(int from_dir, int to_dir, const char *name, int depth)
     return r < 0 ? r : copy_attributes(from, to);
 }
 
+/* No directory. */
+static int copy_leaf(int from_fd, int to_fd, const char *name, const struct stat *st,
+                     uint64_t *bytes)
+{
+    if (S_ISREG(st->st_mode)) {
+        return copy_file(from_fd, to_fd, name, bytes);
+    }
+    int r =
+        S_ISLNK(st->st_mode) ? copy_link(from_fd, to_fd, name, st) : copy_special(to_fd, name, st);
+    const struct timespec times[2] = {st->st_atim, st->st_mtim};
+    if (r == 0 && utimensat(to_fd, name, times, AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT) {
+        r = -errno;
+    }
+    return r;
+}
+
+int copy_name(int from_fd, int to_fd, const char *name, uint64_t *ret_bytes)
+{
+    struct stat st;
+    uint64_t bytes = 0;
+    if (fstatat(from_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        return -errno;
+    }
+    int r = S_ISDIR(st.st_mode) ? -EISDIR : copy_leaf(from_fd, to_fd, name, &st, &bytes);
+    if (r == 0 && ret_bytes != NULL) {
+        *ret_bytes = bytes;
+    }
+    return r;
+}
+
 static int copy_entry(int from_fd, int to_fd, const char *name, int depth)
 {
     struct stat st;
     struct stat there;
+    uint64_t bytes = 0;
     if (fstatat(from_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
         return -errno;
     }
     if (fstatat(to_fd, name, &there, AT_SYMLINK_NOFOLLOW) == 0) {
         return 0;
     }
-    if (S_ISDIR(st.st_mode)) {
-        return copy_dir(from_fd, to_fd, name, depth);
-    }
-    if (S_ISLNK(st.st_mode)) {
-        return copy_link(from_fd, to_fd, name, &st);
-    }
-    if (S_ISREG(st.st_mode)) {
-        return copy_file(from_fd, to_fd, name);
-    }
-    return copy_special(to_fd, name, &st);
+    return S_ISDIR(st.st_mode) ? copy_dir(from_fd, to_fd, name, depth)
+                               : copy_leaf(from_fd, to_fd, name, &st, &bytes);
 }
 
 static int copy_level(int from_fd, int to_fd, int depth)

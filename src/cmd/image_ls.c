@@ -179,20 +179,22 @@ static int print_list(struct image_store *store, const struct ls_options *o, con
     AUTO(format_freep) struct format *format = NULL;
     int r = format_new(default_format(o), headers, &format, err);
     r = r < 0 ? r : image_store_list(store, &list, err);
+    const char *last = NULL;
     for (size_t i = 0; r >= 0 && i < list.count; i++) {
         const struct image_row *row = &list.rows[i];
         int fits = operand == NULL || operand_fits(operand, row) ? 1 : 0;
         for (size_t k = 0; fits == 1 && k < o->filters.count; k++) {
             fits = filter_fits(store, o->filters.items[k], row, err);
         }
-        /* One image with three names is one id. */
-        if (o->quiet && i > 0 && str_eq(row->id, list.rows[i - 1].id)) {
-            continue;
-        }
         if (fits <= 0) {
             r = fits;
             continue;
         }
+        /* One image with three names is one id. */
+        if (o->quiet && str_eq(row->id, last)) {
+            continue;
+        }
+        last = row->id;
         AUTO(json_unrefp) json_t *json = row_json(row, o->no_trunc);
         r = json != NULL ? format_add(format, json, err) : err_set(err, ENOMEM, "list images");
     }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "base/copy.h"
 #include "base/err.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -120,6 +121,49 @@ static int make_implied(struct extract_dirs *dirs, int parent_fd, const char *na
     return r;
 }
 
+/* A directory without an entry of its own in the place of a whiteout of this layer. */
+static int replace_whiteout(const struct extract_dirs *dirs, int parent_fd, const char *name)
+{
+    if (unlinkat(parent_fd, name, 0) < 0 || mkdirat(parent_fd, name, 0755) < 0) {
+        return -errno;
+    }
+    AUTO(closep) int fd = openat(parent_fd, name, DIRECTORY_FLAGS);
+    if (fd < 0 || fchmod(fd, 0755) < 0 || fsetxattr(fd, dirs->opaque, "y", 1, 0) < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+int extract_copy_up(struct extract_dirs *dirs, const struct extract_level *level, const char *name,
+                    uint64_t *ret_bytes, struct err *err)
+{
+    struct stat st;
+    size_t layer;
+    int r = extract_dirs_parent(dirs, err);
+    if (r <= 0) {
+        return r < 0 ? r : -ENOENT;
+    }
+    dirs->used_parent = true;
+    AUTO(freep)
+    char *real = str_printf("%s%s%s", level->real, level->real[0] != '\0' ? "/" : "", name);
+    if (real == NULL) {
+        return -ENOMEM;
+    }
+    if (layer_hides_below(dirs->root_fd, level->real)) {
+        return -ENOENT;
+    }
+    r = layer_stack_stat(dirs->parent, real, &layer, &st);
+    if (r < 0) {
+        return r == -ENOTDIR ? -ENOENT : r;
+    }
+    if (S_ISDIR(st.st_mode)) {
+        return -EPERM;
+    }
+    AUTO(closep)
+    int from = open_below(dirs->parent->fds[layer], level->real, O_RDONLY | O_DIRECTORY);
+    return from < 0 ? from : copy_name(from, level->fd, name, ret_bytes);
+}
+
 enum found { FOUND_DIRECTORY, FOUND_LINK };
 
 /*
@@ -130,7 +174,15 @@ static int look(struct extract_dirs *dirs, int fd, const char *name, const char 
                 enum found *ret, char **ret_link, struct err *err)
 {
     struct stat st;
-    if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !stat_is_whiteout(&st)) {
+    bool hidden = false; /* by a whiteout of this very layer */
+    if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        hidden = stat_is_whiteout(&st);
+    } else if (errno != ENOENT) {
+        return -errno;
+    } else {
+        st.st_mode = 0;
+    }
+    if (st.st_mode != 0 && !hidden) {
         if (S_ISLNK(st.st_mode)) {
             *ret = FOUND_LINK;
             return read_link_at(fd, name, ret_link);
@@ -140,6 +192,11 @@ static int look(struct extract_dirs *dirs, int fd, const char *name, const char 
     }
     if (!make) {
         return -ENOENT;
+    }
+    if (hidden) {
+        /* What was there stays hidden, all of it. */
+        *ret = FOUND_DIRECTORY;
+        return replace_whiteout(dirs, fd, name);
     }
     int r = extract_dirs_parent(dirs, err);
     if (r < 0) {
@@ -158,7 +215,6 @@ static int look(struct extract_dirs *dirs, int fd, const char *name, const char 
         return link < 0 ? link : read_link_at(link, "", ret_link);
     }
     *ret = FOUND_DIRECTORY;
-    (void)unlinkat(fd, name, 0); /* a whiteout of this very layer, if anything */
     return make_implied(dirs, fd, name, real, below && S_ISDIR(st.st_mode) ? &st : NULL, layer);
 }
 

@@ -34,7 +34,8 @@ struct extract_dirs {
     void *parent_wait_data;
     bool parent_ready;
     bool used_parent;
-    bool parent_given; /* there are layers below, known or still to come */
+    const char *opaque; /* the attribute that makes a directory hide those below */
+    bool parent_given;  /* there are layers below, known or still to come */
     extract_made_fn *made;
     void *made_data;
     struct buf path;
@@ -57,6 +58,13 @@ int extract_dirs_get(struct extract_dirs *dirs, const char *path, size_t len, bo
 
 /* Waits for the layers below, once. 1 when there are some, 0 when not, or a negative errno. */
 int extract_dirs_parent(struct extract_dirs *dirs, struct err *err);
+
+/*
+ * Copies a file that the layers below have as name into the level, as overlayfs does before it
+ * changes one. -ENOENT when they show none there, or this layer hides it; -EPERM for a directory.
+ */
+int extract_copy_up(struct extract_dirs *dirs, const struct extract_level *level, const char *name,
+                    uint64_t *ret_bytes, struct err *err);
 
 /* Copies owner, mode and attributes of a lower directory. */
 int extract_copy_metadata(int from_fd, const struct stat *st, int to_fd);

@@ -96,8 +96,7 @@ static int stat_in_layer(int layer_fd, const char *path, struct stat *ret_st)
     return at < 0 ? -errno : -ENOENT;
 }
 
-/* Whether the directory path of this layer, or one above it, hides the layers below. */
-static bool hides_below(int layer_fd, const char *path)
+bool layer_hides_below(int layer_fd, const char *path)
 {
     AUTO(freep) char *prefix = strdup(path);
     AUTO(closep) int at = openat(layer_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -192,7 +191,7 @@ int layer_stack_list(const struct layer_stack *lower, const char *path, struct s
         if (r < 0) {
             return r;
         }
-        if (hides_below(lower->fds[i], path)) {
+        if (layer_hides_below(lower->fds[i], path)) {
             return 0;
         }
     }

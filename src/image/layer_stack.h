@@ -37,6 +37,11 @@ int layer_stack_list(const struct layer_stack *stack, const char *path, struct s
 bool stat_is_whiteout(const struct stat *st);
 /* Whether the directory hides those below it. */
 bool directory_is_opaque(int dir_fd);
+/*
+ * Whether in the layer the directory path (relative, no links), or one above it, hides the layers
+ * below. Its root cannot.
+ */
+bool layer_hides_below(int layer_fd, const char *path);
 
 enum change_kind {
     CHANGE_MODIFIED = 'C',

@@ -1,7 +1,6 @@
 #include "image/registry.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -22,6 +21,7 @@ int registry_open(const struct reference *reference, bool for_push,
     if (g == NULL) {
         return err_set(err, ENOMEM, "reach registry");
     }
+    (void)pthread_mutex_init(&g->asking, NULL);
     (void)pthread_mutex_init(&g->mutex, NULL);
     g->for_push = for_push;
     g->name = strdup(reference->registry);
@@ -63,13 +63,23 @@ void registry_close(struct registry *g)
     free(g->repository);
     registry_config_done(&g->config);
     credential_done(&g->credential);
+    strv_done(&g->more_scopes);
     (void)pthread_mutex_destroy(&g->mutex);
+    (void)pthread_mutex_destroy(&g->asking);
     free(g);
 }
 
 uint64_t registry_layer_bytes_max(const struct registry *registry)
 {
     return registry->config.layer_bytes_max;
+}
+
+int registry_may_read(struct registry *registry, const char *repository)
+{
+    (void)pthread_mutex_lock(&registry->mutex);
+    int r = strv_addf(&registry->more_scopes, "repository:%s:pull", repository);
+    (void)pthread_mutex_unlock(&registry->mutex);
+    return r;
 }
 
 int registry_ping(struct registry *registry, struct err *err)
@@ -263,78 +273,6 @@ int registry_has_blob(struct registry *registry, const char *digest, struct err 
         return response.status == 200;
     }
     return http_fail(registry, &response, "push", err);
-}
-
-/* POST to uploads/; *ret_location is where the bytes go, NULL when nothing is left to do. */
-static int start_upload(struct registry *registry, const char *query, char **ret_location,
-                        struct err *err)
-{
-    AUTO(http_response_donep) struct http_response response = {0};
-    AUTO(freep)
-    char *path = str_printf("/v2/%s/blobs/uploads/%s", registry->repository, query);
-    const struct http_request request = {.method = "POST", .url = path, .body_fd = -1};
-    int r = path != NULL ? http_exchange(registry, &request, &response, err)
-                         : err_set(err, ENOMEM, "push");
-    if (r < 0) {
-        return r;
-    }
-    if (response.status == 201) {
-        return 0;
-    }
-    if (response.status != 202 || response.location == NULL) {
-        return http_fail(registry, &response, "push", err);
-    }
-    *ret_location = TAKE_PTR(response.location);
-    return 0;
-}
-
-int registry_mount_blob(struct registry *registry, const char *digest, const char *from_repository,
-                        struct err *err)
-{
-    AUTO(freep) char *location = NULL;
-    AUTO(freep) char *query = str_printf("?mount=%s&from=%s", digest, from_repository);
-    int r = query != NULL ? start_upload(registry, query, &location, err)
-                          : err_set(err, ENOMEM, "push");
-    return r < 0 ? r : location == NULL;
-}
-
-int registry_put_blob(struct registry *registry, const char *digest, int fd, uint64_t size,
-                      void (*bytes)(void *data, uint64_t now), void *bytes_data, struct err *err)
-{
-    for (int64_t attempt = 0;; attempt++) {
-        AUTO(http_response_donep) struct http_response response = {0};
-        AUTO(freep) char *location = NULL;
-        int r = start_upload(registry, "", &location, err);
-        if (r < 0 || location == NULL) {
-            return r;
-        }
-        AUTO(freep)
-        char *url = str_printf("%s%sdigest=%s", location, strchr(location, '?') != NULL ? "&" : "?",
-                               digest);
-        const struct http_request request = {.method = "PUT",
-                                             .url = url,
-                                             .content_type = "application/octet-stream",
-                                             .body_fd = fd,
-                                             .body_size = size,
-                                             .sent = bytes,
-                                             .sent_data = bytes_data,
-                                             .no_retry = true};
-        struct err own = ERR_NONE;
-        r = url != NULL ? http_exchange(registry, &request, &response, &own)
-                        : err_set(&own, ENOMEM, "push");
-        if (r == 0 && (response.status == 201 || response.status == 204)) {
-            return 0;
-        }
-        bool transient = r < 0 || response.status >= 500 || response.status == 429;
-        if (!transient || attempt >= registry->config.retries) {
-            if (r < 0) {
-                *err = own;
-                return r;
-            }
-            return http_fail(registry, &response, "push", err);
-        }
-        http_wait_before_retry(attempt, response.retry_after_sec);
-    }
 }
 
 int registry_put_manifest(struct registry *registry, const char *tag, const char *media_type,

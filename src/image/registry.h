@@ -58,14 +58,35 @@ int registry_fetch_layer(void *registry, const struct descriptor *blob, struct l
 /* 1 there, 0 not. */
 int registry_has_blob(struct registry *registry, const char *digest, struct err *err);
 
-/* Takes a blob over from another repository of the registry: 1 done, 0 upload it. */
+/*
+ * Asks token servers for the right to read this repository of the same registry, too. Before the
+ * first request only. 0 or -ENOMEM.
+ */
+int registry_may_read(struct registry *registry, const char *repository);
+
+/* Where the bytes of a blob come from and who is told. */
+struct registry_upload {
+    const char *digest;
+    int fd; /* read from its start */
+    uint64_t size;
+    const bool *cancel;
+    void (*bytes)(void *data, uint64_t now); /* what the registry has */
+    void *bytes_data;
+};
+
+/*
+ * Takes a blob over from another repository of the registry. 1: done. 0: it has to be uploaded;
+ * then *ret_session (the caller's, may be NULL) is an upload that the registry has opened for it.
+ * -EACCES: that repository is not for us.
+ */
 int registry_mount_blob(struct registry *registry, const char *digest, const char *from_repository,
-                        struct err *err);
-
-/* Uploads size bytes of fd (from its start). */
-int registry_put_blob(struct registry *registry, const char *digest, int fd, uint64_t size,
-                      void (*bytes)(void *data, uint64_t now), void *bytes_data, struct err *err);
-
+                        char **ret_session, struct err *err);
+/*
+ * Uploads a blob, in pieces when it is large. After a cut it goes on with what the registry says it
+ * has, else from the beginning. session: NULL, or what registry_mount_blob() gave; taken over.
+ */
+int registry_put_blob(struct registry *registry, const struct registry_upload *upload,
+                      char *session, struct err *err);
 int registry_put_manifest(struct registry *registry, const char *tag, const char *media_type,
                           const char *text, size_t len, struct err *err);
 

@@ -34,35 +34,51 @@ static int add_escaped(struct buf *url, const char *name, const char *value, boo
     return r;
 }
 
-static int make_query(const struct registry *registry, const struct auth_challenge *challenge,
-                      struct buf *out)
+/* One parameter each in a URL; in a form one for all, as OAuth2 (RFC 6749, 3.3) has it. */
+static int add_scopes(const struct strv *scopes, bool form, struct buf *out)
 {
-    bool first = true;
+    AUTO(buf_donep) struct buf all = {0};
     int r = 0;
-    if (challenge->service != NULL) {
-        r = add_escaped(out, "service", challenge->service, first);
-        first = false;
+    for (size_t i = 0; r == 0 && i < scopes->count; i++) {
+        r = form ? buf_printf(&all, "%s%s", i > 0 ? " " : "", scopes->items[i])
+                 : add_escaped(out, "scope", scopes->items[i], out->len == 0);
     }
+    return r == 0 && all.len > 0 ? add_escaped(out, "scope", all.data, out->len == 0) : r;
+}
+
+/* more: with the scopes beside the repository's own. */
+static int make_query(struct registry *registry, const struct auth_challenge *challenge, bool more,
+                      bool form, struct buf *out)
+{
+    AUTO(strv_donep) struct strv scopes = {0};
+    int r = challenge->service != NULL ? add_escaped(out, "service", challenge->service, true) : 0;
     if (r == 0 && registry->repository[0] != '\0') {
-        AUTO(freep)
-        char *scope = str_printf("repository:%s:%s", registry->repository,
-                                 registry->for_push ? "pull,push" : "pull");
-        r = scope != NULL ? add_escaped(out, "scope", scope, first) : -ENOMEM;
+        r = strv_addf(&scopes, "repository:%s:%s", registry->repository,
+                      registry->for_push ? "pull,push" : "pull");
     }
-    return r;
+    if (r == 0 && more) {
+        (void)pthread_mutex_lock(&registry->mutex);
+        r = strv_copy(&registry->more_scopes, &scopes);
+        (void)pthread_mutex_unlock(&registry->mutex);
+    }
+    return r < 0 ? r : add_scopes(&scopes, form, out);
 }
 
 /* A GET with basic authentication, or with an identity token an OAuth2 POST. */
-static int ask_token(struct registry *registry, const struct auth_challenge *challenge,
+static int ask_token(struct registry *registry, const struct auth_challenge *challenge, bool more,
                      struct http_response *response, struct err *err)
 {
     const struct credential *c = &registry->credential;
     AUTO(buf_donep) struct buf query = {0};
     AUTO(buf_donep) struct buf url = {0};
-    int r = make_query(registry, challenge, &query);
+    int r = make_query(registry, challenge, more, c->token != NULL, &query);
     const char *questions = query.data != NULL ? query.data : "";
-    struct http_request request = {
-        .method = "GET", .body_fd = -1, .body_max = TOKEN_ANSWER_MAX, .own_host = true};
+    /* A token server that asks for a token would have us ask for ever. */
+    struct http_request request = {.method = "GET",
+                                   .body_fd = -1,
+                                   .body_max = TOKEN_ANSWER_MAX,
+                                   .no_challenge = true,
+                                   .own_host = true};
     if (r == 0 && c->token != NULL) {
         r = buf_add_str(&query, "&grant_type=refresh_token&client_id=isola");
         r = r < 0 ? r : add_escaped(&query, "refresh_token", c->token, false);
@@ -93,9 +109,6 @@ static int ask_token(struct registry *registry, const struct auth_challenge *cha
     }
     free(server.authorization);
     (void)pthread_mutex_destroy(&server.mutex);
-    if (r == 0 && response->status != 200) {
-        return http_fail(registry, response, "ask for a token", err);
-    }
     return r;
 }
 
@@ -105,7 +118,7 @@ static int get_bearer(struct registry *registry, const struct auth_challenge *ch
     AUTO(http_response_donep) struct http_response response = {0};
     AUTO(json_unrefp) json_t *json = NULL;
     bool plain = str_starts(challenge->realm, "http://");
-    bool secret = registry->credential.user != NULL;
+    bool secret = registry->credential.user != NULL || registry->credential.token != NULL;
     (void)pthread_mutex_lock(&registry->mutex);
     const char *endpoint = registry->config.endpoints.items[registry->endpoint];
     bool in_clear = str_starts(endpoint, "http://");
@@ -115,7 +128,15 @@ static int get_bearer(struct registry *registry, const struct auth_challenge *ch
         return err_say(err, EPROTO, "registry %s: refusing to send a password to '%.100s'",
                        registry->name, challenge->realm);
     }
-    int r = ask_token(registry, challenge, &response, err);
+    int r = ask_token(registry, challenge, true, &response, err);
+    if (r == 0 && response.status != 200 && registry->more_scopes.count > 0) {
+        /* A server that refuses all for one repository too many. */
+        http_response_done(&response);
+        r = ask_token(registry, challenge, false, &response, err);
+    }
+    if (r == 0 && response.status != 200) {
+        return http_fail(registry, &response, "ask for a token", err);
+    }
     r = r < 0 ? r
               : json_parse(response.body.data != NULL ? response.body.data : "", response.body.len,
                            "token", &json, err);
@@ -150,8 +171,8 @@ static int choose(const struct strv *challenges, struct auth_challenge *ret)
     return found;
 }
 
-int registry_authorize(struct registry *registry, const struct strv *challenges, uint64_t version,
-                       struct err *err)
+static int authorize(struct registry *registry, const struct strv *challenges, uint64_t version,
+                     struct err *err)
 {
     AUTO(auth_challenge_donep) struct auth_challenge challenge = {0};
     AUTO(freep) char *header = NULL;
@@ -183,4 +204,14 @@ int registry_authorize(struct registry *registry, const struct strv *challenges,
     registry->authorization_version++;
     (void)pthread_mutex_unlock(&registry->mutex);
     return 1;
+}
+
+int registry_authorize(struct registry *registry, const struct strv *challenges, uint64_t version,
+                       struct err *err)
+{
+    /* Several threads are refused at once; one asks, the others find what it got. */
+    (void)pthread_mutex_lock(&registry->asking);
+    int r = authorize(registry, challenges, version, err);
+    (void)pthread_mutex_unlock(&registry->asking);
+    return r;
 }

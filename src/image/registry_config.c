@@ -12,6 +12,8 @@
 #define FILE_MAX ((size_t)1 << 20)
 #define STALL_DEFAULT_NS ((uint64_t)30 * 1000000000)
 #define RETRIES_DEFAULT 4
+/* Proxies before registries often refuse requests of 100 MB. */
+#define UPLOAD_CHUNK_DEFAULT ((uint64_t)64 << 20)
 #define DOCKER_IO_HOST "registry-1.docker.io"
 
 void registry_config_done(struct registry_config *config)
@@ -104,6 +106,7 @@ int registry_config_load(const char *registry, bool for_push, struct registry_co
 {
     AUTO(registry_config_donep)
     struct registry_config config = {.may_fall_back = is_loopback(registry),
+                                     .upload_chunk = UPLOAD_CHUNK_DEFAULT,
                                      .stall_ns = STALL_DEFAULT_NS,
                                      .retries = RETRIES_DEFAULT};
     AUTO(json_unrefp) json_t *json = NULL;
@@ -114,9 +117,13 @@ int registry_config_load(const char *registry, bool for_push, struct registry_co
     if (r == 0 && (given || access(path, F_OK) == 0)) {
         r = json_load_at(AT_FDCWD, path, FILE_MAX, &json, err);
         r = r < 0 ? r : read_size(json, "layer-size-max", false, &config.layer_bytes_max, err);
+        r = r < 0 ? r : read_size(json, "upload-chunk-size", false, &config.upload_chunk, err);
         r = r < 0 ? r : read_size(json, "stall-timeout", true, &config.stall_ns, err);
         r = r < 0 ? r : json_get_int(json, NULL, "retries", 0, 100, &config.retries, err);
         r = r < 0 ? r : read_entry(json, registry, for_push, &plain, &config, err);
+    }
+    if (r >= 0 && config.upload_chunk == 0) {
+        r = err_say(err, EINVAL, "upload-chunk-size: must be more than 0");
     }
     const char *host = str_eq(registry, REFERENCE_DEFAULT_REGISTRY) ? DOCKER_IO_HOST : registry;
     r = r < 0 ? r : strv_addf(&config.endpoints, "%s://%s", plain ? "http" : "https", host);

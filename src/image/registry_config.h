@@ -5,7 +5,7 @@
  * $XDG_CONFIG_HOME/isola/registries.json):
  * {"registries": {"docker.io": {"mirrors": ["http://127.0.0.1:5000"], "ca": "/path/ca.pem",
  *   "plain-http": false, "insecure": false}}, "layer-size-max": "64g", "stall-timeout": "30s",
- *   "retries": 4}
+ *   "retries": 4, "upload-chunk-size": "64m"}
  */
 #ifndef IMAGE_REGISTRY_CONFIG_H
 #define IMAGE_REGISTRY_CONFIG_H
@@ -23,6 +23,7 @@ struct registry_config {
     bool may_fall_back;       /* loopback without configuration: plain HTTP when there is no TLS */
     char *ca;                 /* file, or NULL */
     uint64_t layer_bytes_max; /* 0: default */
+    uint64_t upload_chunk;    /* bytes of one request at most */
     uint64_t stall_ns;
     int64_t retries;
 };

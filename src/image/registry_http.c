@@ -33,6 +33,7 @@ void http_response_done(struct http_response *r)
     free(r->content_type);
     free(r->location);
     free(r->digest);
+    free(r->range);
     strv_done(&r->challenges);
     *r = (struct http_response){0};
 }
@@ -111,6 +112,14 @@ static void keep_header(char **target, char *value)
     }
 }
 
+static void keep_number(uint64_t *target, char *value)
+{
+    if (value != NULL) {
+        (void)parse_u64(value, 10, target);
+        free(value);
+    }
+}
+
 static size_t on_header(char *line, size_t one, size_t len, void *data)
 {
     struct exchange *x = data;
@@ -122,17 +131,15 @@ static size_t on_header(char *line, size_t one, size_t len, void *data)
     keep_header(&r->content_type, header_value(line, len, "Content-Type"));
     keep_header(&r->location, header_value(line, len, "Location"));
     keep_header(&r->digest, header_value(line, len, "Docker-Content-Digest"));
+    keep_header(&r->range, header_value(line, len, "Range"));
     char *challenge = header_value(line, len, "WWW-Authenticate");
     if (challenge != NULL && r->challenges.count < 16) {
         (void)strv_push(&r->challenges, challenge);
     } else {
         free(challenge);
     }
-    char *after = header_value(line, len, "Retry-After");
-    if (after != NULL) {
-        (void)parse_u64(after, 10, &r->retry_after_sec);
-        free(after);
-    }
+    keep_number(&r->retry_after_sec, header_value(line, len, "Retry-After"));
+    keep_number(&r->chunk_min, header_value(line, len, "OCI-Chunk-Min-Length"));
     return len;
 }
 
@@ -148,8 +155,8 @@ static size_t on_read(char *out, size_t one, size_t len, void *data)
         return n;
     }
     size_t want = (size_t)MIN((uint64_t)len, q->body_size - x->body_at);
-    ssize_t n = pread(q->body_fd, out, want, (off_t)x->body_at);
-    if (n < 0) {
+    ssize_t n = pread(q->body_fd, out, want, (off_t)(q->body_offset + x->body_at));
+    if (n < 0 || (n == 0 && want > 0)) {
         return CURL_READFUNC_ABORT;
     }
     x->body_at += (uint64_t)n;
@@ -185,7 +192,9 @@ static struct curl_slist *make_headers(const struct http_request *q, const char 
     const struct {
         const char *name;
         const char *value;
-    } headers[] = {{"Accept", q->accept}, {"Content-Type", q->content_type}};
+    } headers[] = {{"Accept", q->accept},
+                   {"Content-Type", q->content_type},
+                   {"Content-Range", q->content_range}};
     for (size_t i = 0; i < COUNT(headers); i++) {
         AUTO(freep)
         char *line = headers[i].value != NULL
@@ -241,6 +250,7 @@ static void set_options(struct exchange *x, const char *url)
     (void)curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME,
                            MAX(1L, (long)(config->stall_ns / (uint64_t)NS_PER_SEC)));
     (void)curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 256L * 1024);
+    (void)curl_easy_setopt(c, CURLOPT_UPLOAD_BUFFERSIZE, 512L * 1024);
     (void)curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
     (void)curl_easy_setopt(c, CURLOPT_HEADERDATA, x);
     (void)curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
@@ -436,7 +446,7 @@ static int follow(struct registry *registry, const struct http_request *q, const
             url = strdup(ret->location);
             continue;
         }
-        if (ret->status == 401 && at_home && !challenged) {
+        if (ret->status == 401 && at_home && !challenged && !q->no_challenge) {
             challenged = true;
             r = registry_authorize(registry, &ret->challenges, version, err);
             if (r < 0) {

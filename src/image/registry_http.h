@@ -25,22 +25,26 @@ struct registry {
     char *name;       /* "localhost:5000" */
     char *repository; /* "library/debian"; "" for login */
     bool for_push;
-    pthread_mutex_t mutex; /* all below */
+    pthread_mutex_t asking; /* held by the one who gets a new authorization, before mutex */
+    pthread_mutex_t mutex;  /* all below */
     size_t endpoint;       /* the one that answered */
     char *authorization;   /* header line, or NULL */
     uint64_t authorization_version;
+    struct strv more_scopes;         /* beside the repository's own, of tokens */
     CURL *handles[HTTP_HANDLES_MAX]; /* idle ones with their open connections */
     size_t handle_count;
 };
 
 struct http_request {
-    const char *method; /* "GET", "HEAD", "PUT", "POST" */
+    const char *method; /* "GET", "HEAD", "PUT", "POST", "PATCH" */
     const char *url;    /* whole, or a path such as "/v2/" below the endpoint */
     const char *accept;
     const char *content_type;
-    const char *body; /* of PUT and POST, or NULL */
+    const char *content_range;
+    const char *body; /* of PUT, POST and PATCH, or NULL */
     size_t body_len;
-    int body_fd; /* or -1: a body from a file */
+    int body_fd; /* or -1: a body from a file, from body_offset on */
+    uint64_t body_offset;
     uint64_t body_size;
     /* Where a successful answer's bytes go; NULL: into response.body up to body_max. */
     int (*sink)(void *data, long status, const char *bytes, size_t len);
@@ -50,16 +54,19 @@ struct http_request {
     const bool *cancel;
     void (*sent)(void *data, uint64_t now);
     void *sent_data;
-    bool no_retry; /* the caller repeats it */
-    bool own_host; /* url is whole and its host may have the Authorization */
+    bool no_retry;     /* the caller repeats it */
+    bool no_challenge; /* a 401 is the answer */
+    bool own_host;     /* url is whole and its host may have the Authorization */
 };
 
 struct http_response {
     long status;
     struct buf body;
     char *content_type;
-    char *location; /* absolute */
-    char *digest;   /* Docker-Content-Digest */
+    char *location;     /* absolute */
+    char *digest;       /* Docker-Content-Digest */
+    char *range;        /* of an upload: "0-99" */
+    uint64_t chunk_min; /* OCI-Chunk-Min-Length */
     struct strv challenges;
     uint64_t retry_after_sec;
 };

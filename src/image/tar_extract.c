@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,12 @@ struct directory_time {
     struct timespec mtime;
 };
 
+/* A file that a hard link has brought here from the layers below. */
+struct copied_file {
+    ino_t inode;
+    char real[];
+};
+
 struct extractor {
     const struct extract_rules *rules;
     struct tar_reader *reader;
@@ -40,6 +47,7 @@ struct extractor {
     uid_t euid;
     gid_t egid;
     bool root_opaque;
+    void *copied; /* tsearch() tree of struct copied_file */
 };
 
 /* Prints hostile names without their control characters. */
@@ -226,8 +234,32 @@ static int make_room(struct extractor *x, int dir_fd, const char *name, bool *re
     return remove_tree_at(dir_fd, name);
 }
 
-static int write_data(struct extractor *x, int fd, struct err *err)
+/* Holes stay holes. */
+static int write_sparse(struct extractor *x, int fd, const struct tar_entry *entry, struct err *err)
 {
+    for (;;) {
+        const void *data;
+        uint64_t offset;
+        ssize_t n = tar_reader_data_at(x->reader, &data, &offset, err);
+        if (n < 0) {
+            return (int)n;
+        }
+        if (n == 0) {
+            return ftruncate(fd, (off_t)entry->size) < 0 ? -errno : 0;
+        }
+        int r = lseek(fd, (off_t)offset, SEEK_SET) < 0 ? -errno : write_full(fd, data, (size_t)n);
+        if (r < 0) {
+            return r;
+        }
+        x->result.bytes += (uint64_t)n;
+    }
+}
+
+static int write_data(struct extractor *x, int fd, const struct tar_entry *entry, struct err *err)
+{
+    if (entry->sparse) {
+        return write_sparse(x, fd, entry, err);
+    }
     for (;;) {
         const void *data;
         ssize_t n = tar_reader_data(x->reader, &data, err);
@@ -263,16 +295,14 @@ static int extract_file(struct extractor *x, int dir_fd, const char *name,
     if (fd < 0) {
         return -errno;
     }
-    int r = write_data(x, fd, err);
+    int r = write_data(x, fd, entry, err);
     r = r < 0 ? r : set_metadata(x, fd, entry, exact);
     return r < 0 ? r : set_times(fd, entry);
 }
 
 static int set_opaque(const struct extractor *x, int fd)
 {
-    const char *attribute =
-        x->rules->user_xattrs ? "user.overlay.opaque" : "trusted.overlay.opaque";
-    return fsetxattr(fd, attribute, "y", 1, 0) < 0 ? -errno : 0;
+    return fsetxattr(fd, x->dirs.opaque, "y", 1, 0) < 0 ? -errno : 0;
 }
 
 static int extract_directory(struct extractor *x, const struct extract_level *level,
@@ -397,33 +427,123 @@ static int open_parent(struct extractor *x, const struct buf *path, bool make,
                             make, ret_level, err);
 }
 
-static int extract_hardlink(struct extractor *x, const struct tar_entry *entry, struct err *err)
+static int compare_copied(const void *a, const void *b)
+{
+    return strcmp(((const struct copied_file *)a)->real, ((const struct copied_file *)b)->real);
+}
+
+static int remember_copied(struct extractor *x, const struct extract_level *level, const char *name,
+                           ino_t inode)
+{
+    size_t size = strlen(level->real) + strlen(name) + 2;
+    struct copied_file *file = malloc(sizeof(*file) + size);
+    if (file == NULL) {
+        return -ENOMEM;
+    }
+    file->inode = inode;
+    (void)snprintf(file->real, size, "%s/%s", level->real, name);
+    struct copied_file **node = tsearch(file, &x->copied, compare_copied);
+    if (node == NULL || *node != file) {
+        if (node != NULL) {
+            (*node)->inode = inode;
+        }
+        free(file);
+    }
+    return node != NULL ? 0 : -ENOMEM;
+}
+
+/* A file that only a link has brought here is one of the layers below: a whiteout hides it. */
+static int drop_copied(struct extractor *x, const struct extract_level *level, const char *name)
+{
+    struct stat st;
+    if (x->copied == NULL || fstatat(level->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        return 0;
+    }
+    size_t size = strlen(level->real) + strlen(name) + 2;
+    AUTO(freep) struct copied_file *key = malloc(sizeof(*key) + size);
+    if (key == NULL) {
+        return -ENOMEM;
+    }
+    (void)snprintf(key->real, size, "%s/%s", level->real, name);
+    struct copied_file *const *node = tfind(key, &x->copied, compare_copied);
+    return node != NULL && (*node)->inode == st.st_ino && unlinkat(level->fd, name, 0) < 0 ? -errno
+                                                                                           : 0;
+}
+
+/* The same for directories that this layer has made opaque, before or after the link. */
+static void drop_hidden(const void *node, VISIT visit, void *data)
+{
+    const struct extractor *x = data;
+    const struct copied_file *file = *(const struct copied_file *const *)node;
+    if (visit != leaf && visit != postorder) {
+        return;
+    }
+    const char *name = strrchr(file->real, '/') + 1;
+    AUTO(freep) char *parent = strndup(file->real, (size_t)(name - 1 - file->real));
+    if (parent == NULL || (!x->root_opaque && !layer_hides_below(x->dirs.root_fd, parent))) {
+        return;
+    }
+    struct stat st;
+    AUTO(closep)
+    int dir = open_resolved(x->dirs.root_fd, parent[0] != '\0' ? parent : ".",
+                            O_RDONLY | O_DIRECTORY, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+    if (dir >= 0 && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == file->inode) {
+        (void)unlinkat(dir, name, 0);
+    }
+}
+
+/*
+ * The file that a hard link names: of this archive, or of the layers below, then copied up to its
+ * place as overlayfs does (the OCI image-spec allows it, "Hardlinks"). *ret_dir is the caller's.
+ */
+static int find_link_target(struct extractor *x, int *ret_dir, const char **ret_name,
+                            struct stat *ret_st, struct err *err)
 {
     const struct extract_level *level;
+    int r = open_parent(x, &x->link, false, &level, ret_name, err);
+    bool here = r == 0 && fstatat(level->fd, *ret_name, ret_st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (r < 0 && r != -ENOENT) {
+        return r;
+    }
+    if (!here && x->dirs.parent_given && !x->root_opaque) {
+        r = open_parent(x, &x->link, true, &level, ret_name, err);
+        here = r == 0 && fstatat(level->fd, *ret_name, ret_st, AT_SYMLINK_NOFOLLOW) == 0;
+    }
+    if (r == 0 && !here && x->dirs.parent_given && !x->root_opaque) {
+        uint64_t bytes = 0;
+        r = extract_copy_up(&x->dirs, level, *ret_name, &bytes, err);
+        here = r == 0 && fstatat(level->fd, *ret_name, ret_st, AT_SYMLINK_NOFOLLOW) == 0;
+        x->result.bytes += bytes;
+        r = here ? remember_copied(x, level, *ret_name, ret_st->st_ino) : r;
+    }
+    if (r < 0 && r != -ENOENT && r != -EPERM) {
+        return r;
+    }
+    if (r == -EPERM || (here && S_ISDIR(ret_st->st_mode))) {
+        return err_say(err, EPERM, "hard link to a directory");
+    }
+    if (!here || stat_is_whiteout(ret_st)) {
+        return err_say(err, ENOENT, "hard link to a file that is not in this archive%s",
+                       x->dirs.parent_given ? ", nor in the layers below" : "");
+    }
+    /* The next lookup may close it. */
+    *ret_dir = fcntl(level->fd, F_DUPFD_CLOEXEC, 3);
+    return *ret_dir < 0 ? -errno : 0;
+}
+
+static int extract_hardlink(struct extractor *x, const struct tar_entry *entry, struct err *err)
+{
     const char *name;
+    AUTO(closep) int from = -1;
+    struct stat st;
     int r = clean_name(entry->link, &x->link);
     r = r < 0 ? r : rename_top(x, &x->link);
     if (r < 0 || x->link.len == 0) {
         return err_say(err, r == -ENOMEM ? ENOMEM : EINVAL, "hard link out of the root");
     }
-    r = open_parent(x, &x->link, false, &level, &name, err);
-    if (r == -ENOENT) {
-        return err_say(err, ENOENT, "hard link to a file that is not in this archive");
-    }
+    r = find_link_target(x, &from, &name, &st, err);
     if (r < 0) {
         return r;
-    }
-    /* The next lookup may close it. */
-    AUTO(closep) int from = fcntl(level->fd, F_DUPFD_CLOEXEC, 3);
-    if (from < 0) {
-        return -errno;
-    }
-    struct stat st;
-    if (fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || stat_is_whiteout(&st)) {
-        return err_say(err, ENOENT, "hard link to a file that is not in this archive");
-    }
-    if (S_ISDIR(st.st_mode)) {
-        return err_say(err, EPERM, "hard link to a directory");
     }
     const struct extract_level *to;
     const char *new_name;
@@ -445,8 +565,10 @@ static int extract_hardlink(struct extractor *x, const struct tar_entry *entry, 
     return linkat(from, name, to->fd, new_name, 0) < 0 ? -errno : 0;
 }
 
-static int extract_whiteout(struct extractor *x, int dir_fd, const char *name)
+static int extract_whiteout(struct extractor *x, const struct extract_level *level,
+                            const char *name)
 {
+    int dir_fd = level->fd;
     x->result.whiteouts++;
     if (strcmp(name, WHITEOUT_OPAQUE) == 0) {
         if (dir_fd == x->dirs.root_fd) {
@@ -461,6 +583,10 @@ static int extract_whiteout(struct extractor *x, int dir_fd, const char *name)
     const char *hidden = name + strlen(WHITEOUT_PREFIX);
     if (!path_is_plain_name(hidden)) {
         return -EINVAL;
+    }
+    int r = drop_copied(x, level, hidden);
+    if (r < 0) {
+        return r;
     }
     if (mknodat(dir_fd, hidden, S_IFCHR | 0600, makedev(0, 0)) == 0) {
         return 0;
@@ -497,7 +623,7 @@ static int extract_entry(struct extractor *x, const struct tar_entry *entry, str
         return r;
     }
     if (x->rules->whiteouts == TAR_WHITEOUTS_OVERLAY && str_starts(name, WHITEOUT_PREFIX)) {
-        return extract_whiteout(x, level->fd, name);
+        return extract_whiteout(x, level, name);
     }
     if (entry->type == TAR_DIRECTORY) {
         return extract_directory(x, level, name, entry);
@@ -520,7 +646,7 @@ static int hide_root(struct extractor *x, struct err *err)
     r = layer_stack_list(x->rules->parent, ".", &names);
     for (size_t i = 0; r == 0 && i < names.count; i++) {
         AUTO(freep) char *whiteout = str_printf(WHITEOUT_PREFIX "%s", names.items[i]);
-        r = whiteout != NULL ? extract_whiteout(x, x->dirs.root_fd, whiteout) : -ENOMEM;
+        r = whiteout != NULL ? extract_whiteout(x, &x->dirs.levels[0], whiteout) : -ENOMEM;
     }
     return r;
 }
@@ -567,6 +693,7 @@ static int extract_all(struct extractor *x, struct err *err)
             return fail(err, -r, "extract", entry->name);
         }
     }
+    twalk_r(x->copied, drop_hidden, x);
     int r = x->root_opaque ? hide_root(x, err) : 0;
     r = r < 0 ? r : set_directory_times(x);
     if (r < 0) {
@@ -587,6 +714,7 @@ int tar_extract_reader(struct tar_reader *reader, int root_fd, const struct extr
     x->umask = read_umask();
     x->euid = geteuid();
     x->egid = getegid();
+    x->dirs.opaque = rules->user_xattrs ? "user.overlay.opaque" : "trusted.overlay.opaque";
     x->dirs.parent = rules->parent;
     x->dirs.parent_given = rules->parent != NULL;
     x->dirs.parent_wait = rules->parent_wait;
@@ -608,6 +736,7 @@ int tar_extract_reader(struct tar_reader *reader, int root_fd, const struct extr
         free(x->times[i].real);
     }
     free(x->times);
+    tdestroy(x->copied, free);
     buf_done(&x->name);
     buf_done(&x->link);
     return r;

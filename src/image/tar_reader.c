@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "base/str.h"
+#include "image/tar_sparse.h"
 
 #define BLOCK_SIZE ((size_t)512)
 #define ENTRIES_MAX_DEFAULT ((uint64_t)10000000)
@@ -16,6 +17,7 @@
 /* pax, long name and long link records in a row before one entry. */
 #define META_HEADERS_MAX 16
 #define XATTRS_MAX 256
+#define ZEROS_SIZE ((size_t)64 * 1024)
 
 /* POSIX ustar, IEEE 1003.1-2017 "pax", table "ustar Header Block". */
 struct ustar {
@@ -52,7 +54,20 @@ struct extra {
     size_t xattr_count;
     size_t headers;
     uint64_t bytes;
+    struct tar_sparse sparse;
 };
+
+/* Old GNU sparse members: in the place of ustar's prefix, then in blocks of their own. */
+struct gnu_piece {
+    char offset[12];
+    char size[12];
+};
+#define GNU_SPARSE_AT 386
+#define GNU_SPARSE_PIECES 4
+#define GNU_EXTENDED_AT 482
+#define GNU_SIZE_AT 483
+#define GNU_BLOCK_PIECES 21
+#define GNU_BLOCK_EXTENDED_AT 504
 
 struct tar_reader {
     tar_input_fn *input;
@@ -64,6 +79,14 @@ struct tar_reader {
     uint64_t entries;
     uint64_t data_left; /* of the current file */
     size_t padding;     /* after it */
+    size_t segment;     /* of a sparse file: the one that data comes from */
+    uint64_t taken;     /* bytes of it that were given */
+    uint64_t position;  /* in the file, for who wants zeros */
+    char *zeros;        /* ZEROS_SIZE bytes, made on first use */
+    /* A piece that waits until the zeros before it are given. */
+    const void *waiting;
+    size_t waiting_size;
+    uint64_t waiting_at;
     bool ended;
     struct extra extra;
     struct buf name, link;
@@ -103,6 +126,7 @@ static void extra_reset(struct extra *extra)
         buf_done(&extra->records[i]);
     }
     extra->has_size = extra->has_uid = extra->has_gid = extra->has_mtime = false;
+    tar_sparse_reset(&extra->sparse);
     extra->xattr_count = 0;
     extra->headers = 0;
     extra->bytes = 0;
@@ -116,6 +140,8 @@ void tar_reader_free(struct tar_reader *reader)
     extra_reset(&reader->extra);
     buf_done(&reader->extra.path);
     buf_done(&reader->extra.link);
+    tar_sparse_done(&reader->extra.sparse);
+    free(reader->zeros);
     buf_done(&reader->name);
     buf_done(&reader->link);
     free(reader);
@@ -294,6 +320,13 @@ static int add_xattr(struct tar_reader *reader, const char *name, const char *va
     return 0;
 }
 
+static int bad_sparse(const struct tar_reader *reader, int r, struct err *err)
+{
+    return r == -ENOMEM  ? err_set(err, ENOMEM, "read archive")
+           : r == -E2BIG ? bad(reader, err, "a sparse file of too many pieces")
+                         : bad(reader, err, "the map of a sparse file is not right");
+}
+
 /* One record; key and value are NUL-terminated in place. */
 static int pax_record(struct tar_reader *reader, const char *key, const char *value, size_t size,
                       struct err *err)
@@ -302,13 +335,17 @@ static int pax_record(struct tar_reader *reader, const char *key, const char *va
     if (str_starts(key, "SCHILY.xattr.")) {
         return add_xattr(reader, key + strlen("SCHILY.xattr."), value, size, err);
     }
-    if (str_starts(key, "GNU.sparse.")) {
-        return bad(reader, err,
-                   "sparse files are not supported; make the archive without --sparse");
+    bool path = str_eq(key, "path") || str_eq(key, "GNU.sparse.name");
+    if (str_starts(key, "GNU.sparse.") && !path) {
+        int r = tar_sparse_record(&extra->sparse, key + strlen("GNU.sparse."), value);
+        return r < 0 ? bad_sparse(reader, r, err) : 0;
     }
-    bool path = str_eq(key, "path");
+    if (str_eq(key, "path") && extra->sparse.given && extra->path.len > 0) {
+        return 0; /* "GNUSparseFile.1/name", for those who do not know what it is */
+    }
     if (path || str_eq(key, "linkpath")) {
         struct buf *target = path ? &extra->path : &extra->link;
+        extra->sparse.given = extra->sparse.given || str_eq(key, "GNU.sparse.name");
         buf_clear(target);
         if (strlen(value) != size) {
             return bad(reader, err, "a name holds a NUL byte");
@@ -418,7 +455,8 @@ static int set_names(struct tar_reader *reader, const struct ustar *header, stru
     if (extra->path.len > 0) {
         r = buf_add(&reader->name, extra->path.data, extra->path.len);
     } else {
-        if (memcmp(header->magic, "ustar", 6) == 0 && header->prefix[0] != '\0') {
+        if (memcmp(header->magic, "ustar", 6) == 0 && header->type != 'S' &&
+            header->prefix[0] != '\0') {
             r = add_field(&reader->name, header->prefix, sizeof(header->prefix));
             r = r < 0 ? r : buf_add_char(&reader->name, '/');
         }
@@ -440,9 +478,9 @@ static int set_type(struct tar_reader *reader, char type, struct err *err)
         char letter;
         enum tar_type type;
     } types[] = {
-        {'0', TAR_FILE},     {'\0', TAR_FILE},     {'7', TAR_FILE},
-        {'1', TAR_HARDLINK}, {'2', TAR_SYMLINK},   {'3', TAR_CHARDEV},
-        {'4', TAR_BLOCKDEV}, {'5', TAR_DIRECTORY}, {'6', TAR_FIFO},
+        {'0', TAR_FILE},    {'\0', TAR_FILE},   {'7', TAR_FILE},     {'1', TAR_HARDLINK},
+        {'2', TAR_SYMLINK}, {'3', TAR_CHARDEV}, {'4', TAR_BLOCKDEV}, {'5', TAR_DIRECTORY},
+        {'6', TAR_FIFO},    {'S', TAR_FILE},
     };
     for (size_t i = 0; i < COUNT(types); i++) {
         if (types[i].letter == type) {
@@ -454,10 +492,6 @@ static int set_type(struct tar_reader *reader, char type, struct err *err)
             }
             return 0;
         }
-    }
-    if (type == 'S') {
-        return bad(reader, err,
-                   "sparse files are not supported; make the archive without --sparse");
     }
     return err_say(err, EBADMSG, "archive, byte %llu: unknown entry type 0x%02x",
                    (unsigned long long)reader->offset, (unsigned char)type);
@@ -497,13 +531,119 @@ static int set_numbers(struct tar_reader *reader, const struct ustar *h, int64_t
     entry->size = 0;
     if (entry->type == TAR_FILE) {
         entry->size = extra->has_size ? extra->size : (uint64_t)size;
-        if (entry->size > reader->limits.bytes) {
-            return err_say(err, EFBIG, "archive: '%s' says it has %llu bytes, more than the limit",
-                           reader->name.data, (unsigned long long)entry->size);
-        }
     }
     reader->data_left = entry->size;
     reader->padding = (size_t)(-entry->size % BLOCK_SIZE);
+    return 0;
+}
+
+/* Pieces of an old GNU header or of a block after it; unused ones are empty. */
+static int add_pieces(struct tar_reader *reader, const char *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct gnu_piece piece;
+        int64_t offset;
+        int64_t size;
+        memcpy(&piece, bytes + i * sizeof(piece), sizeof(piece));
+        if (piece.offset[0] == '\0' && piece.size[0] == '\0') {
+            break;
+        }
+        if (parse_number(piece.offset, sizeof(piece.offset), &offset) < 0 ||
+            parse_number(piece.size, sizeof(piece.size), &size) < 0 || offset < 0 || size < 0) {
+            return -EINVAL;
+        }
+        int r = tar_sparse_add(&reader->extra.sparse, (uint64_t)offset, (uint64_t)size);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int read_gnu_sparse(struct tar_reader *reader, const struct ustar *header, struct err *err)
+{
+    struct tar_sparse *sparse = &reader->extra.sparse;
+    const char *bytes = (const char *)header;
+    char block[512];
+    int64_t size;
+    tar_sparse_reset(sparse);
+    sparse->given = true;
+    int r = parse_number(bytes + GNU_SIZE_AT, 12, &size);
+    if (r < 0 || size < 0) {
+        return bad_sparse(reader, -EINVAL, err);
+    }
+    sparse->size = (uint64_t)size;
+    sparse->has_size = true;
+    r = add_pieces(reader, bytes + GNU_SPARSE_AT, GNU_SPARSE_PIECES);
+    bool more = bytes[GNU_EXTENDED_AT] != '\0';
+    while (r == 0 && more) {
+        int taken = take(reader, block, sizeof(block), err);
+        if (taken <= 0) {
+            return taken < 0 ? taken : bad(reader, err, "ends in the middle of an entry");
+        }
+        size_t before = sparse->count;
+        r = add_pieces(reader, block, GNU_BLOCK_PIECES);
+        more = block[GNU_BLOCK_EXTENDED_AT] != '\0';
+        /* Blocks without anything in them could follow for ever. */
+        r = r == 0 && more && sparse->count == before ? -EINVAL : r;
+    }
+    return r < 0 ? bad_sparse(reader, r, err) : 0;
+}
+
+/* Format 1.0: the map is what the data begins with, in whole blocks. */
+static int read_map(struct tar_reader *reader, struct err *err)
+{
+    char block[512];
+    int r = 0;
+    while (r == 0) {
+        if (reader->data_left < sizeof(block)) {
+            return bad_sparse(reader, -EINVAL, err);
+        }
+        int taken = take(reader, block, sizeof(block), err);
+        if (taken <= 0) {
+            return taken < 0 ? taken : bad(reader, err, "ends in the middle of an entry");
+        }
+        reader->data_left -= sizeof(block);
+        r = tar_sparse_feed(&reader->extra.sparse, block, sizeof(block));
+    }
+    return r < 0 ? bad_sparse(reader, r, err) : 0;
+}
+
+/* What a file's size says, and where its data belongs when it is sparse. */
+static int set_content(struct tar_reader *reader, const struct ustar *header, struct err *err)
+{
+    struct tar_entry *entry = &reader->entry;
+    struct tar_sparse *sparse = &reader->extra.sparse;
+    int r = 0;
+    entry->sparse = entry->type == TAR_FILE && (sparse->given || header->type == 'S');
+    reader->segment = 0;
+    reader->taken = 0;
+    reader->position = 0;
+    reader->waiting = NULL;
+    if (entry->type == TAR_FILE && entry->size > reader->limits.bytes) {
+        return err_say(err, EFBIG, "archive: '%s' says it has %llu bytes, more than the limit",
+                       reader->name.data, (unsigned long long)entry->size);
+    }
+    if (!entry->sparse) {
+        return 0;
+    }
+    if (header->type == 'S') {
+        r = read_gnu_sparse(reader, header, err);
+    } else if (sparse->in_data) {
+        r = sparse->count > 0 ? bad_sparse(reader, -EINVAL, err) : read_map(reader, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = tar_sparse_check(sparse, reader->data_left);
+    if (r < 0) {
+        return bad_sparse(reader, r, err);
+    }
+    if (sparse->size > reader->limits.bytes) {
+        return err_say(err, EFBIG, "archive: '%s' says it has %llu bytes, more than the limit",
+                       reader->name.data, (unsigned long long)sparse->size);
+    }
+    entry->size = sparse->size;
     return 0;
 }
 
@@ -521,6 +661,9 @@ static int set_entry(struct tar_reader *reader, const struct ustar *header, int6
     }
     if (r == 0) {
         r = set_numbers(reader, header, size, err);
+    }
+    if (r == 0) {
+        r = set_content(reader, header, err);
     }
     if (r < 0) {
         return r;
@@ -580,22 +723,78 @@ int tar_reader_next(struct tar_reader *reader, const struct tar_entry **ret_entr
     }
 }
 
-ssize_t tar_reader_data(struct tar_reader *reader, const void **ret_data, struct err *err)
+ssize_t tar_reader_data_at(struct tar_reader *reader, const void **ret_data, uint64_t *ret_offset,
+                           struct err *err)
 {
+    const struct tar_sparse *sparse = &reader->extra.sparse;
+    uint64_t room = reader->data_left;
     if (reader->data_left == 0) {
         return 0;
+    }
+    if (reader->entry.sparse) {
+        /* The pieces add up to data_left, so there is one more. */
+        while (reader->taken == sparse->segments[reader->segment].size) {
+            reader->segment++;
+            reader->taken = 0;
+        }
+        room = sparse->segments[reader->segment].size - reader->taken;
     }
     int r = refill(reader, err);
     if (r <= 0) {
         return r < 0 ? r : bad(reader, err, "ends in the middle of a file");
     }
-    size_t n = (size_t)MIN((uint64_t)reader->piece_left, reader->data_left);
+    size_t n = (size_t)MIN((uint64_t)reader->piece_left, room);
     *ret_data = reader->piece;
+    *ret_offset = reader->entry.sparse ? sparse->segments[reader->segment].offset + reader->taken
+                                       : reader->entry.size - reader->data_left;
+    reader->taken += n;
     reader->piece += n;
     reader->piece_left -= n;
     reader->offset += n;
     reader->data_left -= n;
     return (ssize_t)n;
+}
+
+/* Zeros up to the place in the file; the position is before it. */
+static ssize_t give_zeros(struct tar_reader *reader, uint64_t up_to, const void **ret_data,
+                          struct err *err)
+{
+    if (reader->zeros == NULL) {
+        reader->zeros = calloc(1, ZEROS_SIZE);
+        if (reader->zeros == NULL) {
+            return err_set(err, ENOMEM, "read archive");
+        }
+    }
+    size_t n = (size_t)MIN(up_to - reader->position, (uint64_t)ZEROS_SIZE);
+    *ret_data = reader->zeros;
+    reader->position += n;
+    return (ssize_t)n;
+}
+
+ssize_t tar_reader_data(struct tar_reader *reader, const void **ret_data, struct err *err)
+{
+    uint64_t offset;
+    if (!reader->entry.sparse) {
+        return tar_reader_data_at(reader, ret_data, &offset, err);
+    }
+    if (reader->waiting == NULL) {
+        ssize_t n = tar_reader_data_at(reader, &reader->waiting, &reader->waiting_at, err);
+        if (n < 0) {
+            return n;
+        }
+        if (n == 0) {
+            reader->waiting = NULL;
+            return give_zeros(reader, reader->entry.size, ret_data, err);
+        }
+        reader->waiting_size = (size_t)n;
+    }
+    if (reader->position < reader->waiting_at) {
+        return give_zeros(reader, reader->waiting_at, ret_data, err);
+    }
+    *ret_data = reader->waiting;
+    reader->waiting = NULL;
+    reader->position += reader->waiting_size;
+    return (ssize_t)reader->waiting_size;
 }
 
 int tar_reader_drain(struct tar_reader *reader, struct err *err)

@@ -48,7 +48,8 @@ struct tar_entry {
     mode_t mode;      /* permission bits with setuid, setgid, sticky */
     uint32_t uid, gid;
     uint32_t major, minor;
-    uint64_t size; /* bytes of data that follow; 0 unless TAR_FILE */
+    uint64_t size; /* of the file; 0 unless TAR_FILE */
+    bool sparse;   /* less than that may be in the archive */
     int64_t mtime_sec;
     uint32_t mtime_nsec;
     const struct tar_xattr *xattrs;
@@ -74,8 +75,15 @@ DEFINE_FREEP(struct tar_reader *, tar_reader_free)
  */
 int tar_reader_next(struct tar_reader *reader, const struct tar_entry **ret_entry, struct err *err);
 
-/* The next piece of the current file's data: its length, 0 at its end, or a negative errno. */
+/*
+ * The next piece of the current file's data: its length, 0 at its end, or a negative errno. Holes
+ * of a sparse file are zeros.
+ */
 ssize_t tar_reader_data(struct tar_reader *reader, const void **ret_data, struct err *err);
+
+/* The same without the holes: *ret_offset is where in the file the piece belongs. */
+ssize_t tar_reader_data_at(struct tar_reader *reader, const void **ret_data, uint64_t *ret_offset,
+                           struct err *err);
 
 /* After the end: reads the rest of the stream, so that its digest covers all bytes. */
 int tar_reader_drain(struct tar_reader *reader, struct err *err);

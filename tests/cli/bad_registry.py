@@ -4,8 +4,10 @@
 Usage: bad_registry.py LAYOUT PORT_FILE. The repository says how: good, cut (the blob ends early,
 each answer a little later; ranges work), norange (ranges are ignored), stall, digest (other bytes),
 short (fewer bytes than the descriptor says), huge (an endless manifest), redirect (the blob is on
-another port, where no Authorization may arrive), flaky (every other answer is 503), deny.
+another port, where no Authorization may arrive), flaky (every other answer is 503), deny,
+take (uploads are taken; the first PATCH only by a third, then the connection is closed).
 """
+import hashlib
 import http.server
 import json
 import os
@@ -19,6 +21,9 @@ index = json.load(open(f"{layout}/index.json"))
 top = index["manifests"][0]["digest"].split(":")[1]
 requests = {}
 leaks = []
+# What /uploads tells: bytes that PATCHes brought, where each began, how many digests were wrong.
+uploads = {"patched": 0, "ranges": [], "wrong": 0}
+sessions = {}
 
 
 def blob(digest):
@@ -50,6 +55,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         if path == "/leaks":
             return self.answer(200, json.dumps(leaks).encode())
+        if path == "/uploads":
+            return self.answer(200, json.dumps(uploads).encode())
+        session = re.fullmatch(r"/session/(\d+)", path)
+        if session:
+            have = sessions[int(session.group(1))]
+            return self.answer(204, headers={"Location": path, "Range": f"0-{len(have) - 1}"})
         if path.startswith("/elsewhere/"):
             if self.headers.get("Authorization"):
                 leaks.append(self.headers["Authorization"])
@@ -61,6 +72,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(404)
         kind, what, name = match.groups()
         count = requests[(kind, path)] = requests.get((kind, path), 0) + 1
+        if kind == "take":
+            return self.answer(404)
         if kind == "deny":
             return self.answer(403, b'{"errors":[{"code":"DENIED","message":"no\\u001b[2J"}]}')
         if kind == "flaky" and count % 2 == 1:
@@ -72,6 +85,37 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.blob(kind, name.split(":")[1], count)
 
     do_HEAD = do_GET
+
+    def do_POST(self):
+        number = len(sessions)
+        sessions[number] = bytearray()
+        self.answer(202, headers={"Location": f"/session/{number}"})
+
+    def do_PATCH(self):
+        number = int(self.path.split("/")[-1])
+        start = int(self.headers["Content-Range"].split("-")[0])
+        length = int(self.headers["Content-Length"])
+        uploads["ranges"].append(start)
+        if start != len(sessions[number]):
+            return self.answer(416)
+        first = not uploads["patched"]
+        sessions[number] += self.rfile.read(length // 3 if first else length)
+        uploads["patched"] = sum(map(len, sessions.values()))
+        if first:
+            self.close_connection = True
+            return None
+        have = len(sessions[number])
+        return self.answer(202, headers={"Location": self.path, "Range": f"0-{have - 1}"})
+
+    def do_PUT(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path.startswith("/session/"):
+            number, query = self.path.split("/")[-1].split("?")
+            whole = bytes(sessions[int(number)]) + body
+            if "sha256:" + hashlib.sha256(whole).hexdigest() != query.split("digest=")[1]:
+                uploads["wrong"] += 1
+                return self.answer(400)
+        return self.answer(201)
 
     def manifest(self, kind, name):
         body = blob(top if ":" not in name else name.split(":")[1])

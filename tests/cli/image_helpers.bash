@@ -52,3 +52,32 @@ make_layout() {
     mkdir -p "$1"
     tar -C "$1" -xf "$DIR/t.tar"
 }
+
+# wait_for_file FILE: until a server has written its port there.
+wait_for_file() {
+    for _ in $(seq 200); do
+        [ -s "$1" ] && return 0
+        sleep 0.05
+    done
+    return 1
+}
+
+# make_certificate: $DIR/key.pem and $DIR/cert.pem for localhost, signed by itself.
+make_certificate() {
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 \
+        -keyout "$DIR/key.pem" -out "$DIR/cert.pem" -subj /CN=isola-test \
+        -addext 'subjectAltName=DNS:localhost,IP:127.0.0.1' 2>/dev/null
+}
+
+# start_proxy [CERT KEY CA]: fault_proxy.py before the registry of PORT; sets PROXY to its port.
+# The faults are in $DIR/rules, what came is in $DIR/log.
+start_proxy() {
+    [ -f "$DIR/rules" ] || echo '[]' >"$DIR/rules"
+    : >"$DIR/log"
+    rm -f "$DIR/proxy.port"
+    "$BATS_TEST_DIRNAME/fault_proxy.py" "$PORT" "$DIR/proxy.port" "$DIR/rules" "$DIR/log" "$@" \
+        >"$DIR/proxy.log" 2>&1 3>&- &
+    SERVERS="$SERVERS $!"
+    wait_for_file "$DIR/proxy.port"
+    PROXY=$(cat "$DIR/proxy.port")
+}

@@ -27,6 +27,8 @@ teardown() {
     run "$IMAGE" images --format '{{.Repository}} {{.Tag}}'
     [ "$output" = "$(printf 't 1\nother/name 2')" ]
     [ "$("$IMAGE" images -q | wc -l)" -eq 1 ]
+    [ "$("$IMAGE" images -q t | wc -l)" -eq 1 ]
+    [ "$("$IMAGE" images -q other/name:2 | wc -l)" -eq 1 ]
     [ "$("$IMAGE" images --filter reference='other/*' --format '{{.Tag}}')" = 2 ]
     [ "$("$IMAGE" images -q --filter dangling=true | wc -l)" -eq 0 ]
     id=$("$IMAGE" images -q t)
@@ -138,4 +140,40 @@ EOF
     echo "$output"
     [ "$status" -eq 0 ]
     [ "$(stat -c %u "$DIR"/his/root/images/layers/*/bin/busybox | sort -u)" = 65534 ]
+}
+
+@test "sparse files of every kind of archive come out as they were, holes included" {
+    mkdir -p "$DIR/sparse"
+    # Data at the start, in the middle and at the end; none at all; a hole at the end; many pieces.
+    for at in 0 1000000 2999000; do
+        head -c 1000 /dev/urandom | dd of="$DIR/sparse/three" bs=1000 seek=$((at / 1000)) conv=notrunc status=none
+    done
+    truncate -s 5000000 "$DIR/sparse/nothing"
+    echo start >"$DIR/sparse/tail"
+    truncate -s 4000001 "$DIR/sparse/tail"
+    for at in $(seq 0 60); do
+        echo "$at" | dd of="$DIR/sparse/many" bs=1 seek=$((at * 131072)) conv=notrunc status=none
+    done
+    n=0
+    for format in --format=gnu --sparse-version=0.0 --sparse-version=0.1 --sparse-version=1.0; do
+        n=$((n + 1))
+        case $format in --sparse*) more=--format=posix ;; *) more= ;; esac
+        tar -C "$DIR/sparse" --sparse $format $more -cf "$DIR/sparse.tar" .
+        [ "$(wc -c <"$DIR/sparse.tar")" -lt 1000000 ]
+        "$IMAGE" import "$DIR/sparse.tar" "sparse:$n" >/dev/null
+        layer=$("$IMAGE" image inspect --format '{{index .GraphDriver.Data.LowerDirs 0}}' "sparse:$n")
+        [ "$(ls "$layer" | wc -l)" -eq 4 ]
+        for file in three nothing tail many; do
+            cmp "$DIR/sparse/$file" "$layer/$file"
+            [ "$(stat -c %b "$layer/$file")" -le 1200 ]
+        done
+        # An archive in an archive is read through its holes, too.
+        truncate -s +8M "$DIR/sparse.tar"
+    done
+    "$IMAGE" save -o "$DIR/whole.tar" t:1
+    "$IMAGE" rmi t:1 >/dev/null
+    mkdir "$DIR/parts"
+    tar -C "$DIR/parts" -xf "$DIR/whole.tar"
+    tar -C "$DIR/parts" --sparse --format=posix -cf "$DIR/sparse.tar" .
+    "$IMAGE" load -i "$DIR/sparse.tar"
 }
