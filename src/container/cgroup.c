@@ -16,6 +16,7 @@
 #include "base/io.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/user_namespace.h"
 
 #define FILE_SIZE_MAX ((size_t)1 << 20)
 
@@ -339,7 +340,7 @@ int cgroup_create(struct cgroup *cgroup, bool optional, struct err *err)
             r = open_unified(cgroup, hierarchy);
         }
         if (r < 0) {
-            if (optional && (r == -EACCES || r == -EPERM || r == -EROFS)) {
+            if (optional && (r == -EACCES || r == -EPERM || r == -EROFS) && !user_is_host_root()) {
                 cgroup_undo(cgroup);
                 cgroup_done(cgroup);
                 cgroup->count = 0;

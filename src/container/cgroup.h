@@ -55,7 +55,7 @@ int cgroup_path_for(const struct spec *spec, const char *id, char *out, size_t s
                     struct err *err);
 
 /*
- * Makes the directories. Without the right to: success and no cgroup
+ * Makes the directories. Without the right to: success and no cgroup for an ordinary user
  * when optional, which is for callers that ask for no limits.
  */
 int cgroup_create(struct cgroup *cgroup, bool optional, struct err *err);

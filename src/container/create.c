@@ -199,7 +199,7 @@ static int make_cgroup(struct builder *b, struct err *err)
     int r = cgroup_path_for(b->spec, b->args->id, path, sizeof(path), err);
     r = r < 0 ? r : cgroup_init(&b->plan.cgroup, b->args->no_cgroup ? "" : path, err);
     bool limits = wants_limits(&b->spec->resources);
-    r = r < 0 ? r : cgroup_create(&b->plan.cgroup, !limits && !user_is_host_root(), err);
+    r = r < 0 ? r : cgroup_create(&b->plan.cgroup, !limits, err);
     if ((r == -EACCES || r == -EPERM || r == -EROFS) && limits && !user_is_host_root()) {
         err_hint(err, "limits of an ordinary user need a cgroup v2 delegated to him "
                       "(systemctl edit user@.service: Delegate=yes) and named by --cgroup-parent");
