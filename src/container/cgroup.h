@@ -31,6 +31,7 @@ struct cgroup_hierarchy {
 
 struct cgroup {
     char path[PATH_MAX / 4]; /* "/isola/web", "" when there is none */
+    bool managed;            /* systemd made it, and its first process is in it */
     struct cgroup_hierarchy hierarchies[CGROUP_HIERARCHIES_MAX];
     size_t count;
 };
