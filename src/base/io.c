@@ -78,7 +78,8 @@ int read_fd(int fd, size_t max, struct buf *buf)
     /* The size is a hint only: files in /proc report 0. */
     struct stat st;
     size_t chunk = 4096;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0) {
+    bool sized = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0;
+    if (sized) {
         chunk = MIN((size_t)st.st_size + 1, (size_t)1 << 20);
     }
     for (;;) {
@@ -101,6 +102,9 @@ int read_fd(int fd, size_t max, struct buf *buf)
         buf->data[buf->len] = '\0';
         if (buf->len - start > max) {
             return -EFBIG;
+        }
+        if (sized && (size_t)n < chunk) {
+            return 0; /* a file with a size gives less than asked for at its end only */
         }
     }
 }

@@ -16,6 +16,7 @@
 #include "base/io.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/user_namespace.h"
 
 #define FILE_SIZE_MAX ((size_t)1 << 20)
 
@@ -79,6 +80,7 @@ static void find_hierarchies(struct cgroup *cgroup, char *text)
 int cgroup_init(struct cgroup *cgroup, const char *path, struct err *err)
 {
     cgroup->count = 0;
+    cgroup->managed = false;
     cgroup->path[0] = '\0';
     if (path == NULL || path[0] == '\0') {
         return 0;
@@ -127,6 +129,7 @@ int cgroup_init_known(struct cgroup *cgroup, const char *path, const char *names
         return cgroup_init(cgroup, path, err);
     }
     cgroup->count = 0;
+    cgroup->managed = false;
     if (strlen(path) >= sizeof(cgroup->path)) {
         return err_set(err, ENAMETOOLONG, "cgroup '%s'", path);
     }
@@ -164,8 +167,8 @@ int cgroup_path_for(const struct spec *spec, const char *id, char *out, size_t s
     }
     if (path != NULL && strchr(path, ':') != NULL && strchr(path, '/') == NULL) {
         return err_say(err, EINVAL,
-                       "linux.cgroupsPath = \"%s\": is a systemd name; this runtime manages "
-                       "cgroups itself and needs a path such as /isola/%s",
+                       "linux.cgroupsPath = \"%s\": is a systemd name; use --systemd-cgroup, or a "
+                       "path such as /isola/%s",
                        path, id);
     }
     while (n > 1 && out[n - 1] == '/') {
@@ -329,17 +332,18 @@ int cgroup_create(struct cgroup *cgroup, bool optional, struct err *err)
         char path[PATH_MAX];
         int r = cgroup_file(cgroup, hierarchy, NULL, path);
         size_t root_len = strlen(path) - strlen(cgroup->path);
-        if (r == 0) {
+        /* In v2 what is above a scope of systemd is not ours to touch. */
+        if (r == 0 && !(cgroup->managed && hierarchy->unified)) {
             r = make_path(path, hierarchy, root_len, &hierarchy->made);
         }
-        if (r == 0 && !hierarchy->made && is_populated(cgroup, hierarchy)) {
+        if (r == 0 && !hierarchy->made && !cgroup->managed && is_populated(cgroup, hierarchy)) {
             return err_say(err, EBUSY, "cgroup '%s' already has processes in it", path);
         }
         if (r == 0) {
             r = open_unified(cgroup, hierarchy);
         }
         if (r < 0) {
-            if (optional && (r == -EACCES || r == -EPERM || r == -EROFS)) {
+            if (optional && (r == -EACCES || r == -EPERM || r == -EROFS) && !user_is_host_root()) {
                 cgroup_undo(cgroup);
                 cgroup_done(cgroup);
                 cgroup->count = 0;

@@ -31,6 +31,7 @@ struct cgroup_hierarchy {
 
 struct cgroup {
     char path[PATH_MAX / 4]; /* "/isola/web", "" when there is none */
+    bool managed;            /* systemd made it, and its first process is in it */
     struct cgroup_hierarchy hierarchies[CGROUP_HIERARCHIES_MAX];
     size_t count;
 };
@@ -55,7 +56,7 @@ int cgroup_path_for(const struct spec *spec, const char *id, char *out, size_t s
                     struct err *err);
 
 /*
- * Makes the directories. Without the right to: success and no cgroup
+ * Makes the directories. Without the right to: success and no cgroup for an ordinary user
  * when optional, which is for callers that ask for no limits.
  */
 int cgroup_create(struct cgroup *cgroup, bool optional, struct err *err);

@@ -69,7 +69,7 @@ struct container_create_args {
     struct container_io io;
     bool no_pivot;
     bool no_new_keyring;
-    bool systemd_cgroup; /* refused: cgroups are managed directly */
+    bool systemd_cgroup; /* a scope of systemd; cgroupsPath is SLICE:PREFIX:NAME */
     bool no_cgroup;      /* the caller's own cgroups are kept */
     /*
      * Create and start in one go: no start socket, no second connection; returns when the workload

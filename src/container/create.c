@@ -27,6 +27,7 @@
 #include "container/names.h"
 #include "container/process.h"
 #include "container/state.h"
+#include "container/systemd.h"
 
 struct builder {
     const struct container_create_args *args;
@@ -43,6 +44,9 @@ struct builder {
     char *rootfs;
     char *state_format;
     char *cgroup_names;
+    struct dbus *bus; /* to systemd, while the container is made; NULL: cgroups are our own */
+    struct systemd_unit unit;
+    bool made_scope;
     char time_offsets[128];
     bool is_root;
     bool made_state;
@@ -64,6 +68,9 @@ static void builder_done(struct builder *b)
         }
         cgroup_done(&b->plan.cgroup);
         cgroup_undo(&b->plan.cgroup);
+        if (b->made_scope) {
+            (void)systemd_stop(b->unit.name, b->unit.user, NULL);
+        }
         if (b->made_state) {
             (void)remove_tree_at(b->root_fd, b->args->id);
         }
@@ -92,16 +99,13 @@ static void builder_done(struct builder *b)
     free(b->rootfs);
     free(b->state_format);
     free(b->cgroup_names);
+    dbus_close(b->bus);
 }
 
 static int check_args(const struct container_create_args *args, struct err *err)
 {
     const struct spec_process *process = &args->spec->process;
     bool console = args->io.console_fd >= 0 || args->io.console_path != NULL;
-    if (args->systemd_cgroup) {
-        return err_say(err, EOPNOTSUPP,
-                       "the systemd cgroup driver is not built in: use the cgroupfs driver");
-    }
     if (args->start && !args->spec->has_process) {
         return err_say(err, EINVAL, "config.json: process: is missing");
     }
@@ -193,13 +197,43 @@ static bool wants_limits(const struct spec_resources *res)
            res->cpu.shares.set || res->cpu.cpus != NULL || res->unified.count > 0;
 }
 
+/* Where the scope will be: it needs a process, and is made once there is one. */
+static int find_scope(struct builder *b, struct err *err)
+{
+    char path[sizeof(b->plan.cgroup.path)];
+    bool user = !user_is_host_root();
+    int r = systemd_unit_init(&b->unit, b->spec->cgroups_path, b->args->id, user, err);
+    r = r < 0 ? r : dbus_open(user, &b->bus, err);
+    r = r < 0 ? r : systemd_find_path(b->bus, &b->unit, path, sizeof(path), err);
+    r = r < 0 ? r : cgroup_init(&b->plan.cgroup, path, err);
+    b->plan.cgroup.managed = true;
+    return r;
+}
+
+static int make_scope(struct builder *b, struct err *err)
+{
+    struct cgroup *cgroup = &b->plan.cgroup;
+    const struct cgroup_hierarchy *memory = cgroup_find(cgroup, "memory");
+    bool unified = memory == NULL || memory->unified;
+    int r = systemd_start_scope(b->bus, &b->unit, b->pid, b->spec, unified, cgroup->path, err);
+    if (r < 0) {
+        return r; /* a scope that failed half-way ends with the first process */
+    }
+    b->made_scope = true;
+    r = cgroup_create(cgroup, false, err);
+    return r < 0 ? r : cgroup_apply(cgroup, &b->spec->resources, false, err);
+}
+
 static int make_cgroup(struct builder *b, struct err *err)
 {
+    if (b->args->systemd_cgroup && !b->args->no_cgroup) {
+        return find_scope(b, err);
+    }
     char path[sizeof(b->plan.cgroup.path)];
     int r = cgroup_path_for(b->spec, b->args->id, path, sizeof(path), err);
     r = r < 0 ? r : cgroup_init(&b->plan.cgroup, b->args->no_cgroup ? "" : path, err);
     bool limits = wants_limits(&b->spec->resources);
-    r = r < 0 ? r : cgroup_create(&b->plan.cgroup, !limits && !user_is_host_root(), err);
+    r = r < 0 ? r : cgroup_create(&b->plan.cgroup, !limits, err);
     if ((r == -EACCES || r == -EPERM || r == -EROFS) && limits && !user_is_host_root()) {
         err_hint(err, "limits of an ordinary user need a cgroup v2 delegated to him "
                       "(systemctl edit user@.service: Delegate=yes) and named by --cgroup-parent");
@@ -273,7 +307,8 @@ static int prepare(struct builder *b, struct err *err)
     plan->mounts.cgroup = &plan->cgroup;
     plan->parent_opens_mounts = b->is_root;
     plan->parent_sets_limits = user && b->is_root;
-    plan->wait_for_go = user || wants_idmap(&plan->mounts) || spec->process.oom_score_adj.set;
+    plan->wait_for_go =
+        user || wants_idmap(&plan->mounts) || spec->process.oom_score_adj.set || b->bus != NULL;
     format_offsets(b);
     b->cgroup_names = cgroup_names(&plan->cgroup);
     b->record = (struct state_record){
@@ -282,6 +317,8 @@ static int prepare(struct builder *b, struct err *err)
         .rootfs = b->rootfs,
         .cgroup = plan->cgroup.path,
         .cgroup_names = b->cgroup_names,
+        .systemd_unit = b->bus != NULL ? b->unit.name : NULL,
+        .systemd_user = b->unit.user,
         .created_ns = clock_realtime_ns(),
         .spec = spec,
     };
@@ -337,7 +374,10 @@ static int help_child(struct builder *b, struct err *err)
     if (!b->plan.wait_for_go) {
         return 0;
     }
-    if (is_new(spec, SPEC_NS_USER)) {
+    if (b->bus != NULL) {
+        r = make_scope(b, err);
+    }
+    if (r == 0 && is_new(spec, SPEC_NS_USER)) {
         r = idmap_write(b->pid, &spec->uid_maps, &spec->gid_maps, err);
     }
     r = r < 0 ? r : process_set_oom_score(b->pid, &spec->process, err);

@@ -48,8 +48,8 @@ static json_t *namespaces(void)
 json_t *container_features(void)
 {
     const struct scmp_version *version = seccomp_version();
-    json_t *cgroup = json_pack("{s:b, s:b, s:b, s:b, s:b}", "v1", 1, "v2", 1, "systemd", 0,
-                               "systemdUser", 0, "rdma", 1);
+    json_t *cgroup = json_pack("{s:b, s:b, s:b, s:b, s:b}", "v1", 1, "v2", 1, "systemd", 1,
+                               "systemdUser", 1, "rdma", 1);
     json_t *seccomp = json_pack(
         "{s:b, s:o, s:o, s:o, s:o, s:o}", "enabled", 1, "actions", names_of(seccomp_action_names),
         "operators", names_of(seccomp_op_names), "archs", names_of(seccomp_arch_names),

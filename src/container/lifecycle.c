@@ -15,10 +15,12 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "base/unix_socket.h"
+#include "base/user_namespace.h"
 #include "container/cgroup.h"
 #include "container/hooks.h"
 #include "container/init.h"
 #include "container/state.h"
+#include "container/systemd.h"
 
 #define KILL_TIMEOUT_MS 10000
 
@@ -172,13 +174,27 @@ static int kill_and_wait(const struct container_state *state, const struct cgrou
                            (int)state->pid);
 }
 
+/* The scope itself ends with its last process; hierarchies of v1 keep directories. */
+static int find_scope(const struct spec *spec, const char *id, char *path, size_t size)
+{
+    AUTO(dbus_closep) struct dbus *bus = NULL;
+    struct systemd_unit unit;
+    bool user = !user_is_host_root();
+    int r = systemd_unit_init(&unit, spec->cgroups_path, id, user, NULL);
+    r = r < 0 ? r : dbus_open(user, &bus, NULL);
+    return r < 0 ? r : systemd_find_path(bus, &unit, path, size, NULL);
+}
+
 /* A creation that was killed before the state was written: the configuration names the cgroup. */
 static int half_made_cgroup(const char *root, const char *id, struct cgroup *cgroup,
                             struct err *err)
 {
     AUTO(spec_freep) struct spec *spec = NULL;
     char path[sizeof(cgroup->path)] = "";
-    if (load_config(root, id, &spec, NULL) == 0) {
+    if (load_config(root, id, &spec, NULL) == 0 && spec->cgroups_path != NULL &&
+        systemd_is_unit_path(spec->cgroups_path)) {
+        (void)find_scope(spec, id, path, sizeof(path));
+    } else if (spec != NULL) {
         (void)cgroup_path_for(spec, id, path, sizeof(path), NULL);
     }
     /* A path that does not carry the id may be shared: its processes are not ours to kill. */
@@ -186,6 +202,17 @@ static int half_made_cgroup(const char *root, const char *id, struct cgroup *cgr
         path[0] = '\0';
     }
     return cgroup_init(cgroup, path, err);
+}
+
+/* The scope of systemd that a container lives in, or NULL. */
+static const char *unit_of(const struct container_state *state)
+{
+    return json_string_value(json_object_get(state->json, "systemdUnit"));
+}
+
+static bool is_user_unit(const struct container_state *state)
+{
+    return json_is_true(json_object_get(state->json, "systemdUser"));
 }
 
 /* The files that are always there first: mostly the directory is empty then. */
@@ -222,6 +249,10 @@ int container_delete(const char *root, const char *id, bool force, struct err *e
     r = r < 0 ? r : cgroup_remove(&cgroup, err);
     if (r < 0) {
         return r;
+    }
+    if (unit_of(&state) != NULL) {
+        /* Empty it ends by itself, only later; without systemd there is nothing left of it. */
+        (void)systemd_stop(unit_of(&state), is_user_unit(&state), NULL);
     }
     state.pid = 0;
     /* The spec: errors of poststop hooks do not keep a container from going. */
@@ -267,7 +298,14 @@ int container_update(const char *root, const char *id, const struct spec_resourc
                      struct err *err)
 {
     struct cgroup cgroup;
-    int r = open_cgroup(root, id, true, &cgroup, err);
+    AUTO(container_state_donep) struct container_state state = {0};
+    int r = container_state(root, id, &state, err);
+    r = r < 0 ? r : open_cgroup(root, id, true, &cgroup, err);
+    if (r == 0 && unit_of(&state) != NULL) {
+        const struct cgroup_hierarchy *memory = cgroup_find(&cgroup, "memory");
+        r = systemd_update(unit_of(&state), is_user_unit(&state), resources,
+                           memory == NULL || memory->unified, err);
+    }
     return r < 0 ? r : cgroup_apply(&cgroup, resources, true, err);
 }
 

@@ -82,14 +82,16 @@ static json_t *annotations_json(const struct spec *spec)
 int state_write(int dir_fd, const struct state_record *record, struct err *err)
 {
     AUTO(json_unrefp)
-    json_t *json = json_pack("{s:s, s:s, s:i, s:I, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:o}",
-                             "ociVersion", SPEC_VERSION, "id", record->id, "pid", (int)record->pid,
-                             "startTime", (json_int_t)record->start_time, "bundle", record->bundle,
-                             "rootfs", record->rootfs, "cgroup", record->cgroup, "cgroupNames",
-                             record->cgroup_names != NULL ? record->cgroup_names : "", "poststop",
-                             record->spec->hooks[SPEC_HOOK_POSTSTOP].count > 0, "createdNs",
-                             (json_int_t)record->created_ns, "uid", (json_int_t)geteuid(),
-                             "annotations", annotations_json(record->spec));
+    json_t *json =
+        json_pack("{s:s, s:s, s:i, s:I, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:o, s:s*, s:b}",
+                  "ociVersion", SPEC_VERSION, "id", record->id, "pid", (int)record->pid,
+                  "startTime", (json_int_t)record->start_time, "bundle", record->bundle, "rootfs",
+                  record->rootfs, "cgroup", record->cgroup, "cgroupNames",
+                  record->cgroup_names != NULL ? record->cgroup_names : "", "poststop",
+                  record->spec->hooks[SPEC_HOOK_POSTSTOP].count > 0, "createdNs",
+                  (json_int_t)record->created_ns, "uid", (json_int_t)geteuid(), "annotations",
+                  annotations_json(record->spec), "systemdUnit", record->systemd_unit,
+                  "systemdUser", record->systemd_user);
     AUTO(freep) char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
     if (text == NULL) {
         return err_set(err, ENOMEM, "write the state");

@@ -118,6 +118,7 @@ static int create(const struct oci_globals *globals, const struct create_options
     args.io.preserve_fds = (unsigned)options->preserve_fds;
     args.no_pivot = options->no_pivot;
     args.no_new_keyring = options->no_new_keyring;
+    args.systemd_cgroup = globals->systemd_cgroup || str_eq(globals->cgroup_manager, "systemd");
     args.no_cgroup = str_eq(globals->cgroup_manager, "disabled");
     args.start = start;
     r = container_create(&args, ret, ret_exec_failed, err);

@@ -28,9 +28,9 @@ static const struct option_spec global_options[] = {
      "text or json", NULL},
     {"log-level", 0, OPTION_STRING, offsetof(struct oci_globals, log_level), "LEVEL", NULL, NULL},
     {"systemd-cgroup", 0, OPTION_FLAG, offsetof(struct oci_globals, systemd_cgroup), NULL,
-     "refused: cgroups are managed directly", NULL},
+     "cgroups are scopes of systemd", NULL},
     {"cgroup-manager", 0, OPTION_STRING, offsetof(struct oci_globals, cgroup_manager), "MANAGER",
-     "cgroupfs or disabled", NULL},
+     "cgroupfs, systemd or disabled", NULL},
     {"rootless", 0, OPTION_STRING, offsetof(struct oci_globals, rootless), "WHEN",
      "true, false or auto", NULL},
     {"debug", 0, OPTION_FLAG, offsetof(struct oci_globals, debug), NULL, "say more on errors",
@@ -160,14 +160,10 @@ static int check_globals(const struct oci_globals *globals, struct err *err)
         !str_eq(globals->log_format, "json")) {
         return err_say(err, EINVAL, "--log-format: '%s' is not text or json", globals->log_format);
     }
-    if (globals->systemd_cgroup || str_eq(globals->cgroup_manager, "systemd")) {
-        return err_say(err, EOPNOTSUPP,
-                       "--systemd-cgroup: the systemd cgroup driver is not built in; set the "
-                       "engine to cgroupfs");
-    }
     if (globals->cgroup_manager != NULL && !str_eq(globals->cgroup_manager, "cgroupfs") &&
+        !str_eq(globals->cgroup_manager, "systemd") &&
         !str_eq(globals->cgroup_manager, "disabled")) {
-        return err_say(err, EINVAL, "--cgroup-manager: '%s' is not cgroupfs or disabled",
+        return err_say(err, EINVAL, "--cgroup-manager: '%s' is not cgroupfs, systemd or disabled",
                        globals->cgroup_manager);
     }
     return 0;

@@ -48,9 +48,16 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
+[ -e /new/lib/systemd/systemd ] || mount -t cgroup2 cgroup2 /sys/fs/cgroup
 [ ! -e /modules ] || for m in $(cat /modules); do modprobe $m || echo "# no module $m"; done
 # The initial file system of the kernel cannot be pivoted away from: live in one that can.
+[ ! -e /new/lib/systemd/systemd ] || {
+    mkdir /sysroot
+    mount -t tmpfs -o mode=755 root /sysroot
+    cp -a /new/. /sysroot/
+    for m in proc sys dev; do mount --move /$m /sysroot/$m; done
+    exec switch_root /sysroot /lib/systemd/systemd
+}
 mount -t tmpfs root /run
 cp -a /new/. /run/
 for m in proc sys dev; do mount --move /$m /run/$m; done
@@ -60,7 +67,7 @@ INIT
     (cd "$tree" && find . | cpio -o -H newc 2>/dev/null) | gzip -1 >"$work/initrd.gz"
     timeout "$2" qemu-system-x86_64 -accel tcg -cpu max -m "$1" -nographic -nodefaults -no-reboot \
         -serial stdio -kernel "$kernel/vmlinuz" -initrd "$work/initrd.gz" \
-        -append "console=ttyS0 quiet panic=-1 reboot=t cgroup_no_v1=all" </dev/null 2>&1 |
+        -append "console=ttyS0 quiet panic=-1 reboot=t ${machine_append-cgroup_no_v1=all}" </dev/null 2>&1 |
         tr -d '\r' >"$work/serial" || true
     sed -n '/^1\.\./p; /^ok /p; /^not ok /p; /^# /p' "$work/serial"
     grep -q '^1\.\.' "$work/serial" || {
