@@ -59,7 +59,7 @@ static int run_attach(struct command_context *context, void *data, int argc, cha
         .proxy = o->sig_proxy && !workload.config.tty,
         .detach_keys = o->detach_keys,
     };
-    return attached_run(engine, workload.id, workload.config.tty, control, &attached, err);
+    return attached_run(engine, workload.id, workload.config.tty, &control, &attached, err);
 }
 
 const struct command attach_commands[] = {

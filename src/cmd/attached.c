@@ -9,11 +9,12 @@
 #include "cmd/session.h"
 #include "engine/control.h"
 #include "engine/end.h"
-#include "engine/shim_protocol.h"
+#include "engine/shim_process.h"
 
 struct target {
     struct engine *engine;
     const char *id;
+    uint32_t roles;
 };
 
 static void pass_signal(int signal, void *data)
@@ -22,16 +23,29 @@ static void pass_signal(int signal, void *data)
     (void)control_kill(target->engine, target->id, signal, NULL);
 }
 
-int attached_run(struct engine *engine, const char *id, bool tty, int control_fd,
+static int reconnect(const struct shim_seen *seen, void *data)
+{
+    const struct target *target = data;
+    return shim_process_reconnect(target->engine, target->id, NULL, target->roles, seen, NULL);
+}
+
+int attached_run(struct engine *engine, const char *id, bool tty, int *control_fd,
                  const struct attached_options *options, struct err *err)
 {
-    struct target target = {.engine = engine, .id = id};
+    struct target target = {
+        .engine = engine,
+        .id = id,
+        .roles = (unsigned)SHIM_WATCH |
+                 (options->input || options->started ? (unsigned)SHIM_INPUT : 0U) |
+                 (options->reaper ? (unsigned)SHIM_REAPER : 0U),
+    };
     const struct session_options session = {
         .tty = tty,
         .input = options->input,
         .proxy = options->proxy,
         .detach_keys = options->detach_keys,
         .signal = pass_signal,
+        .reconnect = reconnect,
         .data = &target,
     };
     enum session_end end;
@@ -49,7 +63,7 @@ int attached_run(struct engine *engine, const char *id, bool tty, int control_fd
             const struct shim_message reaped = {.type = SHIM_REAPED};
             r = end_run(engine, id, err);
             if (r == 0) {
-                (void)send(control_fd, &reaped, sizeof(reaped), MSG_NOSIGNAL);
+                (void)send(*control_fd, &reaped, sizeof(reaped), MSG_NOSIGNAL);
             }
         }
         return r < 0 ? r : exit_code;

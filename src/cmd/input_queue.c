@@ -85,8 +85,14 @@ static int flush(struct input_queue *queue)
         return 0;
     }
     n = send_some(queue, "", 0);
-    queue->ended = n == -EAGAIN;
+    queue->ended = n < 0;
     return n < 0 ? (int)n : 0;
+}
+
+/* A shim's connection may be replaced. */
+static bool is_broken_shim(const struct input_queue *queue, int r)
+{
+    return queue->target == INPUT_SHIM && (r == -EPIPE || r == -ECONNRESET);
 }
 
 static void on_room(struct loop_source *source, int fd, uint32_t events, void *data)
@@ -101,6 +107,9 @@ static void on_room(struct loop_source *source, int fd, uint32_t events, void *d
     }
     loop_remove(queue->source);
     queue->source = NULL;
+    if (is_broken_shim(queue, r)) {
+        return;
+    }
     if (r < 0) {
         shut(queue);
     }
@@ -124,10 +133,27 @@ static int send_or_wait(struct input_queue *queue)
     if (r == -EAGAIN) {
         r = input_queue_watch(queue);
     }
+    if (is_broken_shim(queue, r)) {
+        return 0;
+    }
     if (r < 0) {
         shut(queue);
     }
     return r;
+}
+
+void input_queue_replace(struct input_queue *queue, int fd)
+{
+    loop_remove(queue->source);
+    queue->source = NULL;
+    queue->fd = close_fd(queue->fd);
+    queue->fd = fd;
+    if (queue->waiting.len > 0 || queue->ended) {
+        (void)send_or_wait(queue);
+    }
+    if (queue->source == NULL) {
+        queue->ready(queue->data);
+    }
 }
 
 int input_queue_add(struct input_queue *queue, const char *data, size_t len)

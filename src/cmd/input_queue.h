@@ -42,6 +42,12 @@ int input_queue_init(struct input_queue *queue, struct loop *loop, int fd, enum 
                      void (*ready)(void *data), void *data);
 void input_queue_done(struct input_queue *queue);
 
+/*
+ * Another connection, to the same shim, for the one that broke; takes it. What waited is sent
+ * there. Until then what is added to a broken one waits.
+ */
+void input_queue_replace(struct input_queue *queue, int fd);
+
 /* Sends, or keeps for later. -EPIPE: the other side reads no more. */
 int input_queue_add(struct input_queue *queue, const char *data, size_t len);
 

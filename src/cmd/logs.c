@@ -2,6 +2,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -71,11 +72,30 @@ static int print_lines(struct follow *f)
     return r;
 }
 
-/* Until the run ends, which the closing of the shim's connection says. */
-static int follow(struct follow *f, int shim_fd)
+/*
+ * True when the run has ended, which the closing of the shim's connection says: but a worker of the
+ * shim that was killed is followed by another.
+ */
+static bool run_is_over(struct engine *engine, const struct workload *workload, int *shim_fd)
+{
+    struct shim_message message;
+    ssize_t n = recv(*shim_fd, &message, sizeof(message), MSG_DONTWAIT);
+    if (n == (ssize_t)sizeof(message)) {
+        return message.type == SHIM_EXITED;
+    }
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return false;
+    }
+    (void)close_fd(*shim_fd);
+    *shim_fd = shim_process_connect(engine, workload, 0, NULL);
+    return *shim_fd < 0;
+}
+
+static int follow(struct follow *f, struct engine *engine, const struct workload *workload,
+                  int *shim_fd)
 {
     char drop[4096];
-    bool ended = shim_fd < 0;
+    bool ended = *shim_fd < 0;
     for (;;) {
         int r = print_lines(f);
         if (r < 0 || ended) {
@@ -83,7 +103,7 @@ static int follow(struct follow *f, int shim_fd)
         }
         struct pollfd fds[2] = {
             {.fd = log_reader_watch(f->reader), .events = POLLIN},
-            {.fd = shim_fd, .events = POLLIN},
+            {.fd = *shim_fd, .events = POLLIN},
         };
         if (poll(fds, 2, POLL_MS) < 0 && errno != EINTR) {
             return -errno;
@@ -92,8 +112,8 @@ static int follow(struct follow *f, int shim_fd)
             (void)!read(fds[0].fd, drop, sizeof(drop));
         }
         if (fds[1].revents != 0) {
-            /* Any word of the shim but its end is none for us; all output is written before it. */
-            ended = true;
+            /* All output is written before its end. */
+            ended = run_is_over(engine, workload, shim_fd);
         }
     }
 }
@@ -148,7 +168,7 @@ static int run_logs(struct command_context *context, void *data, int argc, char 
         shim_fd = shim_process_connect(engine, &workload, 0, NULL);
     }
     if (r == 0) {
-        r = follow(&f, shim_fd);
+        r = follow(&f, engine, &workload, &shim_fd);
     }
     if (r == -EPIPE) {
         return 0;

@@ -180,10 +180,11 @@ static int start_and_follow(struct engine *engine, const char *id, const struct 
     const struct attached_options attached = {
         .input = o->config.interactive,
         .proxy = o->sig_proxy && !o->config.tty,
+        .started = true,
         .reaper = start.reaper,
         .detach_keys = o->detach_keys,
     };
-    return attached_run(engine, id, o->config.tty, control, &attached, err);
+    return attached_run(engine, id, o->config.tty, &control, &attached, err);
 }
 
 static int run_run(struct command_context *context, void *data, int argc, char **argv,

@@ -27,6 +27,8 @@ struct session {
     const struct session_options *options;
     struct loop *loop;
     int control_fd; /* shim, or -1 */
+    struct loop_source *control;
+    struct shim_seen seen;
     struct session_process *process;
     struct input_queue queue;
     struct loop_source *input;
@@ -191,8 +193,47 @@ static int watch_input(struct session *s)
     return r == -EPERM ? loop_add_timer(s->loop, 0, on_idle, s, &s->idle) : r;
 }
 
+static void on_control(struct loop_source *source, int fd, uint32_t events, void *data);
+static void send_size(struct session *s);
+
+/* The worker of the shim was killed: another follows, unless the shim is gone. */
+static int reconnect(struct session *s)
+{
+    loop_remove(TAKE_PTR(s->control));
+    int fd =
+        s->options->reconnect == NULL ? -EPIPE : s->options->reconnect(&s->seen, s->options->data);
+    if (fd < 0) {
+        return fd;
+    }
+    (void)close_fd(s->control_fd);
+    s->control_fd = fd;
+    int r = loop_add_fd(s->loop, fd, EPOLLIN, on_control, s, &s->control);
+    fd = r < 0 ? r : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0) {
+        return r < 0 ? r : -errno;
+    }
+    if (s->queue.fd < 0) {
+        (void)close(fd);
+        return 0;
+    }
+    if (s->input_ended) {
+        s->queue.ended = true; /* it may not have been read */
+    }
+    input_queue_replace(&s->queue, fd);
+    send_size(s);
+    return 0;
+}
+
+static void on_output_packet(struct session *s, uint32_t type, const char *data, size_t len)
+{
+    s->seen.bytes[type == SHIM_STDOUT ? 0 : 1] += len;
+    /* A reader that went away (| head) ends our output, not the workload. */
+    (void)put(type == SHIM_STDOUT ? STDOUT_FILENO : STDERR_FILENO, data, len);
+}
+
 static void on_control(struct loop_source *source, int fd, uint32_t events, void *data)
 {
+    (void)source;
     (void)events;
     struct session *s = data;
     char packet[sizeof(struct shim_message) + SHIM_DATA_MAX];
@@ -202,8 +243,9 @@ static void on_control(struct loop_source *source, int fd, uint32_t events, void
         return;
     }
     if (n < (ssize_t)sizeof(message)) {
-        loop_remove(source);
-        finish(s, SESSION_LOST, 0);
+        if (reconnect(s) < 0) {
+            finish(s, SESSION_LOST, 0);
+        }
         return;
     }
     memcpy(&message, packet, sizeof(message));
@@ -211,9 +253,12 @@ static void on_control(struct loop_source *source, int fd, uint32_t events, void
     switch (message.type) {
     case SHIM_STDOUT:
     case SHIM_STDERR:
-        /* A reader that went away (| head) ends our output, not the workload. */
-        (void)put(message.type == SHIM_STDOUT ? STDOUT_FILENO : STDERR_FILENO,
-                  packet + sizeof(message), len);
+        on_output_packet(s, message.type, packet + sizeof(message), len);
+        break;
+    case SHIM_SEEN:
+        if (len == sizeof(s->seen)) {
+            memcpy(&s->seen, packet + sizeof(message), sizeof(s->seen));
+        }
         break;
     case SHIM_EXITED:
         finish(s, SESSION_EXITED, (int)message.value);
@@ -426,7 +471,7 @@ static int run(struct session *s, struct err *err)
         r = watch_signals(s);
     }
     if (r == 0 && s->control_fd >= 0) {
-        r = loop_add_fd(s->loop, s->control_fd, EPOLLIN, on_control, s, NULL);
+        r = loop_add_fd(s->loop, s->control_fd, EPOLLIN, on_control, s, &s->control);
     }
     if (r == 0) {
         r = watch_output(s);
@@ -448,13 +493,13 @@ static int run(struct session *s, struct err *err)
     return r < 0 ? err_set(err, -r, "copy standard input and output") : 0;
 }
 
-static int run_session(int control_fd, struct session_process *process,
+static int run_session(int *control_fd, struct session_process *process,
                        const struct session_options *options, enum session_end *ret_end,
                        int *ret_exit_code, struct err *err)
 {
     AUTO(loop_freep) struct loop *loop = NULL;
     struct session s = {.options = options,
-                        .control_fd = control_fd,
+                        .control_fd = *control_fd,
                         .process = process,
                         .queue = INPUT_QUEUE_INIT};
     int r = session_parse_keys(options->detach_keys, s.keys, &s.key_count, err);
@@ -468,6 +513,7 @@ static int run_session(int control_fd, struct session_process *process,
     s.loop = loop;
     r = run(&s, err);
     input_queue_done(&s.queue);
+    *control_fd = s.control_fd;
     if (r < 0) {
         return r;
     }
@@ -478,7 +524,7 @@ static int run_session(int control_fd, struct session_process *process,
     return 0;
 }
 
-int session_run(int control_fd, const struct session_options *options, enum session_end *ret_end,
+int session_run(int *control_fd, const struct session_options *options, enum session_end *ret_end,
                 int *ret_exit_code, struct err *err)
 {
     struct session_process none = SESSION_PROCESS_INIT;
@@ -488,5 +534,6 @@ int session_run(int control_fd, const struct session_options *options, enum sess
 int session_run_process(struct session_process *process, const struct session_options *options,
                         enum session_end *ret_end, int *ret_exit_code, struct err *err)
 {
-    return run_session(-1, process, options, ret_end, ret_exit_code, err);
+    int none = -1;
+    return run_session(&none, process, options, ret_end, ret_exit_code, err);
 }

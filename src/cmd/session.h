@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 struct err;
+struct shim_seen;
 
 /* Keys that detach: at most this many in a row. */
 #define DETACH_KEYS_MAX 16
@@ -21,6 +22,11 @@ struct session_options {
     const char *detach_keys; /* "ctrl-p,ctrl-q"; NULL: that; "": none */
     /* Passes a signal to the workload. */
     void (*signal)(int signal, void *data);
+    /*
+     * The connection broke: makes another to the same shim, which goes on behind what was seen.
+     * Returns it (ours), or a negative errno when the shim is gone. NULL: never.
+     */
+    int (*reconnect)(const struct shim_seen *seen, void *data);
     void *data;
 };
 
@@ -32,9 +38,10 @@ enum session_end {
 
 /*
  * Copies between our stdio and a shim's connection until the workload ends or the user detaches.
- * The connection stays open. *ret_exit_code is set for SESSION_EXITED.
+ * The connection stays open; *control_fd is another after a reconnection. *ret_exit_code is set for
+ * SESSION_EXITED.
  */
-int session_run(int control_fd, const struct session_options *options, enum session_end *ret_end,
+int session_run(int *control_fd, const struct session_options *options, enum session_end *ret_end,
                 int *ret_exit_code, struct err *err);
 
 /* A process that is our child or adopted by us, and our ends of its stdio; -1: none. */

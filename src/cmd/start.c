@@ -65,10 +65,11 @@ static int start_attached(struct engine *engine, const char *name,
     const struct attached_options attached = {
         .input = o->interactive && workload.config.interactive,
         .proxy = o->sig_proxy && !workload.config.tty,
+        .started = true,
         .reaper = start.reaper,
         .detach_keys = o->detach_keys,
     };
-    return attached_run(engine, workload.id, workload.config.tty, control, &attached, err);
+    return attached_run(engine, workload.id, workload.config.tty, &control, &attached, err);
 }
 
 static int run_start(struct command_context *context, void *data, int argc, char **argv,

@@ -198,7 +198,8 @@ static int finish(struct engine *engine, struct workload *workload, struct err *
         run->oom_killed = was_oom_killed(engine, workload->id);
         run->finished_ns = status->finished_ns != 0 ? status->finished_ns : clock_realtime_ns();
         run->exit_code = status->finished_ns != 0 ? status->exit_code : EXIT_CODE_LOST;
-        run->error = status->finished_ns != 0 ? NULL : "its isola-shim was killed";
+        run->error = status_reason_text(status->finished_ns != 0 ? status->reason
+                                                                 : STATUS_REASON_WAITER_KILLED);
     } else {
         run->error = "its start was cut short"; /* the last run's end stays what it was */
     }

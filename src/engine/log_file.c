@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/io.h"
@@ -14,17 +15,56 @@
 /* "2026-01-02T03:04:05.000000006Z stdout F " */
 #define PREFIX_SIZE ((size_t)40)
 #define CHUNK_MAX ((size_t)4096)
+#define BATCH_SIZE ((size_t)16384)
 
-int log_writer_open(struct log_writer *writer, int dir_fd, uint64_t max_size, int max_files)
+/* After each step that a successor must not repeat. */
+static void put_note(struct log_writer *writer, uint64_t done)
 {
-    *writer =
-        (struct log_writer){.dir_fd = dir_fd, .max_size = max_size, .max_files = MAX(max_files, 1)};
-    writer->fd = openat(dir_fd, LOG_FILE, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    struct log_note *note = writer->note;
+    if (note == NULL) {
+        return;
+    }
+    uint32_t next = atomic_load(&note->at) ^ 1U;
+    note->slot[next].size = writer->size;
+    note->slot[next].done = done;
+    note->slot[next].lost = writer->lost;
+    atomic_store(&note->at, next);
+    note->set = true;
+}
+
+static uint64_t done_of(const struct log_writer *writer)
+{
+    const struct log_note *note = writer->note;
+    return note != NULL && note->set ? note->slot[atomic_load(&note->at) & 1U].done : 0;
+}
+
+static int open_log(int dir_fd)
+{
+    int fd = openat(dir_fd, LOG_FILE, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    return fd < 0 ? -errno : fd;
+}
+
+int log_writer_open(struct log_writer *writer, int dir_fd, uint64_t max_size, int max_files,
+                    struct log_note *note)
+{
+    *writer = (struct log_writer){
+        .dir_fd = dir_fd, .max_size = max_size, .max_files = MAX(max_files, 1), .note = note};
+    writer->fd = open_log(dir_fd);
     if (writer->fd < 0) {
-        return -errno;
+        return writer->fd;
     }
     struct stat st;
     writer->size = fstat(writer->fd, &st) == 0 ? (uint64_t)st.st_size : 0;
+    if (note != NULL && note->set) {
+        uint32_t at = atomic_load(&note->at) & 1U;
+        writer->lost = note->slot[at].lost;
+        /* Smaller than noted: it was rotated, and nothing was written since. */
+        if (writer->size > note->slot[at].size &&
+            ftruncate(writer->fd, (off_t)note->slot[at].size) == 0) {
+            writer->size = note->slot[at].size;
+        }
+    }
+    put_note(writer, done_of(writer));
     return 0;
 }
 
@@ -33,7 +73,10 @@ void log_writer_close(struct log_writer *writer)
     writer->fd = close_fd(writer->fd);
 }
 
-/* log -> log.1 -> log.2 ...; the oldest goes. On failure the old file simply grows on. */
+/*
+ * log -> log.1 -> log.2 ...; the oldest goes, unless a number is free: a rotation that was cut
+ * short is finished so. On failure the old file simply grows on.
+ */
 static void rotate(struct log_writer *writer)
 {
     char from[32];
@@ -44,12 +87,19 @@ static void rotate(struct log_writer *writer)
         }
         return;
     }
-    for (int i = writer->max_files - 1; i >= 1; i--) {
+    int last = 1;
+    for (; last < writer->max_files - 1; last++) {
+        (void)snprintf(to, sizeof(to), LOG_FILE ".%d", last);
+        if (faccessat(writer->dir_fd, to, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
+            break;
+        }
+    }
+    for (int i = last; i >= 1; i--) {
         (void)snprintf(from, sizeof(from), i == 1 ? LOG_FILE : LOG_FILE ".%d", i - 1);
         (void)snprintf(to, sizeof(to), LOG_FILE ".%d", i);
         (void)renameat(writer->dir_fd, from, writer->dir_fd, to);
     }
-    int fd = openat(writer->dir_fd, LOG_FILE, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    int fd = open_log(writer->dir_fd);
     if (fd >= 0) {
         (void)close_fd(writer->fd);
         writer->fd = fd;
@@ -58,10 +108,11 @@ static void rotate(struct log_writer *writer)
 }
 
 /* Whole lines or nothing: what a full disk took of a line is taken back. */
-static int append(struct log_writer *writer, const char *data, size_t len)
+static int append(struct log_writer *writer, const char *data, size_t len, uint64_t done)
 {
     if (writer->max_size > 0 && writer->size > 0 && writer->size + len > writer->max_size) {
         rotate(writer);
+        put_note(writer, done);
     }
     int r = write_full(writer->fd, data, len);
     if (r < 0) {
@@ -80,16 +131,50 @@ static size_t put_prefix(char *out, enum log_stream stream, bool full)
                             stream == LOG_STDOUT ? "stdout" : "stderr", full ? 'F' : 'P');
 }
 
-static void note_loss(struct log_writer *writer)
+static void note_loss(struct log_writer *writer, uint64_t done)
 {
     char line[160];
     size_t n = put_prefix(line, LOG_STDERR, true);
     n += (size_t)snprintf(line + n, sizeof(line) - n,
                           "isola: %lld bytes of output were lost: the disk was full\n",
                           (long long)writer->lost);
-    if (append(writer, line, n) == 0) {
+    if (append(writer, line, n, done) == 0) {
         writer->failing = false;
+        put_note(writer, done);
     }
+}
+
+/* Lines that go to the file with one write. */
+struct batch {
+    size_t len;
+    size_t text;   /* bytes of output in it, without newlines */
+    uint64_t done; /* how much of the data is in it and before it */
+    char data[BATCH_SIZE];
+};
+
+static void flush(struct log_writer *writer, struct batch *batch)
+{
+    if (batch->len == 0) {
+        return;
+    }
+    uint64_t before = done_of(writer);
+    if (writer->failing) {
+        note_loss(writer, before);
+    }
+    if (writer->failing || append(writer, batch->data, batch->len, before) < 0) {
+        writer->failing = true;
+        writer->lost += (int64_t)batch->text;
+    }
+    put_note(writer, batch->done);
+    batch->len = 0;
+    batch->text = 0;
+}
+
+/* True when n more bytes are to go to the file after what the batch has. */
+static bool is_full(const struct log_writer *writer, const struct batch *batch, size_t n)
+{
+    return batch->len + n > sizeof(batch->data) ||
+           (writer->max_size > 0 && writer->size + batch->len + n > writer->max_size);
 }
 
 void log_write(struct log_writer *writer, enum log_stream stream, const char *data, size_t len)
@@ -97,25 +182,35 @@ void log_write(struct log_writer *writer, enum log_stream stream, const char *da
     if (writer->fd < 0) {
         return;
     }
-    while (len > 0) {
-        char out[PREFIX_SIZE + CHUNK_MAX + 2];
-        const char *newline = memchr(data, '\n', MIN(len, CHUNK_MAX));
-        size_t text = newline != NULL ? (size_t)(newline - data) : MIN(len, CHUNK_MAX);
-        size_t n = put_prefix(out, stream, newline != NULL);
-        memcpy(out + n, data, text);
-        n += text;
-        out[n++] = '\n';
-        if (writer->failing) {
-            note_loss(writer);
+    /* What was read together has one time. */
+    struct batch batch;
+    char prefix[PREFIX_SIZE + 1];
+    size_t prefix_len = put_prefix(prefix, stream, true);
+    uint64_t at = MIN(done_of(writer), (uint64_t)len);
+    batch.len = 0;
+    batch.text = 0;
+    while (at < len) {
+        const char *start = data + at;
+        const char *newline = memchr(start, '\n', MIN(len - at, CHUNK_MAX));
+        size_t text = newline != NULL ? (size_t)(newline - start) : MIN(len - at, CHUNK_MAX);
+        prefix[prefix_len - 2] = newline != NULL ? 'F' : 'P';
+        if (is_full(writer, &batch, prefix_len + text + 1)) {
+            flush(writer, &batch);
         }
-        if (writer->failing || append(writer, out, n) < 0) {
-            writer->failing = true;
-            writer->lost += (int64_t)text;
-        }
-        text += newline != NULL ? 1 : 0;
-        data += text;
-        len -= text;
+        memcpy(batch.data + batch.len, prefix, prefix_len);
+        memcpy(batch.data + batch.len + prefix_len, start, text);
+        batch.data[batch.len + prefix_len + text] = '\n';
+        batch.len += prefix_len + text + 1;
+        batch.text += text;
+        at += text + (newline != NULL ? 1 : 0);
+        batch.done = at;
     }
+    flush(writer, &batch);
+}
+
+void log_done(struct log_writer *writer)
+{
+    put_note(writer, 0);
 }
 
 int log_line_parse(const char *line, size_t len, struct log_line *ret)

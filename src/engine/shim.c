@@ -1,3 +1,4 @@
+/* The worker: the shim's event loop. */
 #include "engine/shim.h"
 
 #include <errno.h>
@@ -5,9 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,73 +15,10 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "base/process.h"
-#include "base/unix_socket.h"
 #include "engine/shim_dns.h"
-#include "wall/wall.h"
 
-/* What the builder answers, as bytes through a pipe. */
-struct build_result {
-    pid_t pid;
-    uint64_t start_time;
-    bool exec_failed;
-    int error; /* positive errno, 0: success */
-    struct err err;
-};
-
-/* Ends of the descriptors that the workload gets, on their way through the builder. */
-struct build_fds {
-    int stdio[3];
-    int console[2]; /* socket pair: [1] goes to the builder, the pty's master comes out of [0] */
-    int start[2];
-};
-
-static uint32_t exit_code_of_failure(const struct build_result *result)
-{
-    if (!result->exec_failed) {
-        return 125;
-    }
-    return result->error == ENOENT || result->error == ENOTDIR ? 127 : 126;
-}
-
-/*
- * Runs fn in a forked child and reads its answer. All memory that making a container takes, and
- * every thread and descriptor it might leave, ends with the child.
- */
-static int in_builder(struct shim *shim, void (*fn)(struct shim *, void *, struct build_result *),
-                      void *data, struct build_result *ret)
-{
-    int fds[2];
-    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0) {
-        return -errno;
-    }
-    AUTO(closep) int read_end = fds[0];
-    AUTO(closep) int write_end = fds[1];
-    pid_t pid = fork();
-    if (pid < 0) {
-        return -errno;
-    }
-    if (pid == 0) {
-        struct build_result result = {0};
-        (void)sigprocmask(SIG_UNBLOCK, &(sigset_t){{~0UL}}, NULL);
-        fn(shim, data, &result);
-        _exit(write_full(write_end, &result, sizeof(result)) < 0 ? 1 : 0);
-    }
-    /*
-     * The answer fits into the pipe: first the builder's end, then what it left there. The end of
-     * the pipe would not do, for a process that a killed builder has made holds the pipe, too.
-     */
-    _Static_assert(sizeof(*ret) <= 4096, "the answer fits into any pipe");
-    int status;
-    (void)process_wait(pid, &status);
-    int r = read_full(read_end, ret, sizeof(*ret));
-    if (r < 0) {
-        *ret = (struct build_result){.error = ECHILD};
-        (void)err_say(&ret->err, ECHILD, "the builder died (%s %d)",
-                      WIFSIGNALED(status) ? "signal" : "exit code",
-                      WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-    }
-    return 0;
-}
+/* So long a worker waits for the clients of the one before it. */
+#define AWAIT_NS (5 * NS_PER_SEC)
 
 /*
  * What a process of the workload must not inherit even for the moment before it executes. Else a
@@ -91,8 +27,9 @@ static int in_builder(struct shim *shim, void (*fn)(struct shim *, void *, struc
 void shim_close_ends(const struct shim *shim)
 {
     const int ends[] = {
-        shim->input_fd,  shim->output_fd[0], shim->output_fd[1],
-        shim->listen_fd, shim->log.fd,       shim->log_dir_fd,
+        shim->input_fd,   shim->output_fd[0], shim->output_fd[1], shim->listen_fd,
+        shim->log.fd,     shim->log_dir_fd,   shim->scratch[0],   shim->scratch[1],
+        shim->process_fd, shim->waiter_fd,    shim->wake_fd,
     };
     for (size_t i = 0; i < COUNT(ends); i++) {
         (void)close_fd(ends[i]);
@@ -102,170 +39,35 @@ void shim_close_ends(const struct shim *shim)
     }
 }
 
-static void build_create(struct shim *shim, void *data, struct build_result *result)
+static void fail(struct shim *shim, const struct shim_build *build)
 {
-    const struct shim_options *options = shim->options;
-    const struct build_fds *fds = data;
-    const struct wall *wall;
-    shim_close_ends(shim);
-    (void)close_fd(fds->console[0]);
-    (void)close_fd(fds->start[0]);
-    int r = wall_find(options->wall, &wall, &result->err);
-    if (r == 0) {
-        struct container_process process = {.pidfd = -1};
-        struct wall_create create = {
-            .root = options->containers_dir,
-            .id = options->id,
-            .bundle = options->run_dir,
-            .rootfs_fd = (int)options->rootfs_fd,
-            .io = CONTAINER_IO_INIT,
-            .start_fd = fds->start[1],
-        };
-        for (int i = 0; i < 3; i++) {
-            create.io.stdio[i] = fds->stdio[i];
-        }
-        create.io.console_fd = fds->console[1];
-        create.io.adopt = true;
-        create.io.parent_death_signal = SIGKILL;
-        r = wall->create(&create, &process, &result->exec_failed, &result->err);
-        result->pid = process.pid;
-        result->start_time = process.start_time;
-    }
-    result->error = -r;
-}
-
-static void build_start(struct shim *shim, void *data, struct build_result *result)
-{
-    (void)data;
-    const struct wall *wall;
-    int r = wall_find(shim->options->wall, &wall, &result->err);
-    if (r == 0) {
-        r = wall->start(shim->options->containers_dir, shim->options->id, shim->start_fd,
-                        &result->exec_failed, &result->err);
-    }
-    result->error = -r;
-}
-
-static int make_pipe(int *ret_ours, int *ret_theirs, bool we_read)
-{
-    int fds[2];
-    if (pipe2(fds, O_CLOEXEC) < 0) {
-        return -errno;
-    }
-    *ret_ours = fds[we_read ? 0 : 1];
-    *ret_theirs = fds[we_read ? 1 : 0];
-    return 0;
-}
-
-static int make_pair(int fds[2], int type)
-{
-    return socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds) < 0 ? -errno : 0;
-}
-
-static int open_stdio(struct shim *shim, struct build_fds *fds)
-{
-    int r = make_pair(fds->start, SOCK_SEQPACKET);
-    if (r < 0) {
-        return r;
-    }
-    if (shim->options->tty) {
-        return make_pair(fds->console, SOCK_STREAM);
-    }
-    if (shim->options->keep_stdin) {
-        r = make_pipe(&shim->input_fd, &fds->stdio[0], false);
-    } else {
-        fds->stdio[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-        r = fds->stdio[0] < 0 ? -errno : 0;
-    }
-    for (int i = 0; i < 2 && r == 0; i++) {
-        r = make_pipe(&shim->output_fd[i], &fds->stdio[i + 1], true);
-    }
-    return r;
-}
-
-static void build_fds_done(struct build_fds *fds)
-{
-    for (int i = 0; i < 3; i++) {
-        (void)close_fd(fds->stdio[i]);
-    }
-    (void)close_fd(fds->console[0]);
-    (void)close_fd(fds->console[1]);
-    (void)close_fd(fds->start[0]);
-    (void)close_fd(fds->start[1]);
-}
-DEFINE_DONEP(struct build_fds, build_fds_done)
-
-/* The pty's master serves both ways; two descriptors, so that each has its own source. */
-static int receive_console(struct shim *shim, int socket_fd)
-{
-    char data[256];
-    int fds[1];
-    size_t count = COUNT(fds);
-    ssize_t n = unix_recv_fds(socket_fd, data, sizeof(data), fds, &count);
-    if (n < 0 || count != 1) {
-        return n < 0 ? (int)n : -EPROTO;
-    }
-    shim->output_fd[0] = fds[0];
-    if (shim->options->keep_stdin) {
-        shim->input_fd = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
-    }
-    return 0;
-}
-
-static int create(struct shim *shim, struct build_result *result)
-{
-    AUTO(build_fds_donep)
-    struct build_fds fds = {.stdio = {-1, -1, -1}, .console = {-1, -1}, .start = {-1, -1}};
-    int r = open_stdio(shim, &fds);
-    if (r == 0) {
-        r = in_builder(shim, build_create, &fds, result);
-    }
-    if (r < 0) {
-        (void)err_set(&result->err, -r, "make the workload's stdio");
-        result->error = -r;
-    }
-    if (result->error != 0) {
-        return -result->error;
-    }
-    shim->start_fd = TAKE_FD(fds.start[0]);
-    shim->status.pid = result->pid;
-    shim->status.pid_start = result->start_time;
-    if (shim->options->tty) {
-        fds.console[1] = close_fd(fds.console[1]);
-        r = receive_console(shim, fds.console[0]);
-        if (r < 0) {
-            return err_set(&result->err, -r, "receive the terminal");
-        }
-    }
-    r = shim_io_start(shim);
-    return r < 0 ? err_set(&result->err, -r, "watch the workload's stdio") : 0;
-}
-
-static void fail(struct shim *shim, const struct build_result *result)
-{
-    shim_client_tell(shim, SHIM_FAILED, exit_code_of_failure(result), &result->err,
-                     sizeof(result->err));
+    shim_client_tell(shim, SHIM_FAILED, shim_build_exit_code(build), &build->err,
+                     sizeof(build->err));
 }
 
 void shim_start(struct shim *shim)
 {
-    struct build_result result = {0};
+    struct shim_build build = {.error = 0};
+    bool again = atomic_exchange(&shim->shared->start_asked, true);
     /* Only now: the bridge whose address it answers at was made between create and start. */
-    int r = shim_dns_start(shim, &result.err);
-    if (r == 0) {
-        r = in_builder(shim, build_start, NULL, &result);
-    }
+    int r = shim_dns_start(shim, &build.err);
     if (r < 0) {
-        (void)err_wrap(&result.err, -r, "start");
-        result.error = -r;
+        build.error = -r;
+    } else {
+        shim_build_start(shim, &build);
     }
     shim->start_fd = close_fd(shim->start_fd);
-    if (result.error != 0) {
-        /* The first process is gone or never was: its end comes by SIGCHLD, and is this failure. */
-        shim->status.exit_code = (int)exit_code_of_failure(&result);
+    if (again && build.error == EPIPE) {
+        /* The worker before us has woken it already; if its exec failed its exit code says so. */
+        build.error = 0;
+    }
+    if (build.error != 0) {
+        /* The first process is gone or never was: its end comes by the waiter, and is this failure.
+         */
+        shim->status.exit_code = (int)shim_build_exit_code(&build);
         shim->failed = true;
-        fail(shim, &result);
-        (void)kill(shim->status.pid, SIGKILL);
+        fail(shim, &build);
+        (void)pidfd_signal(shim->process_fd, SIGKILL);
         return;
     }
     shim->phase = SHIM_PHASE_RUNNING;
@@ -277,15 +79,13 @@ void shim_start(struct shim *shim)
 
 void shim_leave(struct shim *shim)
 {
-    if (shim->ended && !shim_client_is_slow(shim)) {
+    if (atomic_load(&shim->shared->ended) && !shim_client_is_slow(shim)) {
         loop_quit(shim->loop, 0);
     }
 }
 
-/* Ends the run by a process of its own, which outlives us. */
-static void spawn_reap(struct shim *shim)
+void shim_spawn_reap(const struct shim_options *o)
 {
-    const struct shim_options *o = shim->options;
     pid_t pid = fork();
     if (pid != 0) {
         return;
@@ -307,19 +107,27 @@ static void spawn_reap(struct shim *shim)
 
 void shim_end(struct shim *shim)
 {
-    if (shim->reaper == NULL && !shim->ended) {
-        spawn_reap(shim);
-        shim->ended = true;
+    if (shim->awaited != 0) {
+        return; /* it may be the one who ends the run */
+    }
+    if (shim->reaper == NULL && !atomic_load(&shim->shared->ended)) {
+        shim_spawn_reap(shim->options);
+        atomic_store(&shim->shared->ended, true);
     }
     shim_leave(shim);
 }
 
-static void on_workload_exit(struct shim *shim, int wait_status)
+static void find_reaper(struct shim *shim)
 {
-    if (shim->phase == SHIM_PHASE_RUNNING) {
-        shim->status.exit_code = exit_code_of(wait_status);
-    } else if (!shim->failed) {
-        /* Ended before its start: isola died or was told to stop. */
+    for (struct shim_client *c = shim->clients; c != NULL && shim->reaper == NULL; c = c->next) {
+        shim->reaper = !c->gone && (c->roles & SHIM_REAPER) != 0 ? c : NULL;
+    }
+}
+
+void shim_workload_exit(struct shim *shim, int wait_status)
+{
+    if (!shim->failed) {
+        /* Also when it ended before its start: isola died or was told to stop. */
         shim->status.exit_code = exit_code_of(wait_status);
     }
     shim_io_drain(shim);
@@ -328,9 +136,7 @@ static void on_workload_exit(struct shim *shim, int wait_status)
     shim->status.lost_output = shim->log.lost;
     loop_remove(TAKE_PTR(shim->health_timer));
     (void)status_write(shim->run_fd, &shim->status);
-    for (struct shim_client *c = shim->clients; c != NULL && shim->reaper == NULL; c = c->next) {
-        shim->reaper = !c->gone && (c->roles & SHIM_REAPER) != 0 ? c : NULL;
-    }
+    find_reaper(shim);
     shim_client_tell(shim, SHIM_EXITED, (uint32_t)shim->status.exit_code, NULL, 0);
     shim_end(shim);
 }
@@ -342,13 +148,143 @@ static void on_child(const struct signalfd_siginfo *info, void *data)
     int status;
     pid_t pid;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        if (pid == shim->status.pid && shim->phase != SHIM_PHASE_EXITED) {
-            on_workload_exit(shim, status);
-        } else {
-            /* Else a process that the workload orphaned. */
-            (void)shim_health_reap(shim, pid, status);
+        (void)shim_health_reap(shim, pid, status);
+    }
+}
+
+/* The container is made, or could not be. */
+static void on_created(struct shim *shim)
+{
+    const struct shim_build *build = &shim->shared->create;
+    if (build->error != 0) {
+        shim->failed = true;
+        shim->phase = SHIM_PHASE_EXITED;
+        fail(shim, build);
+        if (shim->awaited == 0) {
+            loop_quit(shim->loop, 1);
+        }
+        return;
+    }
+    shim->status.pid = build->pid;
+    shim->status.pid_start = build->start_time;
+    shim->process_fd = pidfd_open_pid(build->pid);
+    shim->phase = shim->status.started_ns != 0 ? SHIM_PHASE_RUNNING : SHIM_PHASE_CREATED;
+    struct err err = ERR_NONE;
+    int r = shim_io_start(shim);
+    if (r == 0) {
+        r = status_write(shim->run_fd, &shim->status);
+    }
+    if (r < 0) {
+        shim->failed = true;
+        shim->status.exit_code = 125;
+        (void)err_set(&err, -r, "watch the workload");
+        shim_client_tell(shim, SHIM_FAILED, 125, &err, sizeof(err));
+        (void)pidfd_signal(shim->process_fd, SIGKILL);
+        return;
+    }
+    if (shim->phase == SHIM_PHASE_CREATED) {
+        shim_client_tell(shim, SHIM_CREATED, (uint32_t)shim->status.pid, NULL, 0);
+        if (atomic_load(&shim->shared->start_asked)) {
+            shim_start(shim);
+        }
+    } else {
+        (void)shim_dns_start(shim, &err);
+        (void)shim_health_start(shim);
+    }
+}
+
+/* What the waiter has noted. */
+static void look(struct shim *shim)
+{
+    if (shim->phase == SHIM_PHASE_BUILDING && atomic_load(&shim->shared->created)) {
+        on_created(shim);
+    }
+    uint64_t exited = atomic_load(&shim->shared->exited);
+    bool live = shim->phase == SHIM_PHASE_CREATED || shim->phase == SHIM_PHASE_RUNNING;
+    if (live && exited != 0 && shim->awaited == 0) {
+        shim_workload_exit(shim, (int)(uint32_t)exited);
+    }
+}
+
+static void on_wake(struct loop_source *source, int fd, uint32_t events, void *data)
+{
+    uint64_t count;
+    (void)source;
+    (void)events;
+    (void)!read(fd, &count, sizeof(count));
+    look(data);
+}
+
+static void on_waiter_end(struct loop_source *source, int fd, uint32_t events, void *data)
+{
+    (void)fd;
+    (void)events;
+    struct shim *shim = data;
+    loop_remove(source);
+    shim->orphaned = true;
+    look(shim);
+    if (shim->phase == SHIM_PHASE_BUILDING) {
+        struct err err = ERR_NONE;
+        (void)err_say(&err, ECHILD, "isola-shim was killed");
+        shim_client_tell(shim, SHIM_FAILED, 125, &err, sizeof(err));
+        loop_quit(shim->loop, 1);
+    } else if (shim->phase != SHIM_PHASE_EXITED) {
+        shim_orphan_start(shim);
+    }
+}
+
+/* Everybody is back, or nobody else is waited for. */
+static void settle(struct shim *shim)
+{
+    uint32_t missing = shim->awaited;
+    shim->awaited = 0;
+    loop_remove(TAKE_PTR(shim->awaited_timer));
+    if ((missing & SHIM_STARTER) != 0 && shim->phase == SHIM_PHASE_CREATED &&
+        !atomic_load(&shim->shared->start_asked)) {
+        (void)pidfd_signal(shim->process_fd, SIGKILL);
+    }
+    if ((missing & SHIM_INPUT) != 0) {
+        shim_io_end_input(shim);
+    }
+    if (shim->phase == SHIM_PHASE_EXITED) {
+        find_reaper(shim);
+        if (shim->shared->create.error != 0) {
+            loop_quit(shim->loop, 1);
+        }
+        shim_end(shim);
+        return;
+    }
+    (void)shim_io_go_on(shim);
+    look(shim);
+}
+
+static void on_awaited_timeout(struct loop_source *timer, void *data)
+{
+    (void)timer;
+    settle(data);
+}
+
+void shim_client_is_back(struct shim *shim, uint32_t roles)
+{
+    if (shim->awaited != 0) {
+        shim->awaited &= ~roles;
+        if (shim->awaited == 0) {
+            settle(shim);
         }
     }
+}
+
+static int open_log(struct shim *shim)
+{
+    const struct shim_options *o = shim->options;
+    if (o->log_dir == NULL) {
+        return 0;
+    }
+    AUTO(closep) int dir = open(o->log_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    shim->log_dir_fd = TAKE_FD(dir);
+    return shim->log_dir_fd < 0 ? -errno
+                                : log_writer_open(&shim->log, shim->log_dir_fd, o->log_max_size,
+                                                  (int)o->log_max_files, &shim->shared->log);
 }
 
 static int set_up(struct shim *shim)
@@ -357,60 +293,72 @@ static int set_up(struct shim *shim)
     if (r == 0) {
         r = loop_add_signal(shim->loop, SIGCHLD, on_child, shim);
     }
-    if (r == 0) {
+    if (r == 0 && !shim->successor) {
+        (void)close_fd((int)shim->options->rootfs_fd);
         r = shim_client_add(shim, (int)shim->options->control_fd, SHIM_STARTER);
-    }
-    if (r == 0 && shim->options->log_dir != NULL) {
-        AUTO(closep) int dir = open(shim->options->log_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        shim->log_dir_fd = TAKE_FD(dir);
-        r = shim->log_dir_fd < 0
-                ? -errno
-                : log_writer_open(&shim->log, shim->log_dir_fd, shim->options->log_max_size,
-                                  (int)shim->options->log_max_files);
+        atomic_store(&shim->shared->roles, (uint32_t)SHIM_STARTER);
     }
     if (r == 0) {
-        r = shim_client_listen(shim);
+        r = loop_add_fd(shim->loop, shim->waiter_fd, EPOLLIN, on_waiter_end, shim, NULL);
     }
-    return r;
+    if (r == 0 && shim->wake_fd >= 0) {
+        r = loop_add_fd(shim->loop, shim->wake_fd, EPOLLIN, on_wake, shim, NULL);
+    }
+    if (r == 0 && shim->run_fd >= 0) {
+        r = open_log(shim);
+    }
+    return r < 0 || shim->run_fd < 0 ? r : shim_client_listen(shim);
 }
 
-int shim_main(const struct shim_options *options)
+/* Goes on where the worker before has died. False when there is nothing to do any more. */
+static bool take_over(struct shim *shim)
 {
-    struct shim shim = {
-        .options = options,
-        .start_fd = -1,
-        .input_fd = -1,
-        .output_fd = {-1, -1},
-        .listen_fd = -1,
-        .log_dir_fd = -1,
-        .log = {.fd = -1},
-    };
-    struct build_result result = {0};
-    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-    (void)signal(SIGPIPE, SIG_IGN);
-    shim.status.shim_pid = getpid();
-    (void)process_start_time(getpid(), &shim.status.shim_start);
-    shim.run_fd = open(options->run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int r = shim.run_fd < 0 ? -errno : set_up(&shim);
-    if (r < 0) {
-        (void)err_set(&result.err, -r, "set up the shim in '%s'", options->run_dir);
-        result.error = -r;
-    } else {
-        r = create(&shim, &result);
-        (void)close_fd((int)options->rootfs_fd);
+    struct stat st;
+    struct workload_status before;
+    if (!shim->successor) {
+        return true;
     }
-    if (r == 0) {
-        r = status_write(shim.run_fd, &shim.status);
+    if (shim->run_fd >= 0 && (fstat(shim->run_fd, &st) < 0 || st.st_nlink == 0)) {
+        return false; /* the workload was removed */
     }
-    if (r < 0) {
-        result.error = -r;
-        fail(&shim, &result);
-        if (shim.status.pid > 0) {
-            (void)kill(shim.status.pid, SIGKILL);
-        }
+    if (shim->run_fd >= 0 && status_read(shim->run_fd, &before) == 0) {
+        shim->status = before;
+    }
+    shim->phase = shim->status.finished_ns != 0 ? SHIM_PHASE_EXITED : SHIM_PHASE_BUILDING;
+    shim->input_ended = atomic_load(&shim->shared->input_ended);
+    shim->awaited = atomic_load(&shim->shared->roles) & ~(unsigned)SHIM_RESUME;
+    if (atomic_load(&shim->shared->start_asked) && shim->status.started_ns != 0) {
+        shim->awaited &= ~(unsigned)SHIM_STARTER;
+    }
+    if (shim->input_fd < 0 || shim->input_ended) {
+        shim->awaited &= ~(unsigned)SHIM_INPUT;
+    }
+    return true;
+}
+
+int shim_worker(struct shim *shim)
+{
+    (void)sigprocmask(SIG_UNBLOCK, &(sigset_t){{~0UL}}, NULL);
+    shim->waiter_fd = pidfd_open_pid(shim->waiter_pid);
+    if (getppid() != shim->waiter_pid || !take_over(shim)) {
         return 1;
     }
-    shim_client_tell(&shim, SHIM_CREATED, (uint32_t)shim.status.pid, NULL, 0);
-    /* Our descriptors end with us; freeing what the exit frees anyway would cost the run time. */
-    return loop_run(shim.loop);
+    shim->status.shim_pid = shim->waiter_pid;
+    shim->status.worker_pid = getpid();
+    (void)process_start_time(shim->waiter_pid, &shim->status.shim_start);
+    (void)process_start_time(getpid(), &shim->status.worker_start);
+    int r = shim->waiter_fd < 0 ? shim->waiter_fd : set_up(shim);
+    if (r < 0) {
+        struct shim_build build = {.error = -r};
+        (void)err_set(&build.err, -r, "set up the shim in '%s'", shim->options->run_dir);
+        fail(shim, &build);
+        return 1;
+    }
+    if (shim->awaited != 0) {
+        r = loop_add_timer(shim->loop, AWAIT_NS, on_awaited_timeout, shim, &shim->awaited_timer);
+    } else if (shim->phase == SHIM_PHASE_EXITED) {
+        shim_end(shim);
+    }
+    look(shim);
+    return r < 0 ? 1 : loop_run(shim->loop);
 }

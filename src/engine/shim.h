@@ -1,10 +1,14 @@
 /*
- * shim.h - the process beside each workload (isola-shim).
+ * shim.h - the two processes beside each workload (isola-shim).
  *
- * One thread, one event loop. It is the parent of the workload's first process, owns its stdio, its
- * log and its status file, and answers clients on shim.sock. It links neither the database nor the
- * image store, and what it needs memory for once (making the container, executing a check) it does
- * in a forked child.
+ * The waiter is the parent of the workload's first process and of the worker. It holds the ends of
+ * the workload's stdio and does nothing but wait: an exit status goes into memory that both share
+ * (shim_shared.h). The worker has the event loop: log, status file, clients on shim.sock, health
+ * checks, name service. A worker that is killed is followed by a new one, which goes on from the
+ * shared memory and the status file; when the waiter is killed the worker ends the run.
+ *
+ * Neither links the database or the image store, and what needs memory for once (making the
+ * container, executing a check) is done in a forked child.
  */
 #ifndef ENGINE_SHIM_H
 #define ENGINE_SHIM_H
@@ -17,6 +21,7 @@
 #include "base/str.h"
 #include "engine/log_file.h"
 #include "engine/shim_protocol.h"
+#include "engine/shim_shared.h"
 #include "engine/status.h"
 
 struct err;
@@ -48,6 +53,7 @@ struct shim_options {
 };
 
 enum shim_phase {
+    SHIM_PHASE_BUILDING,
     SHIM_PHASE_CREATED,
     SHIM_PHASE_RUNNING,
     SHIM_PHASE_EXITED,
@@ -59,20 +65,38 @@ struct shim_client {
     struct loop_source *source;
     int fd;
     uint32_t roles;
+    uint64_t skip[2]; /* output that it has from the worker before this one */
     bool gone;
     struct shim_packet *packets; /* that did not fit into the socket */
 };
 
 struct shim {
     const struct shim_options *options;
-    struct loop *loop;
+    struct shim_shared *shared;
+
+    /* Made by the waiter, held by both */
+    pid_t waiter_pid;
     int run_fd;
+    int start_fd;   /* socket to the first process, which waits for its start */
+    int wake_fd;    /* eventfd: the waiter has news in shared */
+    int scratch[2]; /* the pipe between the workload's pipes and shared->data */
+    bool successor; /* a worker was before this one */
+
+    /* The worker's */
+    struct loop *loop;
     enum shim_phase phase;
     struct workload_status status;
-    int start_fd;
-    bool failed; /* the start failed: exit_code is that of the failure */
+    bool failed;    /* the start failed: exit_code is that of the failure */
+    bool orphaned;  /* the waiter is gone */
+    int waiter_fd;  /* pidfd */
+    int process_fd; /* pidfd of the first process */
+    struct loop_source *process_timer;
+    int process_tries;
     int log_dir_fd;
     struct log_writer log;
+    /* Roles of clients that the worker before this one had; 0: they are back, or too late. */
+    uint32_t awaited;
+    struct loop_source *awaited_timer;
 
     /* The workload's stdio; -1 when closed. With a terminal only output[0], the pty's master. */
     int input_fd;
@@ -81,13 +105,13 @@ struct shim {
     struct loop_source *output_source[2];
     struct buf input;
     bool input_ended;
-    bool input_held; /* clients are not read: the workload has not taken what they sent */
+    bool input_held;  /* clients are not read: the workload has not taken what they sent */
+    bool output_held; /* shared->data waits until slow clients have it */
 
     int listen_fd;
     struct loop_source *listen_source;
     struct shim_client *clients;
     struct shim_client *reaper; /* the run's end waits for it */
-    bool ended; /* the database knows of the end, or somebody is told to see to it */
 
     struct dns *dns; /* NULL: no user-defined network */
 
@@ -96,8 +120,54 @@ struct shim {
     bool health_timed_out;
 };
 
+/* Ends of the descriptors that the workload gets, on their way through the builder. */
+struct shim_build_fds {
+    int stdio[3];
+    int console[2]; /* socket pair: [1] goes to the builder, the pty's master comes out of [0] */
+    int start;
+};
+
+#define SHIM_BUILD_FDS_INIT                                                                        \
+    {                                                                                              \
+        .stdio = {-1, -1, -1}, .console = {-1, -1}, .start = -1                                    \
+    }
+
+void shim_build_fds_done(struct shim_build_fds *fds);
+DEFINE_DONEP(struct shim_build_fds, shim_build_fds_done)
+
 /* Runs the shim's whole life. Returns the exit code of the process. */
 int shim_main(const struct shim_options *options);
+
+/* shim_build.c */
+/* Makes the workload's stdio and starts the builder, a child that answers in shared->create. */
+int shim_build_create(struct shim *shim, struct shim_build_fds *fds, pid_t *ret_pid);
+/* The pty's master, when there is one. */
+int shim_build_receive(struct shim *shim, struct shim_build_fds *fds);
+/* Starts the created workload and waits for the answer in shared->start. */
+void shim_build_start(struct shim *shim, struct shim_build *ret);
+/* After the builder's end: its answer, or how it died. */
+void shim_build_finish(struct shim_build *build, int wait_status);
+/* 125 to 127 */
+uint32_t shim_build_exit_code(const struct shim_build *build);
+
+/* shim.c: the worker. Returns its exit code. */
+int shim_worker(struct shim *shim);
+/* In a forked child: gives up what only the shim may hold open, for its end must be seen. */
+void shim_close_ends(const struct shim *shim);
+void shim_start(struct shim *shim);
+/* The workload is gone: sees to it that the run is ended in the database. */
+void shim_end(struct shim *shim);
+/* The first process has ended so: writes down its end. */
+void shim_workload_exit(struct shim *shim, int wait_status);
+/* Leaves the loop when the run is ended and every client has what it is to have. */
+void shim_leave(struct shim *shim);
+/* A client that was connected before with these roles is back. */
+void shim_client_is_back(struct shim *shim, uint32_t roles);
+/* Ends the run by a process of its own, which outlives us. */
+void shim_spawn_reap(const struct shim_options *options);
+
+/* shim_orphan.c: the waiter was killed. */
+void shim_orphan_start(struct shim *shim);
 
 /* shim_io.c */
 int shim_io_start(struct shim *shim);
@@ -106,14 +176,16 @@ void shim_io_end_input(struct shim *shim);
 void shim_io_resize(struct shim *shim, uint32_t size);
 /* Reads what is left in the pipes after the workload ended. */
 void shim_io_drain(struct shim *shim);
-/* Reading of output stops while a client cannot take it. */
-void shim_io_pause(struct shim *shim, bool pause);
+/* Output is read unless a client cannot take it or is awaited. */
+int shim_io_watch(struct shim *shim);
+/* The clients of the worker before are back: first what that one had in its hands. */
+int shim_io_go_on(struct shim *shim);
 
 /* shim_client.c */
 int shim_client_add(struct shim *shim, int fd, uint32_t roles);
 int shim_client_listen(struct shim *shim);
-void shim_client_output(struct shim *shim, enum shim_message_type type, const char *data,
-                        size_t len);
+/* stream: 0 standard output, 1 standard error. */
+void shim_client_output(struct shim *shim, uint32_t stream, const char *data, size_t len);
 void shim_client_tell(struct shim *shim, enum shim_message_type type, uint32_t value,
                       const void *data, size_t len);
 /* Stops (and resumes) reading from those who send standard input. */
@@ -127,14 +199,5 @@ void shim_client_sweep(struct shim *shim);
 int shim_health_start(struct shim *shim);
 /* True when pid was a check of ours. */
 bool shim_health_reap(struct shim *shim, pid_t pid, int wait_status);
-
-/* shim.c */
-/* In a forked child: gives up what only the shim may hold open, for its end must be seen. */
-void shim_close_ends(const struct shim *shim);
-void shim_start(struct shim *shim);
-/* The workload is gone: sees to it that the run is ended in the database. */
-void shim_end(struct shim *shim);
-/* Leaves the loop when the run is ended and every client has what it is to have. */
-void shim_leave(struct shim *shim);
 
 #endif

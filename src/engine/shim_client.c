@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/io.h"
+#include "base/process.h"
 #include "base/unix_socket.h"
 #include "engine/shim.h"
 
@@ -41,6 +42,16 @@ static void client_watch(struct shim_client *client)
                                  client->packets != NULL ? events | EPOLLOUT : events);
 }
 
+/* For the worker after this one: whom to wait for. */
+static void note_roles(struct shim *shim)
+{
+    uint32_t roles = 0;
+    for (const struct shim_client *c = shim->clients; c != NULL; c = c->next) {
+        roles |= c->gone ? 0 : c->roles;
+    }
+    atomic_store(&shim->shared->roles, roles);
+}
+
 /* Only marks it: the list is walked by callers. */
 static void client_drop(struct shim_client *client)
 {
@@ -52,14 +63,14 @@ static void client_drop(struct shim_client *client)
     loop_remove(client->source);
     client->fd = close_fd(client->fd);
     free_packets(client);
+    note_roles(shim);
     if ((client->roles & SHIM_INPUT) != 0) {
         shim_io_end_input(shim);
     }
-    shim_io_pause(shim, shim_client_is_slow(shim));
-    if (shim->phase == SHIM_PHASE_CREATED && (client->roles & SHIM_STARTER) != 0 &&
-        shim->status.pid > 0) {
+    (void)shim_io_watch(shim);
+    if (shim->phase == SHIM_PHASE_CREATED && (client->roles & SHIM_STARTER) != 0) {
         /* Who was to start it died: nobody ever will. */
-        (void)kill(shim->status.pid, SIGKILL);
+        (void)pidfd_signal(shim->process_fd, SIGKILL);
     }
     if (shim->reaper == client) {
         /* It died before it could end the run: somebody else must. */
@@ -147,17 +158,20 @@ static void client_send(struct shim_client *client, enum shim_message_type type,
         link = &(*link)->next;
     }
     *link = copy;
-    shim_io_pause(client->shim, true);
     client_watch(client);
 }
 
-void shim_client_output(struct shim *shim, enum shim_message_type type, const char *data,
-                        size_t len)
+void shim_client_output(struct shim *shim, uint32_t stream, const char *data, size_t len)
 {
     for (struct shim_client *c = shim->clients; c != NULL; c = c->next) {
-        if ((c->roles & SHIM_WATCH) != 0) {
-            client_send(c, type, 0, data, len);
+        size_t skip = (size_t)MIN(c->skip[stream], (uint64_t)len);
+        c->skip[stream] -= skip;
+        if ((c->roles & SHIM_WATCH) != 0 && skip < len) {
+            client_send(c, stream == 0 ? SHIM_STDOUT : SHIM_STDERR, 0, data + skip, len - skip);
         }
+    }
+    if (shim_client_is_slow(shim)) {
+        (void)shim_io_watch(shim);
     }
 }
 
@@ -185,8 +199,55 @@ static void flush_packets(struct shim_client *client)
         free(packet);
     }
     client_watch(client);
-    shim_io_pause(client->shim, shim_client_is_slow(client->shim));
+    (void)shim_io_watch(client->shim);
     shim_leave(client->shim);
+}
+
+/* What it would know by now, had it been connected all the time. */
+static void tell_phase(struct shim_client *client)
+{
+    const struct shim *shim = client->shim;
+    bool starter = (client->roles & SHIM_RESUME) != 0 && (client->roles & SHIM_STARTER) != 0;
+    const struct shim_build *create = &shim->shared->create;
+    const struct shim_build *start = &shim->shared->start;
+    if (starter && shim->phase == SHIM_PHASE_EXITED && (create->error != 0 || start->error != 0)) {
+        const struct shim_build *failed = create->error != 0 ? create : start;
+        client_send(client, SHIM_FAILED, shim_build_exit_code(failed), &failed->err,
+                    sizeof(failed->err));
+        return;
+    }
+    if (starter && shim->phase == SHIM_PHASE_CREATED) {
+        client_send(client, SHIM_CREATED, (uint32_t)shim->status.pid, NULL, 0);
+    } else if (starter && shim->phase != SHIM_PHASE_BUILDING) {
+        client_send(client, SHIM_STARTED, 0, NULL, 0);
+    }
+    if (shim->phase == SHIM_PHASE_EXITED) {
+        client_send(client, SHIM_EXITED, (uint32_t)shim->status.exit_code, NULL, 0);
+    }
+}
+
+static void on_hello(struct shim_client *client, uint32_t roles, const char *data, size_t len)
+{
+    struct shim *shim = client->shim;
+    struct shim_shared *shared = shim->shared;
+    struct shim_seen seen = {{atomic_load(&shared->total[0]), atomic_load(&shared->total[1])}};
+    /* Whoever was to start it stays that: it may die before it says SHIM_START. */
+    client->roles = roles | (client->roles & SHIM_STARTER);
+    note_roles(shim);
+    if ((roles & SHIM_RESUME) != 0 && len == sizeof(seen)) {
+        struct shim_seen theirs;
+        memcpy(&theirs, data, sizeof(theirs));
+        for (int i = 0; i < 2; i++) {
+            client->skip[i] = theirs.bytes[i] > seen.bytes[i] ? theirs.bytes[i] - seen.bytes[i] : 0;
+        }
+    } else if ((roles & SHIM_WATCH) != 0 && (seen.bytes[0] != 0 || seen.bytes[1] != 0)) {
+        client_send(client, SHIM_SEEN, 0, &seen, sizeof(seen));
+    }
+    client_watch(client);
+    tell_phase(client);
+    if ((roles & SHIM_RESUME) != 0) {
+        shim_client_is_back(shim, roles);
+    }
 }
 
 static void on_message(struct shim_client *client, const struct shim_message *message,
@@ -195,12 +256,7 @@ static void on_message(struct shim_client *client, const struct shim_message *me
     struct shim *shim = client->shim;
     switch ((enum shim_message_type)message->type) {
     case SHIM_HELLO:
-        /* Whoever was to start it stays that: it may die before it says SHIM_START. */
-        client->roles = message->value | (client->roles & SHIM_STARTER);
-        client_watch(client);
-        if (shim->phase == SHIM_PHASE_EXITED) {
-            client_send(client, SHIM_EXITED, (uint32_t)shim->status.exit_code, NULL, 0);
-        }
+        on_hello(client, message->value, data, len);
         break;
     case SHIM_START:
         if (shim->phase == SHIM_PHASE_CREATED) {
@@ -220,7 +276,7 @@ static void on_message(struct shim_client *client, const struct shim_message *me
     case SHIM_REAPED:
         if (shim->reaper == client) {
             shim->reaper = NULL;
-            shim->ended = true;
+            atomic_store(&shim->shared->ended, true);
             shim_leave(shim);
         }
         break;
@@ -230,6 +286,7 @@ static void on_message(struct shim_client *client, const struct shim_message *me
     case SHIM_STDOUT:
     case SHIM_STDERR:
     case SHIM_EXITED:
+    case SHIM_SEEN:
     default:
         /* Not for us, or from a newer isola: ignored. */
         break;

@@ -84,7 +84,7 @@ static void keep_output(struct shim *shim, int pipe_fd, int pidfd)
 
 /*
  * In the forked child: executes the check in the workload and leaves with its exit code. It dies
- * with the shim, whose connections it must not hold open.
+ * with the worker, whose connections it must not hold open.
  */
 static _Noreturn void run_check(struct shim *shim)
 {
@@ -95,12 +95,11 @@ static _Noreturn void run_check(struct shim *shim)
     struct err err = ERR_NONE;
     bool exec_failed = false;
     int out[2];
-    (void)prctl(PR_SET_CHILD_SUBREAPER, 0);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     signals_reset();
     shim_close_ends(shim);
     int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (getppid() != shim->status.shim_pid || in < 0 || pipe2(out, O_CLOEXEC) < 0) {
+    if (getppid() != shim->status.worker_pid || in < 0 || pipe2(out, O_CLOEXEC) < 0) {
         _exit(126);
     }
     int r = check_words(&shim->options->health_test, &words);
@@ -189,6 +188,8 @@ int shim_health_start(struct shim *shim)
     if (shim->options->health_test.count < 2) {
         return 0;
     }
-    shim->status.health = HEALTH_STARTING;
+    if (shim->status.health == HEALTH_NONE) {
+        shim->status.health = HEALTH_STARTING;
+    }
     return loop_add_timer(shim->loop, interval(shim), on_timer, shim, &shim->health_timer);
 }

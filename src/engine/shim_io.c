@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -7,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/process.h"
 #include "engine/shim.h"
 
 /* What a terminal may hold for its reader. */
@@ -19,18 +21,91 @@ static void close_output(struct shim *shim, int stream)
     shim->output_fd[stream] = close_fd(shim->output_fd[stream]);
 }
 
-/* One read. Returns the count, 0 at the end, -EAGAIN when nothing is there. */
-static ssize_t pump(struct shim *shim, int stream)
+/*
+ * Output that came: to the log and to the clients. It is done with when all have it, so that a
+ * worker that is killed before leaves it to the next; a client says then what it has already.
+ */
+static void finish_chunk(struct shim *shim)
 {
-    char data[SHIM_DATA_MAX];
-    ssize_t n = read(shim->output_fd[stream], data, sizeof(data));
+    struct shim_shared *shared = shim->shared;
+    uint32_t stream = atomic_load(&shared->stream);
+    atomic_store(&shared->total[stream], atomic_load(&shared->offset) + atomic_load(&shared->len));
+    atomic_store(&shared->len, 0);
+    log_done(&shim->log);
+    shim->output_held = false;
+}
+
+static void deliver_chunk(struct shim *shim)
+{
+    struct shim_shared *shared = shim->shared;
+    uint32_t stream = atomic_load(&shared->stream);
+    uint32_t len = atomic_load(&shared->len);
+    log_write(&shim->log, stream == 0 ? LOG_STDOUT : LOG_STDERR, shared->data, len);
+    shim_client_output(shim, stream, shared->data, len);
+    if (shim_client_is_slow(shim)) {
+        shim->output_held = true;
+    } else {
+        finish_chunk(shim);
+    }
+}
+
+/* From the scratch pipe into shared memory. False when nothing is there. */
+static bool take_chunk(struct shim *shim)
+{
+    struct shim_shared *shared = shim->shared;
+    int left = 0;
+    if (ioctl(shim->scratch[0], FIONREAD, &left) < 0) {
+        left = 0;
+    }
+    uint32_t len = atomic_load(&shared->len);
+    if (len == 0) {
+        len = (uint32_t)left;
+        atomic_store(&shared->len, len);
+    }
+    while (left > 0) {
+        ssize_t n = read(shim->scratch[0], shared->data + len - (uint32_t)left, (size_t)left);
+        if (n < 0 && errno != EINTR) {
+            break;
+        }
+        left -= n > 0 ? (int)n : 0;
+    }
+    return len > 0;
+}
+
+/* A terminal cannot be spliced: what a worker that is killed has just read is lost. */
+static ssize_t read_terminal(struct shim *shim)
+{
+    struct shim_shared *shared = shim->shared;
+    ssize_t n = read(shim->output_fd[0], shared->data, sizeof(shared->data));
     if (n < 0) {
         /* EIO: nobody has the terminal open any more. */
         return errno == EAGAIN || errno == EINTR ? -EAGAIN : 0;
     }
+    atomic_store(&shared->len, (uint32_t)n);
+    return n;
+}
+
+/* One read. Returns the count, 0 at the end, -EAGAIN when nothing is there. */
+static ssize_t pump(struct shim *shim, int stream)
+{
+    struct shim_shared *shared = shim->shared;
+    ssize_t n;
+    atomic_store(&shared->stream, (uint32_t)stream);
+    atomic_store(&shared->offset, atomic_load(&shared->total[stream]));
+    if (shim->options->tty) {
+        n = read_terminal(shim);
+    } else {
+        n = splice(shim->output_fd[stream], NULL, shim->scratch[1], NULL, sizeof(shared->data),
+                   SPLICE_F_NONBLOCK);
+        if (n < 0) {
+            return errno == EAGAIN || errno == EINTR ? -EAGAIN : 0;
+        }
+        if (n > 0 && !take_chunk(shim)) {
+            return -EAGAIN;
+        }
+    }
     if (n > 0) {
-        log_write(&shim->log, stream == 0 ? LOG_STDOUT : LOG_STDERR, data, (size_t)n);
-        shim_client_output(shim, stream == 0 ? SHIM_STDOUT : SHIM_STDERR, data, (size_t)n);
+        deliver_chunk(shim);
     }
     return n;
 }
@@ -41,18 +116,31 @@ static void on_output(struct loop_source *source, int fd, uint32_t events, void 
     (void)events;
     struct shim *shim = data;
     int stream = source == shim->output_source[0] ? 0 : 1;
-    if (pump(shim, stream) == 0) {
+    /* Two streams may be ready at once, and the first found a slow client. */
+    if (!shim->output_held && shim->awaited == 0 && pump(shim, stream) == 0) {
         close_output(shim, stream);
+    }
+}
+
+/* What the worker before this one had in its hands. */
+static void deliver_left(struct shim *shim)
+{
+    if (!shim->output_held && take_chunk(shim)) {
+        deliver_chunk(shim);
     }
 }
 
 /*
  * What is in there now, and no more: a process that is not in the workload's own pid namespace may
- * have survived it and write on for ever.
+ * have survived it and write on for ever. Slow clients get it all at once.
  */
 void shim_io_drain(struct shim *shim)
 {
+    deliver_left(shim);
     for (int stream = 0; stream < 2; stream++) {
+        if (shim->output_held) {
+            finish_chunk(shim);
+        }
         if (shim->output_fd[stream] < 0) {
             continue;
         }
@@ -62,36 +150,60 @@ void shim_io_drain(struct shim *shim)
         while (left > 0 && n > 0) {
             n = pump(shim, stream);
             left -= n;
+            if (shim->output_held) {
+                finish_chunk(shim);
+            }
         }
         close_output(shim, stream);
     }
 }
 
-void shim_io_pause(struct shim *shim, bool pause)
+/* A source that is not read is taken out: the end of a pipe would be reported again and again. */
+static int watch_output(struct shim *shim, int stream, bool on)
 {
-    for (int stream = 0; stream < 2; stream++) {
-        if (shim->output_source[stream] != NULL) {
-            (void)loop_source_set_events(shim->output_source[stream], pause ? 0 : EPOLLIN);
-        }
+    struct loop_source **source = &shim->output_source[stream];
+    if (shim->output_fd[stream] < 0 || on == (*source != NULL)) {
+        return 0;
     }
+    if (on) {
+        return loop_add_fd(shim->loop, shim->output_fd[stream], EPOLLIN, on_output, shim, source);
+    }
+    loop_remove(TAKE_PTR(*source));
+    return 0;
+}
+
+int shim_io_watch(struct shim *shim)
+{
+    bool on = shim->awaited == 0 && !shim_client_is_slow(shim);
+    if (on && shim->output_held) {
+        finish_chunk(shim);
+    }
+    int r = watch_output(shim, 0, on);
+    return r < 0 ? r : watch_output(shim, 1, on);
+}
+
+int shim_io_go_on(struct shim *shim)
+{
+    deliver_left(shim);
+    return shim_io_watch(shim);
 }
 
 int shim_io_start(struct shim *shim)
 {
-    for (int stream = 0; stream < 2; stream++) {
-        if (shim->output_fd[stream] < 0) {
-            continue;
-        }
-        int r = set_nonblock(shim->output_fd[stream], true);
-        if (r == 0) {
-            r = loop_add_fd(shim->loop, shim->output_fd[stream], EPOLLIN, on_output, shim,
-                            &shim->output_source[stream]);
-        }
-        if (r < 0) {
-            return r;
-        }
+    int r = 0;
+    if (atomic_load(&shim->shared->len) == 0) {
+        log_done(&shim->log);
     }
-    return shim->input_fd >= 0 ? set_nonblock(shim->input_fd, true) : 0;
+    for (int stream = 0; r == 0 && stream < 2; stream++) {
+        r = shim->output_fd[stream] < 0 ? 0 : set_nonblock(shim->output_fd[stream], true);
+    }
+    if (r == 0 && shim->input_fd >= 0) {
+        r = set_nonblock(shim->input_fd, true);
+    }
+    if (r < 0 || shim->awaited != 0) {
+        return r;
+    }
+    return shim->successor ? shim_io_go_on(shim) : shim_io_watch(shim);
 }
 
 static void close_input(struct shim *shim)
@@ -101,6 +213,9 @@ static void close_input(struct shim *shim)
     shim->input_fd = close_fd(shim->input_fd);
     buf_done(&shim->input);
     shim_client_hold_input(shim, false);
+    /* The waiter has an end, too. */
+    atomic_store(&shim->shared->input_ended, true);
+    (void)pidfd_signal(shim->waiter_fd, SIGUSR1);
 }
 
 static void on_input_ready(struct loop_source *source, int fd, uint32_t events, void *data)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -16,11 +17,14 @@
 #include "container/self.h"
 #include "engine/rootless.h"
 #include "engine/shim_protocol.h"
+#include "engine/status.h"
 
 #define CONTROL_FD 3
 #define ROOTFS_FD 4
 #define PROGRAM_FD 5
 #define LOG_FILES_DEFAULT 1
+#define CONNECT_WAIT_NS (10 * NS_PER_SEC)
+#define CONNECT_TRIES 20
 
 static int add(struct strv *argv, const char *option, const char *value)
 {
@@ -171,7 +175,8 @@ static int become_shim(void *data)
     _exit(125);
 }
 
-int shim_process_spawn(const struct shim_process *process, struct err *err)
+int shim_process_spawn(const struct shim_process *process, struct shim_identity *ret,
+                       struct err *err)
 {
     AUTO(strv_donep) struct strv argv = {0};
     AUTO(freep) char *program = dirs_helper("isola-shim");
@@ -198,22 +203,83 @@ int shim_process_spawn(const struct shim_process *process, struct err *err)
         .rootfs_fd = process->rootfs_fd,
     };
     pid_t pid = process_vfork(become_shim, &birth);
-    return pid < 0 ? err_set(err, (int)-pid, "start isola-shim") : TAKE_FD(ours);
+    if (pid < 0) {
+        return err_set(err, (int)-pid, "start isola-shim");
+    }
+    *ret = (struct shim_identity){.pid = pid};
+    (void)process_start_time(pid, &ret->start_time);
+    return TAKE_FD(ours);
+}
+
+static bool shim_is_alive(struct engine *engine, const char *id,
+                          const struct shim_identity *identity)
+{
+    if (identity != NULL && process_is_alive(identity->pid, identity->start_time)) {
+        return true;
+    }
+    struct workload_status status = {0};
+    AUTO(freep) char *path = workload_run_path(engine, id, NULL);
+    AUTO(closep) int dir = path != NULL ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    return dir >= 0 && status_read(dir, &status) == 0 && status_shim_alive(&status);
+}
+
+/* Connects; a shim that lives will listen, unless it leaves. */
+static int reach(struct engine *engine, const char *id, const struct shim_identity *identity)
+{
+    AUTO(freep) char *path = workload_run_path(engine, id, "shim.sock");
+    int64_t deadline = clock_monotonic_ns() + CONNECT_WAIT_NS;
+    for (int64_t wait = NS_PER_MS;; wait = MIN(wait * 2, 20 * NS_PER_MS)) {
+        bool alive = shim_is_alive(engine, id, identity);
+        int fd = path != NULL ? unix_connect(path, SOCK_SEQPACKET) : -ENOMEM;
+        if (fd >= 0 || (fd != -ENOENT && fd != -ECONNREFUSED) || !alive ||
+            clock_monotonic_ns() > deadline) {
+            return fd;
+        }
+        const struct timespec ts = {.tv_nsec = wait};
+        (void)nanosleep(&ts, NULL);
+    }
+}
+
+static int say_hello(int fd, uint32_t roles, const struct shim_seen *seen)
+{
+    struct {
+        struct shim_message message;
+        struct shim_seen seen;
+    } hello = {.message = {.type = SHIM_HELLO, .value = roles}};
+    size_t len = sizeof(hello.message);
+    if (seen != NULL) {
+        hello.seen = *seen;
+        len = sizeof(hello);
+    }
+    return send(fd, &hello, len, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static int connect_as(struct engine *engine, const char *id, const struct shim_identity *identity,
+                      uint32_t roles, const struct shim_seen *seen, struct err *err)
+{
+    int r = -EPIPE;
+    /* More than once: the one that listened may be killed before it reads. */
+    for (int try = 0; r == -EPIPE && try < CONNECT_TRIES; try++) {
+        AUTO(closep) int fd = reach(engine, id, identity);
+        r = fd < 0 ? fd : say_hello(fd, roles, seen);
+        if (r == 0) {
+            return TAKE_FD(fd);
+        }
+    }
+    return err_set(err, -r, "reach the shim of workload %.12s", id);
 }
 
 int shim_process_connect(struct engine *engine, const struct workload *workload, uint32_t roles,
                          struct err *err)
 {
-    AUTO(freep) char *path = workload_run_path(engine, workload->id, "shim.sock");
-    AUTO(closep) int fd = path != NULL ? unix_connect(path, SOCK_SEQPACKET) : -ENOMEM;
-    if (fd < 0) {
-        return err_set(err, -fd, "reach the shim of '%s'", workload->name);
-    }
-    const struct shim_message hello = {.type = SHIM_HELLO, .value = roles};
-    if (send(fd, &hello, sizeof(hello), MSG_NOSIGNAL) < 0) {
-        return err_set(err, errno, "reach the shim of '%s'", workload->name);
-    }
-    return TAKE_FD(fd);
+    return connect_as(engine, workload->id, NULL, roles, NULL, err);
+}
+
+int shim_process_reconnect(struct engine *engine, const char *id,
+                           const struct shim_identity *identity, uint32_t roles,
+                           const struct shim_seen *seen, struct err *err)
+{
+    return connect_as(engine, id, identity, roles | SHIM_RESUME, seen, err);
 }
 
 /* The end as the database has it, once the shim is gone. */
@@ -252,7 +318,11 @@ int shim_process_wait(struct engine *engine, const struct workload *workload, in
             return 0;
         }
         if (got == 0 || (got < 0 && n > 0 && errno != EINTR)) {
-            return exit_code_in_db(engine, workload->id, ret_exit_code, err);
+            (void)close_fd(fd);
+            fd = shim_process_connect(engine, workload, 0, NULL);
+            if (fd < 0) {
+                return exit_code_in_db(engine, workload->id, ret_exit_code, err);
+            }
         }
     }
 }

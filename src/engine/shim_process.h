@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "engine/network.h"
+#include "engine/shim_protocol.h"
 #include "engine/workload.h"
 
 struct err;
@@ -20,12 +21,30 @@ struct shim_process {
     const struct network_dns *dns;
 };
 
-/* Starts it detached from us. Returns our end of the control connection. */
-int shim_process_spawn(const struct shim_process *process, struct err *err);
+/* A shim that was just started: it is not in the status file yet. */
+struct shim_identity {
+    pid_t pid;
+    uint64_t start_time;
+};
 
-/* Connects to the shim of a running workload with these roles. Returns the connection. */
+/* Starts it detached from us. Returns our end of the control connection. */
+int shim_process_spawn(const struct shim_process *process, struct shim_identity *ret,
+                       struct err *err);
+
+/*
+ * Connects to the shim of a running workload with these roles. Waits while the shim lives and has
+ * nobody who listens: its worker was killed, and is followed by another. Returns the connection.
+ */
 int shim_process_connect(struct engine *engine, const struct workload *workload, uint32_t roles,
                          struct err *err);
+
+/*
+ * The same after a connection broke: roles and what was seen are as before (engine/shim_protocol.h,
+ * SHIM_RESUME). identity and seen may be NULL.
+ */
+int shim_process_reconnect(struct engine *engine, const char *id,
+                           const struct shim_identity *identity, uint32_t roles,
+                           const struct shim_seen *seen, struct err *err);
 
 /*
  * Waits for the end of the run, whoever notes it. timeout_ns < 0: for ever. Returns 0 and the exit

@@ -15,7 +15,12 @@
 
 enum shim_message_type {
     /* To the shim */
-    SHIM_HELLO = 1,  /* value: enum shim_role bits; first message of a connection */
+    /*
+     * value: enum shim_role bits; first message of a connection. With SHIM_RESUME data: struct
+     * shim_seen. Answered by what a client with these roles would know by now: SHIM_CREATED,
+     * SHIM_STARTED, SHIM_FAILED, SHIM_EXITED.
+     */
+    SHIM_HELLO = 1,
     SHIM_START = 2,  /* execute the created workload */
     SHIM_STDIN = 3,  /* data for standard input; none: end of input */
     SHIM_RESIZE = 4, /* value: rows << 16 | columns */
@@ -27,6 +32,7 @@ enum shim_message_type {
     SHIM_STDOUT = 19,
     SHIM_STDERR = 20,
     SHIM_EXITED = 21, /* value: exit code; all output was sent before */
+    SHIM_SEEN = 22,   /* data: struct shim_seen: the output before what comes now */
 };
 
 enum shim_role {
@@ -34,11 +40,17 @@ enum shim_role {
     SHIM_INPUT = 2,   /* its end is the end of standard input, unless there is a terminal */
     SHIM_REAPER = 4,  /* will end the run itself after SHIM_EXITED */
     SHIM_STARTER = 8, /* its death before SHIM_START ends the workload */
+    SHIM_RESUME = 16, /* was connected before: the worker died */
 };
 
 struct shim_message {
     uint32_t type;
     uint32_t value;
+};
+
+/* Bytes of output, since the start, that a client has: standard output and standard error. */
+struct shim_seen {
+    uint64_t bytes[2];
 };
 
 #endif

@@ -39,6 +39,7 @@ struct start {
     struct user user;
     int rootfs_fd;
     int control_fd;
+    struct shim_identity shim;
     char *root_dir; /* ROOT/workloads/ID */
     char *run_dir;  /* RUN/workloads/ID */
     char *init_path;
@@ -331,30 +332,84 @@ static int prepare(struct start *start, const struct start_options *options, str
     return r < 0 ? r : write_bundle(start, err);
 }
 
-/* Reads the shim's next word, which must be want. */
-static int expect(int fd, uint32_t want, uint32_t *ret_value, struct err *err)
+/* The shim's next packet; -EPIPE when the connection has ended. */
+static ssize_t receive(int fd, void *packet, size_t size)
 {
-    char packet[sizeof(struct shim_message) + SHIM_DATA_MAX];
-    struct shim_message message;
     ssize_t n;
     do {
-        n = recv(fd, packet, sizeof(packet), 0);
+        n = recv(fd, packet, size, 0);
     } while (n < 0 && errno == EINTR);
-    if (n < (ssize_t)sizeof(message)) {
-        return err_say(err, EPIPE, "isola-shim died before the workload started");
+    return n < (ssize_t)sizeof(struct shim_message) ? -EPIPE : n;
+}
+
+static uint32_t roles_of(const struct start_options *options)
+{
+    return options->watch ? (unsigned)SHIM_WATCH | SHIM_INPUT | (options->reaper ? SHIM_REAPER : 0U)
+                          : 0U;
+}
+
+static int send_start(int fd, const struct start_options *options)
+{
+    const struct shim_message messages[] = {
+        {.type = SHIM_HELLO, .value = roles_of(options)},
+        {.type = SHIM_START},
+    };
+    for (size_t i = 0; i < COUNT(messages); i++) {
+        if (send(fd, &messages[i], sizeof(messages[i]), MSG_NOSIGNAL) < 0) {
+            return -errno;
+        }
     }
-    memcpy(&message, packet, sizeof(message));
-    *ret_value = message.value;
-    if (message.type == want) {
-        return 0;
+    return 0;
+}
+
+/* The worker of the shim was killed: the next one says how far the start has come. */
+static int reconnect(struct start *start, const struct start_options *options, struct err *err)
+{
+    const struct shim_seen nothing = {{0}};
+    start->control_fd = close_fd(start->control_fd);
+    start->control_fd = shim_process_reconnect(start->engine, start->workload.id, &start->shim,
+                                               roles_of(options) | SHIM_STARTER, &nothing, NULL);
+    return start->control_fd < 0
+               ? err_say(err, EPIPE, "isola-shim died before the workload started")
+               : 0;
+}
+
+/* Reads the shim's next word, which must be want. */
+static int expect(struct start *start, const struct start_options *options, uint32_t want,
+                  uint32_t *ret_value, struct err *err)
+{
+    char packet[sizeof(struct shim_message) + SHIM_DATA_MAX];
+    struct shim_message message = {0};
+    for (bool resumed = false;;) {
+        ssize_t n = receive(start->control_fd, packet, sizeof(packet));
+        if (n < 0) {
+            int r = reconnect(start, options, err);
+            if (r < 0) {
+                return r;
+            }
+            resumed = true;
+            continue;
+        }
+        memcpy(&message, packet, sizeof(message));
+        *ret_value = message.value;
+        if (message.type == want) {
+            return 0;
+        }
+        if (message.type == SHIM_FAILED && (size_t)n == sizeof(message) + sizeof(*err)) {
+            struct err theirs;
+            memcpy(&theirs, packet + sizeof(message), sizeof(theirs));
+            theirs.text[sizeof(theirs.text) - 1] = '\0';
+            return err_say(err, theirs.code > 0 ? theirs.code : EIO, "%s", theirs.text);
+        }
+        if (resumed && message.type == SHIM_EXITED) {
+            continue; /* told to all; what it means for the start comes as answer to us */
+        }
+        if (message.type != SHIM_CREATED || want != SHIM_STARTED) {
+            return err_say(err, EPROTO, "isola-shim said %u instead of %u", message.type, want);
+        }
+        /* The worker that was killed may not have read it. */
+        (void)send_start(start->control_fd, options);
     }
-    if (message.type == SHIM_FAILED && (size_t)n == sizeof(message) + sizeof(*err)) {
-        struct err theirs;
-        memcpy(&theirs, packet + sizeof(message), sizeof(theirs));
-        theirs.text[sizeof(theirs.text) - 1] = '\0';
-        return err_say(err, theirs.code > 0 ? theirs.code : EIO, "%s", theirs.text);
-    }
-    return err_say(err, EPROTO, "isola-shim said %u instead of %u", message.type, want);
 }
 
 static int attach_network(struct start *start, pid_t pid, struct err *err)
@@ -378,23 +433,6 @@ static int attach_network(struct start *start, pid_t pid, struct err *err)
     return network_attach(start->host, &start->lease, fd, err);
 }
 
-static int send_start(int fd, const struct start_options *options)
-{
-    const struct shim_message messages[] = {
-        {.type = SHIM_HELLO,
-         .value = options->watch
-                      ? (unsigned)SHIM_WATCH | SHIM_INPUT | (options->reaper ? SHIM_REAPER : 0U)
-                      : 0U},
-        {.type = SHIM_START},
-    };
-    for (size_t i = 0; i < COUNT(messages); i++) {
-        if (send(fd, &messages[i], sizeof(messages[i]), MSG_NOSIGNAL) < 0) {
-            return -errno;
-        }
-    }
-    return 0;
-}
-
 static int launch(struct start *start, const struct start_options *options, int *exit_code,
                   struct err *err)
 {
@@ -411,12 +449,12 @@ static int launch(struct start *start, const struct start_options *options, int 
             .rootfs_fd = start->rootfs_fd,
             .dns = &dns,
         };
-        start->control_fd = shim_process_spawn(&process, err);
+        start->control_fd = shim_process_spawn(&process, &start->shim, err);
         r = start->control_fd < 0 ? start->control_fd : 0;
     }
     network_dns_done(&dns);
     if (r == 0) {
-        r = expect(start->control_fd, SHIM_CREATED, &value, err);
+        r = expect(start, options, SHIM_CREATED, &value, err);
         *exit_code = r < 0 && value != 0 ? (int)value : *exit_code;
     }
     if (r == 0) {
@@ -424,11 +462,9 @@ static int launch(struct start *start, const struct start_options *options, int 
         r = attach_network(start, (pid_t)value, err);
     }
     if (r == 0) {
-        r = send_start(start->control_fd, options);
-        r = r < 0 ? err_set(err, -r, "tell isola-shim to start") : 0;
-    }
-    if (r == 0) {
-        r = expect(start->control_fd, SHIM_STARTED, &value, err);
+        /* If the connection is broken expect() makes a new one and says it again. */
+        (void)send_start(start->control_fd, options);
+        r = expect(start, options, SHIM_STARTED, &value, err);
         *exit_code = r < 0 && value != 0 ? (int)value : *exit_code;
     }
     return r;

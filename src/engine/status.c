@@ -10,6 +10,7 @@
 
 #include "base/io.h"
 #include "base/macros.h"
+#include "base/process.h"
 
 #define STATUS_MAX ((size_t)4096)
 
@@ -17,6 +18,8 @@
 #define STATUS_FIELDS(F)                                                                           \
     F(shim_pid)                                                                                    \
     F(shim_start)                                                                                  \
+    F(worker_pid)                                                                                  \
+    F(worker_start)                                                                                \
     F(pid)                                                                                         \
     F(pid_start)                                                                                   \
     F(started_ns)                                                                                  \
@@ -26,7 +29,8 @@
     F(health)                                                                                      \
     F(health_failures)                                                                             \
     F(health_checked_ns)                                                                           \
-    F(health_exit_code)
+    F(health_exit_code)                                                                            \
+    F(reason)
 
 /*
  * Over the old one, whose page is there: on a full file system an exit status that a crash may tear
@@ -84,6 +88,22 @@ int status_read(int dir_fd, struct workload_status *ret)
 #undef GET
     *ret = status;
     return 0;
+}
+
+bool status_shim_alive(const struct workload_status *status)
+{
+    return process_is_alive(status->shim_pid, status->shim_start) ||
+           process_is_alive(status->worker_pid, status->worker_start);
+}
+
+const char *status_reason_text(enum status_reason reason)
+{
+    static const char *const texts[] = {
+        [STATUS_REASON_NONE] = NULL,
+        [STATUS_REASON_WAITER_KILLED] = "its isola-shim was killed",
+        [STATUS_REASON_WORKERS_DIE] = "its isola-shim died again and again",
+    };
+    return (size_t)reason < COUNT(texts) ? texts[reason] : texts[STATUS_REASON_WAITER_KILLED];
 }
 
 const char *health_name(enum health health)

@@ -18,9 +18,18 @@ enum health {
     HEALTH_UNHEALTHY,
 };
 
+/* Why the exit code is not the workload's own. */
+enum status_reason {
+    STATUS_REASON_NONE,
+    STATUS_REASON_WAITER_KILLED,
+    STATUS_REASON_WORKERS_DIE,
+};
+
 struct workload_status {
-    pid_t shim_pid;
+    pid_t shim_pid; /* the waiter */
     uint64_t shim_start;
+    pid_t worker_pid;
+    uint64_t worker_start;
     pid_t pid;
     uint64_t pid_start;
     int64_t started_ns;  /* 0: not started */
@@ -31,6 +40,7 @@ struct workload_status {
     int health_failures; /* in a row */
     int64_t health_checked_ns;
     int health_exit_code;
+    enum status_reason reason;
 };
 
 #define STATUS_FILE "status.json"
@@ -40,6 +50,12 @@ int status_write(int dir_fd, const struct workload_status *status);
 
 /* -ENOENT when there is none. */
 int status_read(int dir_fd, struct workload_status *ret);
+
+/* True while one of the shim's two processes lives. */
+bool status_shim_alive(const struct workload_status *status);
+
+/* For the user; NULL: the exit code is the workload's own. */
+const char *status_reason_text(enum status_reason reason);
 
 /* "starting", "healthy", "unhealthy"; "none". */
 const char *health_name(enum health health);

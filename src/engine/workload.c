@@ -55,8 +55,7 @@ char *workload_run_path(const struct engine *engine, const char *id, const char 
 
 bool workload_status_alive(const struct workload_status *status)
 {
-    return process_is_alive(status->pid, status->pid_start) ||
-           process_is_alive(status->shim_pid, status->shim_start);
+    return process_is_alive(status->pid, status->pid_start) || status_shim_alive(status);
 }
 
 static void read_status(struct engine *engine, struct workload *workload)

@@ -96,7 +96,7 @@ void workload_remove_lock(struct engine *engine, const char *id);
 char *workload_root_path(const struct engine *engine, const char *id, const char *name);
 char *workload_run_path(const struct engine *engine, const char *id, const char *name);
 
-/* True while the shim or the first process lives. */
+/* True while a process of the shim or the first process lives. */
 bool workload_status_alive(const struct workload_status *status);
 
 /* A new random id. */

@@ -44,8 +44,9 @@ live_shims() {
     local file pid
     for file in "$ISOLA_RUN"/workloads/*/status.json; do
         [ -e "$file" ] || continue
-        pid=$(jq .shim_pid "$file")
-        kill -0 "$pid" 2>/dev/null && echo "$pid"
+        for pid in $(jq '.shim_pid, .worker_pid' "$file"); do
+            kill -0 "$pid" 2>/dev/null && echo "$pid"
+        done
     done
     return 0
 }

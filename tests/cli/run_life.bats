@@ -353,6 +353,100 @@ TRAP='trap "echo got TERM; exit 4" TERM; trap "echo got USR1; exit 5" USR1; echo
     equals running "$(state v)"
 }
 
+# A number of the status file of workload $1.
+status_of() {
+    jq ".$2" "$ISOLA_RUN/workloads/$(inspect "$1" '{{.Id}}')/status.json"
+}
+
+@test "a killed worker of the shim is replaced: the workload goes on and its log has no hole" {
+    irun -d --name v $IMAGE sh -c 'i=0; while [ ! -e /stop ]; do echo $i; i=$((i+1)); done; echo $i; exit 3'
+    pid=$(status_of v pid)
+    for round in 1 2 3 4 5; do
+        worker=$(status_of v worker_pid)
+        kill -9 "$worker"
+        wait_until 'test "$(status_of v worker_pid)" != '"$worker"
+        count=$(isola logs v | wc -l)
+        wait_until 'test "$(isola logs v | wc -l)" -gt '"$count"
+    done
+    equals running "$(state v)"
+    equals "$pid" "$(status_of v pid)"
+    isola exec v touch /stop
+    equals 3 "$(isola wait v)"
+    isola logs v | awk '$1 != NR - 1 { print "hole at line " NR; exit 1 }'
+}
+
+@test "an attached isola goes on when the worker of the shim is killed, without a hole" {
+    irun --name v $IMAGE sh -c 'i=0; while [ ! -e /stop ]; do echo $i; i=$((i+1)); done; exit 3' >out 3>&- &
+    attached=$!
+    wait_until 'test -s out'
+    for round in 1 2 3; do
+        worker=$(status_of v worker_pid)
+        kill -9 "$worker"
+        wait_until 'test "$(status_of v worker_pid)" != '"$worker"
+        count=$(wc -l <out)
+        wait_until 'test "$(wc -l <out)" -gt '"$count"
+    done
+    isola exec v touch /stop
+    code=0
+    wait $attached || code=$?
+    equals 3 $code
+    awk '$1 != NR - 1 { print "hole at line " NR; exit 1 }' out
+    equals "$(isola logs v | cksum)" "$(cksum <out)"
+}
+
+@test "standard input and its end reach the workload through a new worker" {
+    mkfifo in
+    irun -i --name v $IMAGE sh -c 'cat; echo end' <in >out 3>&- &
+    attached=$!
+    exec 4>in
+    echo one >&4
+    wait_until 'grep -q one out'
+    worker=$(status_of v worker_pid)
+    kill -9 "$worker"
+    wait_until 'test "$(status_of v worker_pid)" != '"$worker"
+    echo two >&4
+    wait_until 'grep -q two out'
+    exec 4>&-
+    wait $attached
+    equals "one two end" "$(tr '\n' ' ' <out | sed 's/ $//')"
+}
+
+@test "an exit that the waiter of the shim did not live to see is not lost, nor the log" {
+    irun -d --name v -v "$PWD:/here" $IMAGE sh -c 'while [ ! -e /here/stop ]; do sleep 0.05; done; echo last; exit 3'
+    pid=$(status_of v pid)
+    waiter=$(status_of v shim_pid)
+    kill -STOP "$waiter"
+    touch stop
+    wait_until 'grep -q "^State:.Z" /proc/'"$pid"/status
+    kill -9 "$waiter"
+    equals 3 "$(isola wait v)"
+    equals 3 "$(inspect v '{{.State.ExitCode}}')"
+    equals last "$(isola logs v)"
+}
+
+@test "an exit while no worker of the shim is at work is not lost" {
+    irun -d --name v -v "$PWD:/here" $IMAGE sh -c 'while [ ! -e /here/stop ]; do sleep 0.05; done; echo last; exit 3'
+    pid=$(status_of v pid)
+    worker=$(status_of v worker_pid)
+    kill -STOP "$worker"
+    touch stop
+    wait_until '! test -e /proc/'"$pid"
+    kill -9 "$worker"
+    equals 3 "$(isola wait v)"
+    equals last "$(isola logs v)"
+}
+
+@test "workers of the shim that die again and again end the run, with the reason" {
+    irun -d --name v $IMAGE sleep 100
+    waiter=$(status_of v shim_pid)
+    while kill -0 "$waiter" 2>/dev/null; do
+        pkill -9 -P "$waiter" isola-shim || true
+    done
+    wait_until 'test "$(state v)" = exited'
+    equals 137 "$(inspect v '{{.State.ExitCode}}')"
+    contains "$(inspect v '{{.State.Error}}')" "again and again"
+}
+
 @test "a workload cannot make files too deep to remove" {
     part=$(printf 'd/%.0s' $(seq 400))
     irun --name deep $IMAGE sh -c "for k in 1 2 3 4 5 6 7; do mkdir -p /tmp/x\$k/$part; done

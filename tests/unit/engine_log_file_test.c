@@ -52,7 +52,7 @@ START_TEST(parts_of_lines_come_back_as_they_were_written)
     AUTO(buf_donep) struct buf text = {0};
     char big[10000];
     memset(big, 'x', sizeof(big));
-    ck_assert_int_eq(log_writer_open(&writer, fd, 0, 1), 0);
+    ck_assert_int_eq(log_writer_open(&writer, fd, 0, 1, NULL), 0);
     ck_assert_int_eq(log_reader_open(dir, &reader, NULL), 0);
     log_write(&writer, LOG_STDOUT, "one\ntw", 6);
     read_all(reader, &text);
@@ -75,7 +75,7 @@ START_TEST(a_log_is_appended_to_by_the_next_run)
     AUTO(buf_donep) struct buf text = {0};
     for (int i = 0; i < 3; i++) {
         struct log_writer writer;
-        ck_assert_int_eq(log_writer_open(&writer, fd, 0, 1), 0);
+        ck_assert_int_eq(log_writer_open(&writer, fd, 0, 1, NULL), 0);
         log_write(&writer, LOG_STDOUT, "run\n", 4);
         log_writer_close(&writer);
     }
@@ -91,7 +91,7 @@ START_TEST(rotation_keeps_the_newest_files_within_their_size)
     AUTO(closep) int fd = open_dir();
     struct log_writer writer;
     struct stat st;
-    ck_assert_int_eq(log_writer_open(&writer, fd, 200, 3), 0);
+    ck_assert_int_eq(log_writer_open(&writer, fd, 200, 3, NULL), 0);
     for (int i = 0; i < 100; i++) {
         char line[16];
         int n = snprintf(line, sizeof(line), "line %d\n", i);
@@ -122,7 +122,7 @@ START_TEST(a_follower_loses_no_line_to_a_rotation_behind_its_back)
     AUTO(buf_donep) struct buf text = {0};
     AUTO(buf_donep) struct buf all = {0};
     AUTO(buf_donep) struct buf want = {0};
-    ck_assert_int_eq(log_writer_open(&writer, fd, 200, 8), 0);
+    ck_assert_int_eq(log_writer_open(&writer, fd, 200, 8, NULL), 0);
     ck_assert_int_eq(log_reader_open(dir, &reader, NULL), 0);
     for (int i = 0; i < 200; i++) {
         char line[16];
@@ -152,7 +152,7 @@ START_TEST(a_follower_loses_no_line_to_a_rotation_while_it_reads)
     pid_t child = fork();
     if (child == 0) {
         struct log_writer writer;
-        int r = log_writer_open(&writer, fd, 3000, 90);
+        int r = log_writer_open(&writer, fd, 300, 900, NULL);
         for (int i = 0; r == 0 && i < 4000; i++) {
             char line[16];
             log_write(&writer, LOG_STDOUT, line, (size_t)snprintf(line, sizeof(line), "%d\n", i));
@@ -183,7 +183,7 @@ START_TEST(tail_counts_lines_over_all_files)
         {0, ""}, {1, "open"}, {2, "3\nopen"}, {4, "1\n2\n3\nopen"}, {99, "0\n1\n2\n3\nopen"}};
     AUTO(closep) int fd = open_dir();
     struct log_writer writer;
-    ck_assert_int_eq(log_writer_open(&writer, fd, 60, 9), 0);
+    ck_assert_int_eq(log_writer_open(&writer, fd, 60, 9, NULL), 0);
     for (int i = 0; i < 4; i++) {
         char line[16];
         log_write(&writer, LOG_STDOUT, line, (size_t)snprintf(line, sizeof(line), "%d\n", i));
@@ -266,7 +266,7 @@ START_TEST(a_full_disk_loses_whole_lines_counts_them_and_says_so)
     struct rlimit limit;
     (void)signal(SIGXFSZ, SIG_IGN);
     ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
-    ck_assert_int_eq(log_writer_open(&writer, fd, 0, 1), 0);
+    ck_assert_int_eq(log_writer_open(&writer, fd, 0, 1, NULL), 0);
     log_write(&writer, LOG_STDOUT, "before\n", 7);
     const struct rlimit full = {.rlim_cur = 60, .rlim_max = limit.rlim_max};
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &full), 0);
