@@ -87,12 +87,51 @@ static int eval_operand(struct eval *e, const struct format_operand *o, json_t *
     return -EINVAL;
 }
 
+/* Docker's one method: `.Label "KEY"`, taken from the row's text "KEY=VALUE,KEY=VALUE". */
+static bool is_label(const struct format_command *c, json_t *last)
+{
+    const struct format_operand *o = &c->operands[0];
+    return c->count == 2 && last == NULL &&
+           (o->kind == OPERAND_DOT || o->kind == OPERAND_VARIABLE) && o->fields.count == 1 &&
+           strcmp(o->fields.items[0], "Label") == 0 && c->operands[1].kind == OPERAND_LITERAL &&
+           json_is_string(c->operands[1].literal);
+}
+
+static int eval_label(struct eval *e, const struct format_command *c, json_t *dot, json_t **ret)
+{
+    const char *key = json_string_value(c->operands[1].literal);
+    size_t key_len = strlen(key);
+    struct format_operand row = c->operands[0];
+    AUTO(json_unrefp) json_t *object = NULL;
+    row.fields.count = 0;
+    int r = eval_operand(e, &row, dot, &object);
+    const char *text = r == 0 ? json_string_value(json_object_get(object, "Labels")) : NULL;
+    if (r == 0 && text == NULL) {
+        return err_say(e->err, EINVAL, "template: there is no field 'Label'");
+    }
+    const char *value = "";
+    size_t len = 0;
+    while (text != NULL && *text != '\0') {
+        const char *end = strchrnul(text, ',');
+        if (strncmp(text, key, key_len) == 0 && text[key_len] == '=') {
+            value = text + key_len + 1;
+            len = (size_t)(end - value);
+        }
+        text = *end == ',' ? end + 1 : end;
+    }
+    *ret = r == 0 ? json_stringn(value, len) : NULL;
+    return r < 0 ? r : *ret == NULL ? -ENOMEM : 0;
+}
+
 /* last: what the command before in the pipeline gave, or NULL. */
 static int eval_command(struct eval *e, const struct format_command *c, json_t *dot, json_t *last,
                         json_t **ret)
 {
     bool call = c->operands[0].kind == OPERAND_FUNCTION;
     if (!call) {
+        if (is_label(c, last)) {
+            return eval_label(e, c, dot, ret);
+        }
         if (c->count > 1 || last != NULL) {
             return err_say(e->err, EINVAL, "template: a value is not a function");
         }

@@ -10,7 +10,8 @@ static json_t *sample(void)
 {
     static const char text[] =
         "{\"Name\":\"web\",\"N\":3,\"Up\":true,\"None\":null,\"List\":[\"a\",\"b\"],"
-        "\"Map\":{\"z\":1,\"a\":2},\"State\":{\"Status\":\"running\"},\"Empty\":[]}";
+        "\"Map\":{\"z\":1,\"a\":2},\"State\":{\"Status\":\"running\"},\"Empty\":[],"
+        "\"Labels\":\"a=b,com.x=y=z,e=\"}";
     json_t *json = NULL;
     ck_assert_int_eq(json_parse(text, sizeof(text) - 1, "sample", &json, NULL), 0);
     return json;
@@ -46,6 +47,8 @@ START_TEST(templates_print_what_docker_prints)
         {"{{pad .Name 1 2}}|", " web  |"},
         {"{{truncate .Name 2}}", "we"},
         {"{{println .Name}}", "web\n"},
+        {"{{.Label \"a\"}}+{{$.Label \"com.x\"}}+{{.Label \"e\"}}+{{.Label \"com\"}}", "b+y=z++"},
+        {"{{if eq (.Label \"a\") \"b\"}}hit{{end}}", "hit"},
         {"{{.Name}}\\t{{.N}}", "web\t3"},
         {"{{\"}}\"}}", "}}"},
     };
