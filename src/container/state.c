@@ -97,7 +97,7 @@ int state_write(int dir_fd, const struct state_record *record, struct err *err)
         return err_set(err, ENOMEM, "write the state");
     }
     int r = replace_file_at(dir_fd, "state.json", text, strlen(text), 0600, false);
-    return r < 0 ? err_set(err, -r, "write the state") : 0;
+    return r < 0 ? err_set(err, -r, "write state.json into the state directory (--root)") : 0;
 }
 
 int state_write_config(int dir_fd, const struct spec *spec, struct err *err)
@@ -106,7 +106,7 @@ int state_write_config(int dir_fd, const struct spec *spec, struct err *err)
     AUTO(closep)
     int fd = openat(dir_fd, "config.json", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     int r = fd < 0 ? -errno : write_full(fd, spec->text, spec->text_len);
-    return r < 0 ? err_set(err, -r, "write the configuration into the state") : 0;
+    return r < 0 ? err_set(err, -r, "write config.json into the state directory (--root)") : 0;
 }
 
 static int take_string(const json_t *json, const char *key, char **ret)

@@ -56,7 +56,11 @@ int status_write(int dir_fd, const struct workload_status *status)
 #undef PUT
     len += (size_t)snprintf(text + len, sizeof(text) - len, "}\n");
     int r = replace_file_at(dir_fd, STATUS_FILE, text, len, 0600, false);
-    return r == -ENOSPC || r == -EDQUOT ? overwrite(dir_fd, text, len) : r;
+    if (r == -ENOSPC || r == -EDQUOT) {
+        int again = overwrite(dir_fd, text, len);
+        return again == -ENOENT ? r : again; /* the first one */
+    }
+    return r;
 }
 
 /* The number behind "name": in our own one-line file. */

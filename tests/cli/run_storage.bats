@@ -189,3 +189,29 @@ load helper
     contains "$(cat out)" "works-again"
     contains "$(cat out)" "nothing to repair"
 }
+
+@test "a full RUN is reported, whatever step meets it, and leaves nothing" {
+    mkdir small
+    unshare -m sh -ec "mount -t tmpfs -o size=1m,nr_inodes=120 tmpfs small
+        export ISOLA_ROOT=$PWD/root ISOLA_RUN=$PWD/small/run
+        isola='$ISOLA_BUILD/src/main/isola'
+        \$isola run --network none --name first $IMAGE true
+        for free in 0 1 2 3 4 5 6 7 8; do
+            i=0
+            while [ \$i -lt 120 ] && mkdir small/\$i 2>/dev/null; do i=\$((i + 1)); done
+            n=0
+            while [ \$n -lt \$free ]; do rmdir small/\$n; n=\$((n + 1)); done
+            if \$isola run --rm --network none $IMAGE true; then echo enough; else echo rc=\$?; fi
+            rmdir small/[0-9]*
+            \$isola system check
+        done
+        \$isola run --rm --network none $IMAGE echo works-again
+        \$isola rm first
+        \$isola system check" >out 2>&1
+    cat out
+    contains "$(cat out)" "works-again"
+    equals 10 "$(grep -c 'nothing to repair' out)"
+    # Each refusal says why; the first ones cannot be anything else.
+    equals "$(grep -c 'rc=125' out)" "$(grep -c 'No space left' out)"
+    [ "$(grep -c 'rc=125' out)" -ge 5 ]
+}
