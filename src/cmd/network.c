@@ -1,7 +1,6 @@
 #include "engine/network.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "cmd/commands.h"
 #include "cmd/common.h"
 #include "cmd/network.h"
+#include "engine/workload_network.h"
 
 struct network_options {
     struct strv subnet;
@@ -133,15 +133,6 @@ static bool is_running(const struct workload *workload)
     return workload->state == WORKLOAD_RUNNING || workload->state == WORKLOAD_PAUSED;
 }
 
-/* A descriptor of the running workload's network namespace. */
-static int open_netns(const struct workload *workload, struct err *err)
-{
-    char path[64];
-    (void)snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)workload->status.pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    return fd < 0 ? err_set(err, errno, "open the network namespace of '%s'", workload->name) : fd;
-}
-
 /* What `isola run --network` was given means this network: 1, 0 or a negative errno. */
 static int entry_is(struct network_host *host, const char *entry, const struct network *network,
                     struct err *err)
@@ -188,17 +179,6 @@ static char *make_entry(const struct network_options *o, const char *network)
     return r < 0 ? NULL : buf_take(&text);
 }
 
-static int connect_now(struct network_host *host, const struct workload *workload,
-                       const struct network_request *request, struct err *err)
-{
-    if (!is_running(workload)) {
-        return 0; /* at the next start */
-    }
-    AUTO(closep) int netns = open_netns(workload, err);
-    return netns < 0 ? netns
-                     : network_connect(host, workload->id, &request->endpoints[0], netns, err);
-}
-
 static int run_connect(struct command_context *context, void *data, int argc, char **argv,
                        struct err *err)
 {
@@ -225,6 +205,7 @@ static int run_connect(struct command_context *context, void *data, int argc, ch
         return lock < 0 ? lock : r;
     }
     struct strv *list = &workload.config.network;
+    bool running = is_running(&workload);
     if (network.driver != NETWORK_BRIDGE) {
         return err_say(err, EINVAL, "network '%s' cannot be joined later", network.name);
     }
@@ -244,10 +225,14 @@ static int run_connect(struct command_context *context, void *data, int argc, ch
     } else if (r >= 0 && str_eq(list->items[0], "none")) {
         strv_done(list);
     }
-    if (r < 0 || (r = strv_add(list, entry)) < 0) {
+    if (r < 0) {
         return err_wrap(err, -r, "connect to '%s'", network.name);
     }
-    r = connect_now(host, &workload, &request, err);
+    /* One that does not run joins at its next start. */
+    r = running ? workload_network_join(engine, &workload, &request.endpoints[0], err) : 0;
+    if (r == 0 && strv_add(list, entry) < 0) {
+        return err_set(err, ENOMEM, "connect to '%s'", network.name);
+    }
     return r < 0 ? r : workload_save_config(engine, &workload, err);
 }
 
@@ -310,8 +295,7 @@ static int run_disconnect(struct command_context *context, void *data, int argc,
                                   network.name);
     }
     if (r > 0 && is_running(&workload)) {
-        AUTO(closep) int netns = open_netns(&workload, err);
-        r = netns < 0 ? netns : network_disconnect(host, workload.id, network.id, netns, err);
+        r = workload_network_leave(engine, &workload, network.id, err);
     }
     return r < 0 ? r : workload_save_config(engine, &workload, err);
 }

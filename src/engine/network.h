@@ -272,7 +272,7 @@ int network_make_files(const struct network_request *request, const struct netwo
                        struct err *err);
 
 /*
- * What the shim must serve for this workload, as arguments of dns_new() (engine/dns.h): the
+ * What the shim must serve for this workload, as dns_new() (engine/dns.h) takes it: the
  * addresses to bind, the names behind each, and where other questions go. count is 0 when nothing
  * needs a responder.
  */
@@ -289,6 +289,9 @@ DEFINE_DONEP(struct network_dns, network_dns_done)
 int network_dns_of(struct network_host *host, const struct network_lease *lease,
                    const struct network_names *names, const char *resolv_path,
                    struct network_dns *ret, struct err *err);
+/* RUN/workloads/ID/dns; run_fd is that directory. No file: nothing to serve. 0 or -errno. */
+int network_dns_write(int run_fd, const struct network_dns *dns);
+int network_dns_read(int run_fd, struct network_dns *ret);
 
 /* ---- Order in the house ---- */
 

@@ -48,8 +48,6 @@ struct shim_options {
     uint64_t health_timeout;
     uint64_t health_start_period;
     int64_t health_retries;
-    struct strv dns_listen; /* ADDRESS=BRIDGE=DIR/NETWORK */
-    struct strv dns_servers;
 };
 
 enum shim_phase {

@@ -14,6 +14,7 @@
 #include "base/process.h"
 #include "base/unix_socket.h"
 #include "engine/shim.h"
+#include "engine/shim_dns.h"
 
 #define SOCKET_NAME "shim.sock"
 
@@ -273,6 +274,12 @@ static void on_message(struct shim_client *client, const struct shim_message *me
     case SHIM_RESIZE:
         shim_io_resize(shim, message->value);
         break;
+    case SHIM_DNS: {
+        struct err err = ERR_NONE;
+        int r = shim->phase == SHIM_PHASE_RUNNING ? shim_dns_start(shim, &err) : 0;
+        client_send(client, SHIM_DNS, (uint32_t)-r, &err, sizeof(err));
+        break;
+    }
     case SHIM_REAPED:
         if (shim->reaper == client) {
             shim->reaper = NULL;

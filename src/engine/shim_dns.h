@@ -7,7 +7,7 @@
 struct err;
 struct shim;
 
-/* Opens a responder for each entry of --dns-listen; none given: nothing to do. */
+/* Opens the responders that RUN/workloads/ID/dns asks for, in the place of those that are open. */
 int shim_dns_start(struct shim *shim, struct err *err);
 
 #endif

@@ -72,27 +72,6 @@ static int add_health_options(const struct workload_config *config, struct strv 
     return r;
 }
 
-static int add_dns_options(const struct network_dns *dns, struct strv *argv)
-{
-    for (size_t i = 0; i < dns->count; i++) {
-        char address[IP_TEXT_SIZE];
-        AUTO(freep)
-        char *value = str_printf("%s=%s=%s/%s", ip_format(&dns->listen[i], address),
-                                 dns->bridges[i], dns->names_dir, dns->networks[i]);
-        int r = value == NULL ? -ENOMEM : add(argv, "--dns-listen", value);
-        if (r < 0) {
-            return r;
-        }
-    }
-    for (size_t i = 0; dns->count > 0 && i < dns->servers.count; i++) {
-        int r = add(argv, "--dns-server", dns->servers.items[i]);
-        if (r < 0) {
-            return r;
-        }
-    }
-    return 0;
-}
-
 static int build_argv(const struct shim_process *process, struct strv *argv)
 {
     const struct workload_config *config = &process->workload->config;
@@ -131,7 +110,7 @@ static int build_argv(const struct shim_process *process, struct strv *argv)
     if (r == 0) {
         r = add_health_options(config, argv);
     }
-    return r < 0 ? r : add_dns_options(process->dns, argv);
+    return r;
 }
 
 struct birth_of_shim {
@@ -280,6 +259,34 @@ int shim_process_reconnect(struct engine *engine, const char *id,
                            const struct shim_seen *seen, struct err *err)
 {
     return connect_as(engine, id, identity, roles | SHIM_RESUME, seen, err);
+}
+
+int shim_process_dns(struct engine *engine, const struct workload *workload, struct err *err)
+{
+    AUTO(closep) int fd = shim_process_connect(engine, workload, 0, err);
+    const struct shim_message ask = {.type = SHIM_DNS};
+    if (fd < 0 || send(fd, &ask, sizeof(ask), MSG_NOSIGNAL) < 0) {
+        return fd < 0 ? fd : err_set(err, errno, "reach the shim of '%s'", workload->name);
+    }
+    for (;;) {
+        struct {
+            struct shim_message message;
+            struct err err;
+        } answer = {.message = {.type = 0}};
+        ssize_t n = recv(fd, &answer, sizeof(answer), 0);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < (ssize_t)sizeof(answer.message)) {
+            return err_say(err, EPIPE, "the shim of '%s' went away", workload->name);
+        }
+        if (answer.message.type == SHIM_DNS) {
+            answer.err.text[sizeof(answer.err.text) - 1] = '\0';
+            return answer.message.value == 0
+                       ? 0
+                       : err_say(err, (int)answer.message.value, "%s", err_text(&answer.err));
+        }
+    }
 }
 
 /* The end as the database has it, once the shim is gone. */

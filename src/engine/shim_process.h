@@ -18,7 +18,6 @@ struct shim_process {
     const char *run_dir;
     const char *log_dir; /* NULL: no log */
     int rootfs_fd;
-    const struct network_dns *dns;
 };
 
 /* A shim that was just started: it is not in the status file yet. */
@@ -45,6 +44,9 @@ int shim_process_connect(struct engine *engine, const struct workload *workload,
 int shim_process_reconnect(struct engine *engine, const char *id,
                            const struct shim_identity *identity, uint32_t roles,
                            const struct shim_seen *seen, struct err *err);
+
+/* Has it read RUN/workloads/ID/dns again. */
+int shim_process_dns(struct engine *engine, const struct workload *workload, struct err *err);
 
 /*
  * Waits for the end of the run, whoever notes it. timeout_ns < 0: for ever. Returns 0 and the exit

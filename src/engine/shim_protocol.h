@@ -25,6 +25,8 @@ enum shim_message_type {
     SHIM_STDIN = 3,  /* data for standard input; none: end of input */
     SHIM_RESIZE = 4, /* value: rows << 16 | columns */
     SHIM_REAPED = 5, /* a client with SHIM_REAPER has ended the run in the database */
+    /* Read RUN/workloads/ID/dns again. Answered by SHIM_DNS, value: errno or 0, data: struct err */
+    SHIM_DNS = 6,
     /* From the shim */
     SHIM_CREATED = 16, /* value: pid; namespaces exist, nothing is executed */
     SHIM_STARTED = 17,

@@ -24,6 +24,7 @@
 #include "engine/shim_process.h"
 #include "engine/shim_protocol.h"
 #include "engine/volume.h"
+#include "engine/workload_network.h"
 
 #define RESOLV_CONF "/etc/resolv.conf"
 
@@ -46,7 +47,7 @@ struct start {
     char *net_path;
     char *ipc_path;
     char *pid_path;
-    char hostname[64];
+    char hostname[WORKLOAD_HOSTNAME_SIZE];
 };
 
 static void start_done(struct start *start)
@@ -152,15 +153,7 @@ static int write_text(const char *dir, const char *name, const struct buf *text,
 
 static struct network_names names_of(const struct start *start)
 {
-    const struct workload_config *config = &start->workload.config;
-    return (struct network_names){
-        .hostname = start->hostname,
-        .domainname = config->domainname,
-        .dns = config->dns,
-        .dns_search = config->dns_search,
-        .dns_options = config->dns_option,
-        .add_hosts = config->add_host,
-    };
+    return workload_network_names(&start->workload, start->hostname);
 }
 
 static int write_files(struct start *start, struct err *err)
@@ -312,15 +305,7 @@ static int prepare(struct start *start, const struct start_options *options, str
     if (r < 0) {
         return r;
     }
-    const char *hostname = config->hostname;
-    if (hostname == NULL && start->request.mode == NETWORK_MODE_HOST) {
-        (void)gethostname(start->hostname, sizeof(start->hostname) - 1);
-    } else {
-        (void)snprintf(start->hostname, sizeof(start->hostname), "%.*s",
-                       hostname != NULL ? (int)sizeof(start->hostname) - 1
-                                        : (int)WORKLOAD_SHORT_ID_LENGTH,
-                       hostname != NULL ? hostname : start->workload.id);
-    }
+    workload_hostname(&start->workload, &start->request, start->hostname);
     r = mkdir_parents(start->run_dir, 0700);
     if (r < 0) {
         return err_set(err, -r, "make directory '%s'", start->run_dir);
@@ -436,10 +421,9 @@ static int attach_network(struct start *start, pid_t pid, struct err *err)
 static int launch(struct start *start, const struct start_options *options, int *exit_code,
                   struct err *err)
 {
-    struct network_dns dns = {0};
     const struct network_names names = names_of(start);
     uint32_t value = 0;
-    int r = network_dns_of(start->host, &start->lease, &names, RESOLV_CONF, &dns, err);
+    int r = workload_write_dns(start->host, &start->lease, &names, start->run_dir, err);
     if (r == 0) {
         const struct shim_process process = {
             .engine = start->engine,
@@ -447,12 +431,10 @@ static int launch(struct start *start, const struct start_options *options, int 
             .run_dir = start->run_dir,
             .log_dir = str_eq(start->workload.config.log_driver, "none") ? NULL : start->root_dir,
             .rootfs_fd = start->rootfs_fd,
-            .dns = &dns,
         };
         start->control_fd = shim_process_spawn(&process, &start->shim, err);
         r = start->control_fd < 0 ? start->control_fd : 0;
     }
-    network_dns_done(&dns);
     if (r == 0) {
         r = expect(start, options, SHIM_CREATED, &value, err);
         *exit_code = r < 0 && value != 0 ? (int)value : *exit_code;

@@ -31,8 +31,6 @@ static const struct option_spec options[] = {
     {"health-timeout", 0, OPTION_SIZE, AT(health_timeout), "NS", "Of one check", NULL},
     {"health-start-period", 0, OPTION_SIZE, AT(health_start_period), "NS", "Grace", NULL},
     {"health-retries", 0, OPTION_INT, AT(health_retries), "N", "Failures that count", NULL},
-    {"dns-listen", 0, OPTION_LIST, AT(dns_listen), "IP=BRIDGE=DIR", "Answer names", NULL},
-    {"dns-server", 0, OPTION_LIST, AT(dns_servers), "IP", "Who knows other names", NULL},
     {0},
 };
 
