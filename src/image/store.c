@@ -71,7 +71,7 @@ int store_write_index(struct image_store *store, struct err *err)
     if (text == NULL) {
         return err_set(err, ENOMEM, "write '%s/index.json'", store->path);
     }
-    r = replace_file_at(store->fd, "index.json", text, strlen(text), 0644, false);
+    r = replace_file_at(store->fd, "index.json", text, strlen(text), 0644, true);
     return r < 0 ? err_set(err, -r, "write '%s/index.json'", store->path) : 0;
 }
 
@@ -270,7 +270,7 @@ static int add_rows(struct image_store *store, const struct store_image *image, 
 int store_image_add(struct image_store *store, const struct store_image *image, const char *name,
                     const char *name_digest, struct err *err)
 {
-    int r = store_begin(store, err);
+    int r = store_begin_durable(store, err);
     if (r < 0) {
         return r;
     }
