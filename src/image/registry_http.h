@@ -27,8 +27,8 @@ struct registry {
     bool for_push;
     pthread_mutex_t asking; /* held by the one who gets a new authorization, before mutex */
     pthread_mutex_t mutex;  /* all below */
-    size_t endpoint;       /* the one that answered */
-    char *authorization;   /* header line, or NULL */
+    size_t endpoint;        /* the one that answered */
+    char *authorization;    /* header line, or NULL */
     uint64_t authorization_version;
     struct strv more_scopes;         /* beside the repository's own, of tokens */
     CURL *handles[HTTP_HANDLES_MAX]; /* idle ones with their open connections */
