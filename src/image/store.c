@@ -172,6 +172,34 @@ int image_store_list(struct image_store *store, struct image_list *ret, struct e
     return 0;
 }
 
+int image_layer_sizes(struct image_store *store, const char *image_id, uint64_t **ret_sizes,
+                      size_t *ret_count, struct err *err)
+{
+    AUTO(sqlite3_finalizep) sqlite3_stmt *s = NULL;
+    AUTO(freep) uint64_t *sizes = calloc(IMAGE_LAYERS_MAX, sizeof(*sizes));
+    size_t count = 0;
+    if (sizes == NULL) {
+        return err_set(err, ENOMEM, "list layers");
+    }
+    int r = store_prepare(store, &s, err,
+                          "SELECT coalesce(l.size, 0) FROM image_layers il LEFT JOIN layers l"
+                          " ON l.key = il.key WHERE il.image_id = ? ORDER BY il.position",
+                          "s", image_id);
+    if (r < 0) {
+        return r;
+    }
+    int step;
+    while ((step = sqlite3_step(s)) == SQLITE_ROW && count < IMAGE_LAYERS_MAX) {
+        sizes[count++] = (uint64_t)sqlite3_column_int64(s, 0);
+    }
+    if (step != SQLITE_DONE && step != SQLITE_ROW) {
+        return store_db_fail(store, err, "list layers");
+    }
+    *ret_sizes = TAKE_PTR(sizes);
+    *ret_count = count;
+    return 0;
+}
+
 static int name_set(struct image_store *store, const char *image_id, const char *name,
                     const char *digest, struct err *err)
 {

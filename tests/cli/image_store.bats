@@ -212,3 +212,21 @@ EOF
     "$IMAGE" image check
     cmp "$DIR/files/bin/data" "$ISOLA_ROOT"/images/layers/*/bin/data
 }
+
+@test "history shows what each layer takes, for people and for programs" {
+    mkdir "$DIR/u"
+    head -c 12345 /dev/urandom >"$DIR/u/new"
+    "$IMAGE" image-commit --name c:1 "$("$IMAGE" image inspect -f '{{.Id}}' t:1)" "$DIR/u" >/dev/null
+    [ "$("$IMAGE" history --format '{{.Size}}' c:1)" = "$(printf '12.3kB\n400kB')" ]
+    [ "$("$IMAGE" history --human=false --format '{{.Size}}' c:1)" = "$(printf '12345\n400006')" ]
+    run "$IMAGE" history c:1
+    [[ "${lines[0]}" =~ ^IMAGE\ +CREATED\ +CREATED\ BY\ +SIZE\ +COMMENT ]]
+    [[ "${lines[2]}" == "<missing>"* ]]
+    [ "$("$IMAGE" images -q -f until=1h | wc -l)" -eq 0 ]
+    run "$IMAGE" images -f dangling=perhaps
+    [ "$status" -eq 1 ]
+    "$IMAGE" image prune -a -f --filter 'label=none' >/dev/null
+    [ "$("$IMAGE" images -q | wc -l)" -eq 2 ]
+    "$IMAGE" image prune -a -f --filter 'label!=none' >/dev/null
+    [ "$("$IMAGE" images -q | wc -l)" -eq 0 ]
+}
