@@ -263,7 +263,8 @@ static int start(struct layer_writer *w, struct err *err)
 {
     const struct decompress_sink sink = {.room = queue_room, .wrote = queue_wrote, .data = w};
     if (digest_new(&w->blob_digest) < 0 || digest_new(&w->diff_digest) < 0 ||
-        decompress_new(&sink, layer_limit(w), &w->decompress) < 0 || byte_queue_init(&w->queue) < 0) {
+        decompress_new(&sink, layer_limit(w), &w->decompress) < 0 ||
+        byte_queue_init(&w->queue) < 0) {
         return err_set(err, ENOMEM, "unpack layer");
     }
     int r = w->spec.keep_blob ? open_partial(w, err) : 0;
