@@ -3,9 +3,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "base/err.h"
+#include "base/io.h"
 #include "base/json.h"
 #include "base/process.h"
 #include "cmd/image_commands.h"
@@ -13,6 +15,8 @@
 #include "image/platform.h"
 #include "image/reference.h"
 #include "image/store.h"
+
+#define SAID_MAX ((size_t)64 << 20)
 
 struct bootstrap_options {
     const char *architecture;
@@ -65,8 +69,23 @@ static bool can_execute(const struct platform *p, const char *debian)
     return process_run(argv, NULL, NULL) == 0;
 }
 
-static int make_arguments(const struct bootstrap_options *o, const char *suite, const char *arch,
-                          const char *variant, struct strv *args)
+/* What Debian's own "-slim" images leave out, too. */
+static int add_slim(struct strv *args)
+{
+    static const char *const options[] = {
+        "path-exclude=/usr/share/doc/*",     "path-include=/usr/share/doc/*/copyright",
+        "path-exclude=/usr/share/info/*",    "path-exclude=/usr/share/groff/*",
+        "path-exclude=/usr/share/lintian/*", "path-exclude=/usr/share/linda/*",
+    };
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < COUNT(options); i++) {
+        r = strv_addf(args, "--dpkgopt=%s", options[i]);
+    }
+    return r;
+}
+
+static int make_arguments(const struct bootstrap_options *o, const char *suite, bool slim,
+                          const char *arch, const char *variant, struct strv *args)
 {
     int r = strv_add(args, "mmdebstrap");
     r = r < 0 ? r : strv_addf(args, "--variant=%s", variant);
@@ -84,16 +103,17 @@ static int make_arguments(const struct bootstrap_options *o, const char *suite, 
     /* What differs from run to run, or is of no use in an image. */
     r = r < 0 ? r : strv_add(args, "--dpkgopt=path-exclude=/usr/share/man/*");
     r = r < 0 ? r : strv_add(args, "--dpkgopt=path-exclude=/usr/share/locale/*");
+    r = r < 0 || !slim ? r : add_slim(args);
     r = r < 0 ? r : strv_add(args, "--aptopt=Acquire::Languages \"none\"");
-    r = r < 0 ? r : strv_add(args, o->quiet ? "--quiet" : "--verbose");
+    r = r < 0 ? r : strv_add(args, "--verbose");
     r = r < 0 ? r : strv_add(args, suite);
     r = r < 0 ? r : strv_add(args, "-");
     return r < 0 || o->mirror == NULL ? r : strv_add(args, o->mirror);
 }
 
-/* mmdebstrap with its output in *ret_fd. */
-static int start(const struct strv *args, const char *epoch, bool quiet, pid_t *ret_pid,
-                 int *ret_fd, struct err *err)
+/* mmdebstrap with its output in *ret_fd. said: where its messages go, or -1 for ours. */
+static int start(const struct strv *args, const char *epoch, int said, pid_t *ret_pid, int *ret_fd,
+                 struct err *err)
 {
     int pipes[2];
     if (pipe2(pipes, O_CLOEXEC) < 0) {
@@ -105,8 +125,8 @@ static int start(const struct strv *args, const char *epoch, bool quiet, pid_t *
         int null = open("/dev/null", O_RDWR);
         (void)dup2(null, STDIN_FILENO);
         (void)dup2(pipes[1], STDOUT_FILENO);
-        if (quiet) {
-            (void)dup2(null, STDERR_FILENO);
+        if (said >= 0) {
+            (void)dup2(said, STDERR_FILENO);
         }
         (void)close_fds_from(3);
         (void)setenv("SOURCE_DATE_EPOCH", epoch, 0);
@@ -145,12 +165,38 @@ static int import(struct image_store *store, const struct platform *platform, co
                           : err_set(err, ENOMEM, "make image");
 }
 
+/* The first error in what mmdebstrap has said, with the remedy where we know it. */
+static int fail(int code, int said, const char *suite, struct err *err)
+{
+    AUTO(buf_donep) struct buf text = {0};
+    char line[300] = "";
+    if (said >= 0 && lseek(said, 0, SEEK_SET) == 0 && read_fd(said, SAID_MAX, &text) == 0 &&
+        text.data != NULL) {
+        const char *e = str_starts(text.data, "E: ") ? text.data : strstr(text.data, "\nE: ");
+        e = e != NULL ? e + (e[0] == '\n') : "";
+        (void)snprintf(line, sizeof(line), ": %.*s", (int)MIN(strcspn(e, "\n"), (size_t)250), e);
+        for (char *c = line; *c != '\0'; c++) {
+            *c = (unsigned char)*c < 0x20 ? '?' : *c;
+        }
+    }
+    (void)err_say(err, EIO, "mmdebstrap failed with exit code %d%s", code, line);
+    if (strstr(line, "Release file") != NULL) {
+        err_hint(err, "is '%s' a suite of Debian? Others need --mirror URL", suite);
+    } else if (strstr(line, "Unable to locate package") != NULL) {
+        err_hint(err, "see --include");
+    } else if (strstr(line, "Failed to fetch") != NULL || strstr(line, "resolve") != NULL) {
+        err_hint(err, "does apt-get update work on this host?");
+    }
+    return -EIO;
+}
+
 static int build(struct image_store *store, const struct bootstrap_options *o,
-                 const struct platform *platform, const char *suite, const char *name,
+                 const struct platform *platform, const char *suite, bool slim, const char *name,
                  char **ret_id, struct err *err)
 {
     AUTO(strv_donep) struct strv args = {0};
     AUTO(closep) int fd = -1;
+    AUTO(closep) int said = o->quiet ? memfd_create("mmdebstrap", MFD_CLOEXEC) : -1;
     const char *arch = debian_architecture(platform);
     const char *variant = o->variant != NULL ? o->variant : "minbase";
     pid_t pid = 0;
@@ -161,13 +207,13 @@ static int build(struct image_store *store, const struct bootstrap_options *o,
             "qemu-user-static and binfmt-support, or use --variant=extract",
             arch);
     }
-    int r = make_arguments(o, suite, arch, variant, &args);
+    int r = make_arguments(o, suite, slim, arch, variant, &args);
     if (r < 0) {
         return err_set(err, -r, "start mmdebstrap");
     }
     char epoch[32];
     (void)snprintf(epoch, sizeof(epoch), "%lld", 1700000000LL);
-    r = start(&args, epoch, o->quiet, &pid, &fd, err);
+    r = start(&args, epoch, said, &pid, &fd, err);
     if (r < 0) {
         return r;
     }
@@ -182,7 +228,7 @@ static int build(struct image_store *store, const struct bootstrap_options *o,
                     "mmdebstrap is not installed; install it with: apt-get install "
                     "mmdebstrap");
     } else if (waited == 0 && exit_code_of(status) != 0) {
-        r = err_say(err, EIO, "mmdebstrap failed with exit code %d", exit_code_of(status));
+        r = fail(exit_code_of(status), said, suite, err);
     }
     if (r == 0) {
         r = image_name_set(store, id, name, err);
@@ -206,13 +252,21 @@ static int bootstrap_run(struct command_context *context, void *options, int arg
     const char *colon = strchr(argv[0], ':');
     if (colon == NULL || !str_starts(argv[0], "debian:") || colon[1] == '\0' ||
         strspn(colon + 1, "abcdefghijklmnopqrstuvwxyz0123456789-.") != strlen(colon + 1)) {
-        return err_say(err, EINVAL, "'%s' is not debian:SUITE, such as debian:bookworm", argv[0]);
+        return err_say(err, EINVAL,
+                       "'%s' is not debian:SUITE, such as debian:bookworm or debian:bookworm-slim",
+                       argv[0]);
+    }
+    bool slim = str_ends(colon, "-slim");
+    AUTO(freep)
+    char *suite = strndup(colon + 1, strlen(colon + 1) - (slim ? strlen("-slim") : 0));
+    if (suite == NULL) {
+        return err_set(err, ENOMEM, "make image");
     }
     platform_host(&platform);
     int r = o->architecture != NULL ? platform_parse(o->architecture, &platform, err) : 0;
     r = r < 0 ? r : image_command_name(argc > 1 ? argv[1] : argv[0], &name, err);
     r = r < 0 ? r : image_command_store(context, &store, err);
-    r = r < 0 ? r : build(store, o, &platform, colon + 1, name, &id, err);
+    r = r < 0 ? r : build(store, o, &platform, suite, slim, name, &id, err);
     if (r == 0) {
         (void)printf("%s\n", id);
     }

@@ -27,6 +27,7 @@ struct image_store;
     X(NULL, "untag", untag, "NAME[:TAG] [NAME...]", "Take names away, keep the image")             \
     X("image", "bootstrap", bootstrap, "DISTRIBUTION:SUITE [NAME[:TAG]]",                          \
       "Make an image from a distribution's own packages")                                          \
+    X("image", "check", check, "", "Compare all images with their digests")                        \
     X("image", "history", history, "IMAGE", "Show how an image was made")                          \
     X("image", "import", import, "FILE|- [NAME[:TAG]]",                                            \
       "Make an image from a root file system's tar")                                               \
@@ -49,6 +50,7 @@ int image_main(int argc, char **argv);
 
 #define IMAGE_DECLARE(symbol) extern const struct command image_##symbol##_command
 IMAGE_DECLARE(bootstrap);
+IMAGE_DECLARE(check);
 IMAGE_DECLARE(commit); /* hidden; for the engine's `isola commit` */
 IMAGE_DECLARE(history);
 IMAGE_DECLARE(import);

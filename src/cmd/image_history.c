@@ -15,6 +15,7 @@
 
 struct history_options {
     const char *format;
+    bool human;
     bool no_trunc;
     bool quiet;
 };
@@ -22,6 +23,8 @@ struct history_options {
 static const struct option_spec history_specs[] = {
     {"format", 0, OPTION_STRING, offsetof(struct history_options, format), "TEMPLATE",
      "Print by a template, or: table, table TEMPLATE, json", NULL},
+    {"human", 'H', OPTION_FLAG, offsetof(struct history_options, human), NULL,
+     "Show sizes and ages for people (default); --human=false: bytes and times", NULL},
     {"no-trunc", 0, OPTION_FLAG, offsetof(struct history_options, no_trunc), NULL,
      "Show whole ids and commands", NULL},
     {"quiet", 'q', OPTION_FLAG, offsetof(struct history_options, quiet), NULL, "Show only ids",
@@ -38,7 +41,8 @@ static const char *text_of(const json_t *object, const char *key)
     return text != NULL ? text : "";
 }
 
-static json_t *step_json(const json_t *step, const char *id, uint64_t size, bool no_trunc)
+static json_t *step_json(const json_t *step, const char *id, uint64_t size,
+                         const struct history_options *o)
 {
     char age[64] = "N/A";
     char size_text[32];
@@ -48,17 +52,29 @@ static json_t *step_json(const json_t *step, const char *id, uint64_t size, bool
         format_age(clock_realtime_ns() - created, age, sizeof(age) - 4);
         (void)strncat(age, " ago", 5);
     }
-    format_size(size, size_text, sizeof(size_text));
-    bool cut = !no_trunc && strlen(by) > CREATED_BY_SHOWN;
+    if (o->human) {
+        format_size(size, size_text, sizeof(size_text));
+    } else {
+        (void)snprintf(size_text, sizeof(size_text), "%llu", (unsigned long long)size);
+    }
+    bool cut = !o->no_trunc && strlen(by) > CREATED_BY_SHOWN;
     AUTO(freep) char *shown = cut ? str_printf("%.*s...", CREATED_BY_SHOWN - 3, by) : strdup(by);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "ID", id, "CreatedSince", age, "CreatedAt",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "ID", id, "CreatedSince",
+                     o->human ? age : text_of(step, "created"), "CreatedAt",
                      text_of(step, "created"), "CreatedBy", shown, "Size", size_text, "Comment",
                      text_of(step, "comment"));
 }
 
-static int print_history(const struct image *image, const struct history_options *o,
-                         struct err *err)
+static bool has_layer(const json_t *step)
 {
+    return !json_is_true(json_object_get(step, "empty_layer"));
+}
+
+static int print_history(struct image_store *store, const struct image *image,
+                         const struct history_options *o, struct err *err)
+{
+    AUTO(freep) uint64_t *sizes = NULL;
+    size_t layers = 0;
     AUTO(format_freep) struct format *format = NULL;
     const char *template = o->format != NULL && !str_eq(o->format, "table") ? o->format
                            : o->quiet                                       ? "{{.ID}}"
@@ -71,13 +87,21 @@ static int print_history(const struct image *image, const struct history_options
     if (id == NULL) {
         return err_set(err, ENOMEM, "show history");
     }
+    r = r < 0 ? r : image_layer_sizes(store, image->id, &sizes, &layers, err);
+    /* Steps that made a layer, from the bottom up, are the layers from the bottom up. */
+    size_t at = 0;
+    for (size_t i = 0; i < json_array_size(history); i++) {
+        at += has_layer(json_array_get(history, i)) ? 1 : 0;
+    }
     for (size_t i = json_array_size(history); r == 0 && i > 0; i--) {
         const json_t *step = json_array_get(history, i - 1);
-        bool newest = i == json_array_size(history);
+        uint64_t size = 0;
+        if (has_layer(step) && at > 0) {
+            at--;
+            size = at < layers ? sizes[at] : 0;
+        }
         AUTO(json_unrefp)
-        json_t *json =
-            step_json(step, newest ? id : "<missing>",
-                      newest && json_array_size(history) == 1 ? image->size : 0, o->no_trunc);
+        json_t *json = step_json(step, i == json_array_size(history) ? id : "<missing>", size, o);
         r = json != NULL ? format_add(format, json, err) : err_set(err, ENOMEM, "show history");
     }
     return r < 0 ? r : format_finish(format, stdout, err);
@@ -91,7 +115,12 @@ static int history_run(struct command_context *context, void *options, int argc,
     AUTO(image_donep) struct image image = {0};
     int r = image_command_store(context, &store, err);
     r = r < 0 ? r : image_resolve(store, argv[0], NULL, &image, err);
-    return r < 0 ? r : print_history(&image, options, err);
+    return r < 0 ? r : print_history(store, &image, options, err);
+}
+
+static void defaults(void *options)
+{
+    ((struct history_options *)options)->human = true;
 }
 
 const struct command image_history_command = {
@@ -100,4 +129,5 @@ const struct command image_history_command = {
     .operands_min = 1,
     .operands_max = 1,
     .run = history_run,
+    .defaults = defaults,
 };

@@ -27,7 +27,7 @@ static const struct option_spec ls_specs[] = {
      "Show all images (there are no hidden ones)", NULL},
     {"digests", 0, OPTION_FLAG, offsetof(struct ls_options, digests), NULL, "Show digests", NULL},
     {"filter", 'f', OPTION_LIST, offsetof(struct ls_options, filters), "KEY=VALUE",
-     "Show only what fits: dangling, reference, label, before, since, platform", NULL},
+     "Show only what fits: dangling, reference, label, before, since, until, platform", NULL},
     {"format", 0, OPTION_STRING, offsetof(struct ls_options, format), "TEMPLATE",
      "Print by a template, or: table, table TEMPLATE, json", NULL},
     {"no-trunc", 0, OPTION_FLAG, offsetof(struct ls_options, no_trunc), NULL, "Show whole ids",
@@ -95,6 +95,9 @@ static int filter_fits(struct image_store *store, const char *filter, const stru
     value++;
     if (str_starts(filter, "dangling=")) {
         bool want = str_eq(value, "true") || str_eq(value, "1");
+        if (!want && !str_eq(value, "false") && !str_eq(value, "0")) {
+            return err_say(err, EINVAL, "--filter: dangling is true or false, not '%s'", value);
+        }
         return want == (row->name == NULL);
     }
     if (str_starts(filter, "reference=")) {
@@ -106,6 +109,13 @@ static int filter_fits(struct image_store *store, const char *filter, const stru
     if (str_starts(filter, "platform=")) {
         return str_eq(value, row->platform);
     }
+    if (str_starts(filter, "until=")) {
+        int64_t until;
+        if (parse_time(value, clock_realtime_ns(), &until) < 0) {
+            return err_say(err, EINVAL, "--filter: '%s' is no time", value);
+        }
+        return row->created_ns < until;
+    }
     bool before = str_starts(filter, "before=");
     if (before || str_starts(filter, "since=")) {
         AUTO(image_donep) struct image image = {0};
@@ -114,7 +124,10 @@ static int filter_fits(struct image_store *store, const char *filter, const stru
                : before ? row->created_ns < image.created_ns
                         : row->created_ns > image.created_ns;
     }
-    return err_say(err, EINVAL, "--filter: unknown key in '%s'", filter);
+    return err_say(err, EINVAL,
+                   "--filter: unknown key in '%s'; there are dangling, reference, label, before, "
+                   "since, until, platform",
+                   filter);
 }
 
 static bool operand_fits(const char *operand, const struct image_row *row)

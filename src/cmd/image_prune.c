@@ -19,7 +19,7 @@ static const struct option_spec prune_specs[] = {
     {"all", 'a', OPTION_FLAG, offsetof(struct prune_options, all), NULL,
      "Also images with a name, if no workload uses them", NULL},
     {"filter", 0, OPTION_LIST, offsetof(struct prune_options, filters), "KEY=VALUE",
-     "Only what fits: until=TIME, label=KEY[=VALUE]", NULL},
+     "Only what fits: until=TIME, label=KEY[=VALUE], label!=...", NULL},
     {"force", 'f', OPTION_FLAG, offsetof(struct prune_options, force), NULL, "Do not ask", NULL},
     {0},
 };
@@ -35,16 +35,20 @@ static int filter_fits(struct image_store *store, const struct image_row *row, c
         }
         return row->created_ns < until;
     }
-    if (str_starts(filter, "label=")) {
+    if (str_starts(filter, "label=") || str_starts(filter, "label!=")) {
         AUTO(image_donep) struct image image = {0};
-        const char *want = filter + 6;
+        const char *want = strchr(filter, '=') + 1;
+        bool unwanted = filter[5] == '!';
         int r = image_resolve(store, row->id, NULL, &image, err);
         if (r < 0) {
             return r;
         }
-        return strv_has(&image.config.labels, want) || env_get(&image.config.labels, want) != NULL;
+        bool has = strv_has(&image.config.labels, want) ||
+                   (strchr(want, '=') == NULL && env_get(&image.config.labels, want) != NULL);
+        return has != unwanted;
     }
-    return err_say(err, EINVAL, "--filter: '%s' is neither until=TIME nor label=KEY[=VALUE]",
+    return err_say(err, EINVAL,
+                   "--filter: '%s' is none of until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE]",
                    filter);
 }
 

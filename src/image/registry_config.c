@@ -108,6 +108,7 @@ int registry_config_load(const char *registry, bool for_push, struct registry_co
     struct registry_config config = {.may_fall_back = is_loopback(registry),
                                      .upload_chunk = UPLOAD_CHUNK_DEFAULT,
                                      .stall_ns = STALL_DEFAULT_NS,
+                                     .low_speed = 1,
                                      .retries = RETRIES_DEFAULT};
     AUTO(json_unrefp) json_t *json = NULL;
     AUTO(freep) char *path = config_path();
@@ -119,6 +120,7 @@ int registry_config_load(const char *registry, bool for_push, struct registry_co
         r = r < 0 ? r : read_size(json, "layer-size-max", false, &config.layer_bytes_max, err);
         r = r < 0 ? r : read_size(json, "upload-chunk-size", false, &config.upload_chunk, err);
         r = r < 0 ? r : read_size(json, "stall-timeout", true, &config.stall_ns, err);
+        r = r < 0 ? r : read_size(json, "low-speed-limit", false, &config.low_speed, err);
         r = r < 0 ? r : json_get_int(json, NULL, "retries", 0, 100, &config.retries, err);
         r = r < 0 ? r : read_entry(json, registry, for_push, &plain, &config, err);
     }

@@ -5,6 +5,7 @@
  * $XDG_CONFIG_HOME/isola/registries.json):
  * {"registries": {"docker.io": {"mirrors": ["http://127.0.0.1:5000"], "ca": "/path/ca.pem",
  *   "plain-http": false, "insecure": false}}, "layer-size-max": "64g", "stall-timeout": "30s",
+ *   "low-speed-limit": "1k",
  *   "retries": 4, "upload-chunk-size": "64m"}
  */
 #ifndef IMAGE_REGISTRY_CONFIG_H
@@ -25,6 +26,7 @@ struct registry_config {
     uint64_t layer_bytes_max; /* 0: default */
     uint64_t upload_chunk;    /* bytes of one request at most */
     uint64_t stall_ns;
+    uint64_t low_speed; /* bytes a second, on average of stall_ns: slower is stalled */
     int64_t retries;
 };
 

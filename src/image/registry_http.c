@@ -25,6 +25,12 @@ struct exchange {
     CURL *curl;
     uint64_t body_at;
     int sink_result;
+    bool whole_header; /* up to its empty line */
+    bool stalled;
+    uint64_t moved; /* bytes, both ways */
+    int64_t moved_ns;
+    uint64_t window_moved; /* at the window's start */
+    int64_t window_ns;
 };
 
 void http_response_done(struct http_response *r)
@@ -127,7 +133,9 @@ static size_t on_header(char *line, size_t one, size_t len, void *data)
     (void)one;
     if (len > 5 && strncmp(line, "HTTP/", 5) == 0) {
         strv_done(&r->challenges);
+        x->whole_header = false;
     }
+    x->whole_header = x->whole_header || len == 2;
     keep_header(&r->content_type, header_value(line, len, "Content-Type"));
     keep_header(&r->location, header_value(line, len, "Location"));
     keep_header(&r->digest, header_value(line, len, "Docker-Content-Digest"));
@@ -173,13 +181,40 @@ static int on_seek(void *data, curl_off_t offset, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
+/* No bytes at all, or too few in a whole window; libcurl's own check takes five seconds more. */
+static bool is_stalled(struct exchange *x, uint64_t moved)
+{
+    const struct registry_config *config = &x->registry->config;
+    int64_t now = clock_monotonic_ns();
+    int64_t window = MAX((int64_t)config->stall_ns, NS_PER_SEC);
+    if (moved != x->moved || x->moved_ns == 0) {
+        x->moved = moved;
+        x->moved_ns = now;
+    }
+    if (x->window_ns == 0 || moved < x->window_moved) {
+        x->window_ns = now;
+        x->window_moved = moved;
+    }
+    bool slow = false;
+    if (now - x->window_ns >= window) {
+        uint64_t seconds = (uint64_t)((now - x->window_ns) / NS_PER_SEC);
+        slow = moved - x->window_moved < MIN(config->low_speed, UINT64_MAX / 3600) * seconds;
+        x->window_ns = now;
+        x->window_moved = moved;
+    }
+    x->stalled = slow || now - x->moved_ns >= window;
+    return x->stalled;
+}
+
 static int on_progress(void *data, curl_off_t total, curl_off_t now, curl_off_t send_total,
                        curl_off_t sent)
 {
-    const struct exchange *x = data;
+    struct exchange *x = data;
     (void)total;
-    (void)now;
     (void)send_total;
+    if (is_stalled(x, (uint64_t)now + (uint64_t)sent)) {
+        return 1;
+    }
     if (x->request->sent != NULL) {
         x->request->sent(x->request->sent_data, (uint64_t)sent);
     }
@@ -246,9 +281,6 @@ static void set_options(struct exchange *x, const char *url)
     (void)curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     (void)curl_easy_setopt(c, CURLOPT_USERAGENT, "isola/" ISOLA_VERSION);
     (void)curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_SEC);
-    (void)curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    (void)curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME,
-                           MAX(1L, (long)(config->stall_ns / (uint64_t)NS_PER_SEC)));
     (void)curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 256L * 1024);
     (void)curl_easy_setopt(c, CURLOPT_UPLOAD_BUFFERSIZE, 512L * 1024);
     (void)curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
@@ -339,6 +371,17 @@ static int transfer(struct registry *registry, const struct http_request *q, con
     curl_slist_free_all(headers);
     give_handle(registry, x.curl);
     log_debug("%s %s: %ld", q->method, url, ret->status);
+    /* libcurl takes a connection that ends in the middle of a header for the end of it. */
+    if (code == CURLE_OK && !x.whole_header) {
+        code = CURLE_RECV_ERROR;
+        (void)snprintf(text, sizeof(text), "the answer ends in its header");
+    }
+    if (x.stalled) {
+        code = CURLE_OPERATION_TIMEDOUT;
+        (void)snprintf(text, sizeof(text), "timed out: less than %llu bytes a second for %llu s",
+                       (unsigned long long)registry->config.low_speed,
+                       (unsigned long long)(registry->config.stall_ns / (uint64_t)NS_PER_SEC));
+    }
     *ret_code = code;
     if (code == CURLE_OK) {
         return 0;

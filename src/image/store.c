@@ -71,7 +71,7 @@ int store_write_index(struct image_store *store, struct err *err)
     if (text == NULL) {
         return err_set(err, ENOMEM, "write '%s/index.json'", store->path);
     }
-    r = replace_file_at(store->fd, "index.json", text, strlen(text), 0644, false);
+    r = replace_file_at(store->fd, "index.json", text, strlen(text), 0644, true);
     return r < 0 ? err_set(err, -r, "write '%s/index.json'", store->path) : 0;
 }
 
@@ -169,6 +169,34 @@ int image_store_list(struct image_store *store, struct image_list *ret, struct e
     }
     *ret = list;
     list = (struct image_list){0};
+    return 0;
+}
+
+int image_layer_sizes(struct image_store *store, const char *image_id, uint64_t **ret_sizes,
+                      size_t *ret_count, struct err *err)
+{
+    AUTO(sqlite3_finalizep) sqlite3_stmt *s = NULL;
+    AUTO(freep) uint64_t *sizes = calloc(IMAGE_LAYERS_MAX, sizeof(*sizes));
+    size_t count = 0;
+    if (sizes == NULL) {
+        return err_set(err, ENOMEM, "list layers");
+    }
+    int r = store_prepare(store, &s, err,
+                          "SELECT coalesce(l.size, 0) FROM image_layers il LEFT JOIN layers l"
+                          " ON l.key = il.key WHERE il.image_id = ? ORDER BY il.position",
+                          "s", image_id);
+    if (r < 0) {
+        return r;
+    }
+    int step;
+    while ((step = sqlite3_step(s)) == SQLITE_ROW && count < IMAGE_LAYERS_MAX) {
+        sizes[count++] = (uint64_t)sqlite3_column_int64(s, 0);
+    }
+    if (step != SQLITE_DONE && step != SQLITE_ROW) {
+        return store_db_fail(store, err, "list layers");
+    }
+    *ret_sizes = TAKE_PTR(sizes);
+    *ret_count = count;
     return 0;
 }
 
@@ -270,7 +298,7 @@ static int add_rows(struct image_store *store, const struct store_image *image, 
 int store_image_add(struct image_store *store, const struct store_image *image, const char *name,
                     const char *name_digest, struct err *err)
 {
-    int r = store_begin(store, err);
+    int r = store_begin_durable(store, err);
     if (r < 0) {
         return r;
     }

@@ -72,6 +72,10 @@ int image_store_list(struct image_store *store, struct image_list *ret, struct e
 void image_list_done(struct image_list *list);
 DEFINE_DONEP(struct image_list, image_list_done)
 
+/* Bytes of each unpacked layer of an image, bottom first; *ret_sizes is the caller's. */
+int image_layer_sizes(struct image_store *store, const char *image_id, uint64_t **ret_sizes,
+                      size_t *ret_count, struct err *err);
+
 /* Gives the image a name more; another image of that platform loses it. name is a full name. */
 int image_name_set(struct image_store *store, const char *image_id, const char *name,
                    struct err *err);

@@ -125,7 +125,16 @@ int store_end(struct image_store *store, bool ok, struct err *err)
     if (!ok || r < 0) {
         (void)store_exec(store, NULL, "ROLLBACK", "");
     }
+    (void)sqlite3_exec(store->db, "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
     return MIN(r, 0);
+}
+
+int store_begin_durable(struct image_store *store, struct err *err)
+{
+    if (sqlite3_exec(store->db, "PRAGMA synchronous = FULL", NULL, NULL, NULL) != SQLITE_OK) {
+        return store_db_fail(store, err, "write");
+    }
+    return store_begin(store, err);
 }
 
 static int read_version(struct image_store *store, int *ret, struct err *err)

@@ -43,6 +43,8 @@ int store_exec(struct image_store *store, struct err *err, const char *sql, cons
 
 /* A write transaction; the end rolls back unless ok. Returns 0 or a negative errno. */
 int store_begin(struct image_store *store, struct err *err);
+/* One whose end is on the disk when store_end() returns: before files go, or are relied upon. */
+int store_begin_durable(struct image_store *store, struct err *err);
 int store_end(struct image_store *store, bool ok, struct err *err);
 
 /* The shared lock of one who adds, as a descriptor to close; waits for a sweep to end. */

@@ -63,7 +63,7 @@ static int remove_rows(struct image_store *store, const char *id, struct err *er
 
 int image_remove(struct image_store *store, const char *image_id, struct err *err)
 {
-    int r = store_begin(store, err);
+    int r = store_begin_durable(store, err);
     if (r < 0) {
         return r;
     }

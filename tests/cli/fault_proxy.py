@@ -6,7 +6,8 @@ TLS to both sides. RULES is a file of JSON, read anew for each request: a list o
 a regular expression, "skip": so many fit unharmed, "times": so often, "do": what, "after": bytes}.
 What: "cut-request" (the backend gets so many bytes of the body, then both sides are closed),
 "cut-response" (the client gets so many bytes of the body), "close" (no answer), "half-header",
-"stall" (after so many bytes of the answer until the proxy ends), "forbid" (403), "busy" (503),
+"stall" (after so many bytes of the answer until the proxy ends), "trickle" (after so many, ten
+bytes at a time), "forbid" (403), "busy" (503),
 "stale" (401 with the challenge that the backend has for nobody). LOG gets a JSON line a request:
 method, path, status, and how many bytes of its body came.
 """
@@ -18,6 +19,7 @@ import re
 import ssl
 import sys
 import threading
+import time
 
 backend, port_file, rules_file, log_file = sys.argv[1:5]
 tls = sys.argv[5:]
@@ -135,6 +137,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             want = PIECE
             if what in ("cut-response", "stall"):
                 want = min(want, after - given)
+            if what == "trickle" and given >= after:
+                want = 10
+                time.sleep(0.1)
             piece = answer.read(want) if want > 0 else b""
             if not piece:
                 break

@@ -115,3 +115,53 @@ nothing_left() {
     [ "$status" -eq 0 ]
     [[ "$output" == *"No space left"* || "$output" == *full* ]]
 }
+
+@test "a connection that dies in any phase of a pull is repeated" {
+    start_proxy
+    HOST=127.0.0.1:$PROXY
+    config ''
+    n=0
+    for where in /manifests/ /blobs/; do
+        for what in close half-header busy cut-response; do
+            n=$((n + 1))
+            echo "[{\"path\":\"$where\",\"times\":2,\"do\":\"$what\",\"after\":100,\"n\":$n}]" >"$DIR/rules"
+            ISOLA_ROOT=$DIR/store.$n "$IMAGE" pull -q "$HOST/good:1"
+            cmp "$DIR/files/bin/data" "$DIR/store.$n"/images/layers/*/bin/data
+        done
+    done
+}
+
+@test "a connection that dies for good is told, with the registry's name, and nothing is kept" {
+    start_proxy
+    HOST=127.0.0.1:$PROXY
+    RETRIES=1 config ''
+    n=0
+    for where in /manifests/ /blobs/; do
+        for what in close half-header stall cut-response; do
+            n=$((n + 1))
+            echo "[{\"path\":\"$where\",\"times\":99,\"do\":\"$what\",\"after\":100,\"n\":$n}]" >"$DIR/rules"
+            run timeout 25 "$IMAGE" pull -q "$HOST/good:1"
+            echo "$output"
+            [ "$status" -eq 1 ]
+            [[ "$output" == *"registry $HOST"* ]]
+            [ "${#lines[@]}" -eq 1 ]
+            nothing_left
+        done
+    done
+    echo '[]' >"$DIR/rules"
+    "$IMAGE" pull -q "$HOST/good:1"
+}
+
+@test "a registry that trickles is given up at the configured speed" {
+    start_proxy
+    HOST=127.0.0.1:$PROXY
+    RETRIES=0 config ',"low-speed-limit":"1m"'
+    echo '[{"path":"/blobs/","times":99,"do":"trickle"}]' >"$DIR/rules"
+    run timeout 25 "$IMAGE" pull -q "$HOST/good:1"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"timed out: less than 1048576 bytes a second"* ]]
+    RETRIES=0 config ',"low-speed-limit":"fast"'
+    run "$IMAGE" pull -q "$HOST/good:1"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"low-speed-limit: 'fast' is no size"* ]]
+}
