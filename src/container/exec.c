@@ -185,11 +185,11 @@ static int join(const struct joiner *j, struct err *err)
 {
     const struct spec_process *process = j->args->process;
     char c;
-    if (j->args->io.parent_death_signal != 0) {
-        (void)prctl(PR_SET_PDEATHSIG, j->args->io.parent_death_signal, 0, 0, 0);
-    }
     if (j->wait_for_go && recv(j->child_sync_fd, &c, 1, 0) != 1) {
         return err_say(err, EPIPE, "the runtime gave up");
+    }
+    if (j->args->io.parent_death_signal != 0) {
+        (void)prctl(PR_SET_PDEATHSIG, j->args->io.parent_death_signal, 0, 0, 0);
     }
     (void)setsid();
     int r = set_affinity(j, process->cpu_affinity_initial, "process.execCPUAffinity.initial", err);
