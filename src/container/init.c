@@ -217,7 +217,8 @@ static int prepare(struct init_plan *plan, struct prepared *p, struct err *err)
     if (plan->wait_for_go && wait_for(plan->sync_fd) < 0) {
         return err_say(err, EPIPE, "the runtime gave up");
     }
-    /* Not before: the go-between of a user namespace that is joined must not count as the parent. */
+    /* Not before: the go-between of a user namespace that is joined must not count as the parent.
+     */
     if (plan->args->io.parent_death_signal != 0) {
         (void)prctl(PR_SET_PDEATHSIG, plan->args->io.parent_death_signal, 0, 0, 0);
     }

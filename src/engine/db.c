@@ -57,6 +57,10 @@ static const char *const migrations[] = {
     " workload TEXT NOT NULL REFERENCES workload(id) ON DELETE CASCADE, port INTEGER NOT NULL,"
     " PRIMARY KEY (protocol, host_port, host)) WITHOUT ROWID;"
     "CREATE INDEX port_workload ON port(workload);",
+    /* The host's ids of user namespaces; they count while the workload lives. */
+    "CREATE TABLE id_range ("
+    " workload TEXT PRIMARY KEY REFERENCES workload(id) ON DELETE CASCADE,"
+    " start INTEGER NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;",
 };
 
 static int fail(struct db *db, struct err *err, const char *what)
