@@ -37,6 +37,7 @@ struct place {
     bool stream;
     bool local;
     int root_fd;
+    int ids_fd; /* user namespace whose ids the files have, or -1: ours */
     char *path; /* absolute below the root */
     const char *text;
 };
@@ -44,6 +45,7 @@ struct place {
 static void place_done(struct place *place)
 {
     (void)close_fd(place->root_fd);
+    (void)close_fd(place->ids_fd);
     free(place->path);
 }
 DEFINE_DONEP(struct place, place_done)
@@ -66,7 +68,7 @@ static int open_place(struct engine *engine, const char *text, bool write, struc
                       struct err *err)
 {
     const char *colon = strchr(text, ':');
-    *ret = (struct place){.root_fd = -1, .text = text};
+    *ret = (struct place){.root_fd = -1, .ids_fd = -1, .text = text};
     if (str_eq(text, "-")) {
         ret->stream = true;
         return 0;
@@ -84,7 +86,9 @@ static int open_place(struct engine *engine, const char *text, bool write, struc
     if (path == NULL) {
         return err_set(err, ENOMEM, "open '%s'", text);
     }
-    return rootfd_open_path(engine, &workload, path, write, &ret->root_fd, &ret->path, err);
+    r = rootfd_open_ids(&workload, &ret->ids_fd, err);
+    return r < 0 ? r
+                 : rootfd_open_path(engine, &workload, path, write, &ret->root_fd, &ret->path, err);
 }
 
 /* Type of what is there: S_IFDIR..., or a negative errno. */
@@ -176,7 +180,8 @@ static int copy(const struct place *from, const struct place *to, const char *di
     if (pid == 0) {
         const struct tar_tree_rules rules = {.name_as = name, .follow_top = follow};
         (void)close(data[0]);
-        int r = tar_write_tree(data[1], from->root_fd, from->path, &rules, &theirs);
+        int r = rootfd_enter_ids(from->ids_fd, &theirs);
+        r = r < 0 ? r : tar_write_tree(data[1], from->root_fd, from->path, &rules, &theirs);
         (void)write_full(report[1], &theirs, sizeof(theirs));
         _exit(r < 0 ? 1 : 0);
     }
@@ -184,7 +189,8 @@ static int copy(const struct place *from, const struct place *to, const char *di
     (void)close(report[1]);
     struct extract_rules rules = {.whiteouts = TAR_WHITEOUTS_PLAIN, .refuse_devices = false};
     set_owner(&rules, to, o->archive);
-    int r = tar_extract(data[0], to->root_fd, dir, &rules, &result, err);
+    int r = rootfd_enter_ids(to->ids_fd, err);
+    r = r < 0 ? r : tar_extract(data[0], to->root_fd, dir, &rules, &result, err);
     (void)close(data[0]);
     int read_result = read_full(report[0], &theirs, sizeof(theirs));
     (void)close(report[0]);
@@ -203,8 +209,8 @@ static int run_cp(struct command_context *context, void *data, int argc, char **
     (void)argc;
     const struct cp_options *o = data;
     AUTO(engine_closep) struct engine *engine = NULL;
-    AUTO(place_donep) struct place from = {.root_fd = -1};
-    AUTO(place_donep) struct place to = {.root_fd = -1};
+    AUTO(place_donep) struct place from = {.root_fd = -1, .ids_fd = -1};
+    AUTO(place_donep) struct place to = {.root_fd = -1, .ids_fd = -1};
     AUTO(freep) char *dir = NULL;
     AUTO(freep) char *name = NULL;
     int r = command_engine(context, &engine, err);
@@ -223,13 +229,15 @@ static int run_cp(struct command_context *context, void *data, int argc, char **
     }
     if (to.stream) {
         const struct tar_tree_rules rules = {.follow_top = o->follow};
-        return tar_write_tree(STDOUT_FILENO, from.root_fd, from.path, &rules, err);
+        r = rootfd_enter_ids(from.ids_fd, err);
+        return r < 0 ? r : tar_write_tree(STDOUT_FILENO, from.root_fd, from.path, &rules, err);
     }
     if (from.stream) {
         struct extract_rules rules = {.whiteouts = TAR_WHITEOUTS_PLAIN};
         struct extract_result result;
         set_owner(&rules, &to, true);
-        return tar_extract(STDIN_FILENO, to.root_fd, to.path, &rules, &result, err);
+        r = rootfd_enter_ids(to.ids_fd, err);
+        return r < 0 ? r : tar_extract(STDIN_FILENO, to.root_fd, to.path, &rules, &result, err);
     }
     bool follow = o->follow;
     r = plan(&from, &to, &follow, &dir, &name, err);

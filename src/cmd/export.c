@@ -43,6 +43,9 @@ static int run_export(struct command_context *context, void *data, int argc, cha
         file = open(o->output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
         r = file < 0 ? err_set(err, errno, "open '%s'", o->output) : 0;
     }
+    AUTO(closep) int ids = -1;
+    r = r < 0 ? r : rootfd_open_ids(&workload, &ids, err);
+    r = r < 0 ? r : rootfd_enter_ids(ids, err);
     const struct tar_tree_rules rules = {.one_file_system = true};
     return r < 0 ? r : tar_write_tree(file >= 0 ? file : STDOUT_FILENO, root, "", &rules, err);
 }

@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -26,6 +28,7 @@ int rootfd_open(struct engine *engine, const struct workload *workload, struct e
         return err_set(err, ENOMEM, "open the root of '%s'", workload->name);
     }
     const struct rootfs_options rootfs = {
+        .id_map_fd = -1,
         .base = engine->dirs.root,
         .layers = &workload->config.layers,
         .upper = upper,
@@ -33,6 +36,36 @@ int rootfd_open(struct engine *engine, const struct workload *workload, struct e
         .throw_away = workload->config.rm,
     };
     return rootfs_mount(&rootfs, err);
+}
+
+int rootfd_open_ids(const struct workload *workload, int *ret_fd, struct err *err)
+{
+    char path[64];
+    struct stat theirs;
+    struct stat own;
+    if (workload->state != WORKLOAD_RUNNING && workload->state != WORKLOAD_PAUSED) {
+        return 0;
+    }
+    (void)snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)workload->status.pid);
+    AUTO(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &theirs) < 0 || stat("/proc/self/ns/user", &own) < 0) {
+        return err_set(err, errno, "open the user namespace of '%s'", workload->name);
+    }
+    if (theirs.st_ino != own.st_ino) {
+        *ret_fd = TAKE_FD(fd);
+    }
+    return 0;
+}
+
+int rootfd_enter_ids(int fd, struct err *err)
+{
+    if (fd < 0) {
+        return 0;
+    }
+    if (setns(fd, CLONE_NEWUSER) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0) {
+        return err_set(err, errno, "enter the user namespace of the workload");
+    }
+    return 0;
 }
 
 /* Without "//", "." and "..", as a program with the root as working directory would mean it. */

@@ -24,4 +24,13 @@ int rootfd_open(struct engine *engine, const struct workload *workload, struct e
 int rootfd_open_path(struct engine *engine, const struct workload *workload, const char *path,
                      bool write, int *ret_fd, char **ret_path, struct err *err);
 
+/*
+ * Of a running workload in a user namespace of its own: that namespace, in which its files have the
+ * ids that it sees. *ret_fd stays as it is for others.
+ */
+int rootfd_open_ids(const struct workload *workload, int *ret_fd, struct err *err);
+
+/* Goes there for good, as its root; fd -1: stays. Descriptors opened before remain usable. */
+int rootfd_enter_ids(int fd, struct err *err);
+
 #endif

@@ -56,7 +56,8 @@ static void detour_end(struct detour *detour)
 
 static int enter_pid_namespace(const struct birth *birth, struct detour *detour, struct err *err)
 {
-    if (birth->pid_fd < 0) {
+    /* With a user namespace to join the helper does it, who stays in ours: it tells the pid. */
+    if (birth->pid_fd < 0 || birth->user_fd >= 0) {
         return 0;
     }
     int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
@@ -64,10 +65,6 @@ static int enter_pid_namespace(const struct birth *birth, struct detour *detour,
         return err_set(err, errno, "open '/proc/self/ns/pid'");
     }
     if (setns(birth->pid_fd, CLONE_NEWPID) < 0) {
-        if (errno == EPERM && birth->user_fd >= 0) {
-            (void)close_fd(own);
-            return 0; /* the right to it may lie in the user namespace: the helper tries again */
-        }
         int r = err_set(err, errno, "join the pid namespace");
         (void)close_fd(own);
         return r;
@@ -102,11 +99,13 @@ struct go_between {
 };
 
 /* In the helper: joins the user namespace and bears the process. Returns 0 in the new process. */
-static pid_t bear_in_user_namespace(const struct birth *birth, bool pid_later, int report_fd)
+static pid_t bear_in_user_namespace(const struct birth *birth, int report_fd)
 {
     int pidfd = -1;
     bool in_cgroup = false;
     struct go_between report = {.pid = -1};
+    /* The right to the pid namespace may be ours, or lie in the user namespace. */
+    bool pid_later = birth->pid_fd >= 0 && setns(birth->pid_fd, CLONE_NEWPID) < 0;
     if (setns(birth->user_fd, CLONE_NEWUSER) < 0 ||
         (pid_later && setns(birth->pid_fd, CLONE_NEWPID) < 0)) {
         report.code = errno;
@@ -123,8 +122,8 @@ static pid_t bear_in_user_namespace(const struct birth *birth, bool pid_later, i
     _exit(0);
 }
 
-static pid_t birth_by_helper(const struct birth *birth, bool pid_later, int *ret_pidfd,
-                             bool *ret_in_cgroup, struct err *err)
+static pid_t birth_by_helper(const struct birth *birth, int *ret_pidfd, bool *ret_in_cgroup,
+                             struct err *err)
 {
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) < 0) {
@@ -138,7 +137,7 @@ static pid_t birth_by_helper(const struct birth *birth, bool pid_later, int *ret
         return err_set(err, errno, "fork");
     }
     if (helper == 0) {
-        return bear_in_user_namespace(birth, pid_later, write_fd);
+        return bear_in_user_namespace(birth, write_fd);
     }
     write_fd = close_fd(write_fd);
     struct go_between report = {0};
@@ -168,8 +167,7 @@ pid_t birth_process(const struct birth *birth, int *ret_pidfd, bool *ret_in_cgro
     }
     pid_t pid;
     if (birth->user_fd >= 0) {
-        bool pid_later = birth->pid_fd >= 0 && pid_detour.fd < 0;
-        pid = birth_by_helper(birth, pid_later, ret_pidfd, ret_in_cgroup, err);
+        pid = birth_by_helper(birth, ret_pidfd, ret_in_cgroup, err);
     } else {
         pid = clone_once(birth, birth->adopt, ret_pidfd, ret_in_cgroup);
         if (pid < 0) {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/json.h"
 #include "base/path.h"
 #include "base/process.h"
 #include "base/str.h"
@@ -37,6 +38,8 @@ struct joiner {
     int sync_fd;
     int child_sync_fd;
     int console_fd;
+    int notify_fd; /* to the listener of the filter, or -1 */
+    char *notify_state;
     int pidfd;
     pid_t pid;
     bool in_unified;
@@ -57,7 +60,8 @@ static void joiner_done(struct joiner *j)
     spec_free(j->config);
     cgroup_done(&j->cgroup);
     seccomp_filter_done(&j->filter);
-    const int fds[] = {j->first_fd, j->pid_ns, j->user_ns, j->sync_fd, j->child_sync_fd, j->pidfd};
+    const int fds[] = {j->first_fd,      j->pid_ns, j->user_ns,  j->sync_fd,
+                       j->child_sync_fd, j->pidfd,  j->notify_fd};
     for (size_t i = 0; i < COUNT(fds); i++) {
         (void)close_fd(fds[i]);
     }
@@ -132,7 +136,11 @@ static int prepare(struct joiner *j, struct err *err)
     r = r < 0 ? r : open_console(j, err);
     r = r < 0 ? r : seccomp_filter_init(&j->filter, j->config, root_fd, err);
     if (r == 0 && j->filter.notify) {
-        r = err_say(err, EOPNOTSUPP, "exec: the container's seccomp profile has a listener");
+        const char *listener = j->config->seccomp.listener_path;
+        j->notify_fd = unix_connect(listener, SOCK_STREAM);
+        r = j->notify_fd < 0 ? err_set(err, -j->notify_fd,
+                                       "linux.seccomp.listenerPath = \"%s\": connect", listener)
+                             : 0;
     }
     r = r < 0 ? r : state_cgroup(&j->state, &j->cgroup, err);
     r = r < 0 ? r : cgroup_open_enter(&j->cgroup, j->args->cgroup, err);
@@ -181,18 +189,35 @@ static int set_affinity(const struct joiner *j, const char *list, const char *fi
                : process_set_affinity(0, list, field, err);
 }
 
-static int join(const struct joiner *j, struct err *err)
+/* For the listener, while /proc is still the host's. */
+static int describe(struct joiner *j, struct err *err)
+{
+    if (j->notify_fd < 0) {
+        return 0;
+    }
+    const struct state_record record = {
+        .id = j->state.id, .bundle = j->state.bundle, .pid = j->state.pid, .spec = j->config};
+    AUTO(freep) char *text = state_text(&record, container_status_name(j->state.status));
+    AUTO(json_unrefp) json_t *state = text == NULL ? NULL : json_loads(text, 0, NULL);
+    j->notify_state = state == NULL ? NULL : init_notify_state(j->config, state);
+    return j->notify_state == NULL ? err_set(err, ENOMEM, "describe the state") : 0;
+}
+
+static int join(struct joiner *j, struct err *err)
 {
     const struct spec_process *process = j->args->process;
     char c;
-    if (j->args->io.parent_death_signal != 0) {
-        (void)prctl(PR_SET_PDEATHSIG, j->args->io.parent_death_signal, 0, 0, 0);
-    }
     if (j->wait_for_go && recv(j->child_sync_fd, &c, 1, 0) != 1) {
         return err_say(err, EPIPE, "the runtime gave up");
     }
+    if (j->args->io.parent_death_signal != 0) {
+        (void)prctl(PR_SET_PDEATHSIG, j->args->io.parent_death_signal, 0, 0, 0);
+    }
     (void)setsid();
-    int r = set_affinity(j, process->cpu_affinity_initial, "process.execCPUAffinity.initial", err);
+    int r = describe(j, err);
+    r = r < 0 ? r
+              : set_affinity(j, process->cpu_affinity_initial, "process.execCPUAffinity.initial",
+                             err);
     r = r < 0 ? r : cgroup_enter(&j->cgroup, !j->in_unified, err);
     r = r < 0 ? r
               : set_affinity(j, process->cpu_affinity_final, "process.execCPUAffinity.final", err);
@@ -222,7 +247,8 @@ static int become(const struct joiner *j, struct err *err)
     const struct process_plan plan = {
         .process = process,
         .filter = &j->filter,
-        .notify_fd = -1,
+        .notify_fd = j->notify_fd,
+        .notify_state = j->notify_state,
         .preserve_fds = j->args->io.preserve_fds,
         .parent_death_signal = j->args->io.parent_death_signal,
         .keyring = j->args->no_new_keyring ? NULL : keyring,
@@ -327,6 +353,7 @@ int container_exec(const struct container_exec_args *args, struct container_proc
         .sync_fd = -1,
         .child_sync_fd = -1,
         .console_fd = -1,
+        .notify_fd = -1,
         .pidfd = -1,
     };
     int r = prepare(&j, err);

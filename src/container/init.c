@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -184,6 +185,16 @@ static int build_tree(struct init_plan *plan, struct prepared *p, struct err *er
     return r < 0 ? r : mounts_enter(&plan->mounts, plan->args->no_pivot, err);
 }
 
+char *init_notify_state(const struct spec *spec, json_t *state)
+{
+    const char *metadata = spec->seccomp.listener_metadata;
+    AUTO(json_unrefp)
+    json_t *message =
+        json_pack("{s:s, s:[s], s:i, s:s, s:O}", "ociVersion", SPEC_VERSION, "fds", "seccompFd",
+                  "pid", host_pid(), "metadata", metadata != NULL ? metadata : "", "state", state);
+    return message == NULL ? NULL : json_dumps(message, JSON_COMPACT);
+}
+
 static int prepare_state(struct init_plan *plan, struct prepared *p, struct err *err)
 {
     const struct spec *spec = plan->spec;
@@ -195,15 +206,7 @@ static int prepare_state(struct init_plan *plan, struct prepared *p, struct err 
     json_t *state = json_loads(plan->state_format, 0, NULL);
     (void)json_object_set_new(state, "pid", json_integer(host_pid()));
     p->state = json_dumps(state, JSON_COMPACT);
-    if (notify) {
-        json_t *message = json_pack(
-            "{s:s, s:[s], s:i, s:s, s:O}", "ociVersion", SPEC_VERSION, "fds", "seccompFd", "pid",
-            host_pid(), "metadata",
-            spec->seccomp.listener_metadata != NULL ? spec->seccomp.listener_metadata : "", "state",
-            state);
-        p->notify_state = json_dumps(message, JSON_COMPACT);
-        json_decref(message);
-    }
+    p->notify_state = notify ? init_notify_state(spec, state) : NULL;
     json_decref(state);
     return p->state == NULL || (notify && p->notify_state == NULL)
                ? err_set(err, ENOMEM, "describe the state")
@@ -214,11 +217,13 @@ static int prepare(struct init_plan *plan, struct prepared *p, struct err *err)
 {
     const struct spec *spec = plan->spec;
     int r = 0;
-    if (plan->args->io.parent_death_signal != 0) {
-        (void)prctl(PR_SET_PDEATHSIG, plan->args->io.parent_death_signal, 0, 0, 0);
-    }
     if (plan->wait_for_go && wait_for(plan->sync_fd) < 0) {
         return err_say(err, EPIPE, "the runtime gave up");
+    }
+    /* Not before: the go-between of a user namespace that is joined must not count as the parent.
+     */
+    if (plan->args->io.parent_death_signal != 0) {
+        (void)prctl(PR_SET_PDEATHSIG, plan->args->io.parent_death_signal, 0, 0, 0);
     }
     (void)setsid();
     /* By the host's ids and in the host's namespaces. */

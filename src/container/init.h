@@ -50,6 +50,12 @@ _Noreturn void init_main(struct init_plan *plan);
 
 int init_send(int fd, enum init_message_kind kind, const struct err *err);
 
+/*
+ * Shared with exec: what the listener of a seccomp filter is told beside its descriptor; state is
+ * borrowed. To be called while /proc is the host's. The caller frees it; NULL without memory.
+ */
+char *init_notify_state(const struct spec *spec, json_t *state);
+
 /* Shared with exec: stdio, terminal. */
 int init_set_stdio(const struct container_io *io, const struct spec_process *process,
                    struct err *err);

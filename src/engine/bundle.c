@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/process.h"
+#include "engine/id_range.h"
 
 static const char default_path[] =
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -64,6 +65,18 @@ static int add_namespace(json_t *list, const char *type, const char *path)
                                            : json_pack("{s:s}", "type", type));
 }
 
+static bool has_own_ids(const struct bundle_inputs *in)
+{
+    return in->ids != NULL && in->ids->size > 0;
+}
+
+static int add_id_map(json_t *linux_part, const char *key, unsigned start, unsigned size)
+{
+    return json_object_set_new(linux_part, key,
+                               json_pack("[{s:i, s:I, s:I}]", "containerID", 0, "hostID",
+                                         (json_int_t)start, "size", (json_int_t)size));
+}
+
 static json_t *make_namespaces(const struct bundle_inputs *in)
 {
     json_t *list = json_array();
@@ -73,6 +86,7 @@ static json_t *make_namespaces(const struct bundle_inputs *in)
     r |= add_namespace(list, "uts", in->uts_path);
     r |= add_namespace(list, "network", in->net_path);
     r |= add_namespace(list, "cgroup", in->host_cgroupns ? "" : NULL);
+    r |= has_own_ids(in) ? add_namespace(list, "user", in->user_path) : 0;
     if (r != 0) {
         json_decref(list);
         return NULL;
@@ -172,6 +186,11 @@ int bundle_build(const struct bundle_inputs *in, json_t **ret, struct err *err)
     if (!config->privileged &&
         !str_eq(bundle_security_option(config, "systempaths"), "unconfined")) {
         mask_paths(linux_part);
+    }
+    if (has_own_ids(in) && in->user_path == NULL &&
+        (add_id_map(linux_part, "uidMappings", in->ids->uid_start, in->ids->size) < 0 ||
+         add_id_map(linux_part, "gidMappings", in->ids->gid_start, in->ids->size) < 0)) {
+        return err_set(err, ENOMEM, "id maps");
     }
     int r = add_sysctls(in, linux_part, err);
     if (r == 0) {

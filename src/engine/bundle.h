@@ -15,6 +15,7 @@
 #include "engine/user.h"
 
 struct err;
+struct id_range;
 
 struct bundle_inputs {
     const char *id;
@@ -31,8 +32,10 @@ struct bundle_inputs {
     const char *ipc_path;
     const char *pid_path;
     const char *uts_path;
+    const char *user_path; /* with ids: NULL is one of its own, "" does not occur */
     bool host_cgroupns;
-    bool rootless;     /* namespaces of the host cannot be mounted from */
+    bool rootless;              /* namespaces of the host cannot be mounted from */
+    const struct id_range *ids; /* of a user namespace of its own; size 0: none */
     unsigned last_gid; /* the last that our user namespace maps: UINT32_MAX - 1 on the host */
 };
 

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "engine/bundle.h"
+#include "engine/id_range.h"
 
 #define TTY_GID 5u
 #define SHM_SIZE_DEFAULT (UINT64_C(64) << 20)
@@ -117,13 +118,17 @@ static int add_file(const struct bundle_inputs *in, json_t *mounts, const char *
     }
     AUTO(freep) char *source = str_printf("%s/%s", in->files_dir, name);
     int r = source == NULL ? -ENOMEM : strv_split(&options, "rbind,rprivate", ",");
+    if (r == 0 && in->ids != NULL && in->ids->size > 0) {
+        r = strv_add(&options, "idmap");
+    }
     if (r == 0 && in->config->read_only) {
         r = strv_add(&options, "ro");
     }
     return r < 0 ? r : add_mount(mounts, target, "bind", source, &options);
 }
 
-static int add_user_mount(const struct mount_spec *spec, json_t *mounts)
+static int add_user_mount(const struct bundle_inputs *in, const struct mount_spec *spec,
+                          json_t *mounts)
 {
     AUTO(strv_donep) struct strv options = {0};
     if (spec->type == MOUNT_TMPFS) {
@@ -140,6 +145,11 @@ static int add_user_mount(const struct mount_spec *spec, json_t *mounts)
     int r = strv_add(&options, recursive ? "rbind" : "bind");
     if (r == 0) {
         r = strv_add(&options, spec->propagation != NULL ? spec->propagation : "rprivate");
+    }
+    /* A volume is ours, and all its users see the same owners; a directory of the host keeps its.
+     */
+    if (r == 0 && spec->type == MOUNT_VOLUME && in->ids != NULL && in->ids->size > 0) {
+        r = strv_add(&options, "idmap");
     }
     if (r == 0 && spec->read_only) {
         /* Without the r a file system mounted below would stay writable. */
@@ -178,7 +188,7 @@ int bundle_add_mounts(const struct bundle_inputs *in, json_t *spec, struct err *
         r = add_file(in, mounts, "hosts", "/etc/hosts");
     }
     for (size_t i = 0; r == 0 && i < in->mounts->count; i++) {
-        r = add_user_mount(&in->mounts->items[i], mounts);
+        r = add_user_mount(in, &in->mounts->items[i], mounts);
     }
     return r < 0 ? err_set(err, ENOMEM, "list mounts") : 0;
 }

@@ -107,7 +107,7 @@ int config_parse_entrypoint(const char *value, void *target, struct err *err);
     {"tty", 't', OPTION_FLAG, CONFIG_AT(tty), NULL, "Give it a terminal", NULL}, \
     {"ulimit", 0, OPTION_LIST, CONFIG_AT(ulimit), "NAME=SOFT[:HARD]", "Resource limit", NULL}, \
     {"user", 'u', OPTION_STRING, CONFIG_AT(user), "USER[:GROUP]", "User and group, by name or id", NULL}, \
-    {"userns", 0, OPTION_STRING, CONFIG_AT(userns), "MODE", "User namespace: host", NULL}, \
+    {"userns", 0, OPTION_STRING, CONFIG_AT(userns), "MODE", "User namespace: host, auto[:size=N], private, container:NAME", NULL}, \
     {"uts", 0, OPTION_STRING, CONFIG_AT(uts), "MODE", "UTS namespace: private or host", NULL}, \
     {"volume", 'v', OPTION_LIST, CONFIG_AT(volume), "SRC:DST[:OPTIONS]", "Mount a volume or directory", \
      NULL}, \

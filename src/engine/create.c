@@ -11,8 +11,10 @@
 #include "base/io.h"
 #include "base/path.h"
 #include "base/process.h"
+#include "base/user_namespace.h"
 #include "engine/bundle.h"
 #include "engine/event.h"
+#include "engine/id_range.h"
 #include "engine/mount_spec.h"
 #include "engine/volume.h"
 #include "image/image.h"
@@ -292,10 +294,6 @@ static int check(const struct workload_config *config, struct mount_specs *ret_m
             "--name '%s' must start with a letter or digit and hold only [a-zA-Z0-9_.+-]",
             config->name);
     }
-    if (config->userns != NULL && config->userns[0] != '\0' && !str_eq(config->userns, "host")) {
-        return err_say(err, EOPNOTSUPP, "--userns '%s': only host is supported so far",
-                       config->userns);
-    }
     if (config->stop_signal != NULL && signal_from_name(config->stop_signal) < 0) {
         return err_say(err, EINVAL, "stop signal '%s' is not known", config->stop_signal);
     }
@@ -304,6 +302,9 @@ static int check(const struct workload_config *config, struct mount_specs *ret_m
                        config->workdir);
     }
     int r = config_check_text(config, err);
+    if (r == 0) {
+        r = id_range_check(config, !user_is_host_root(), err);
+    }
     if (r == 0) {
         r = wall_find(config->isolation, &wall, err);
     }

@@ -59,6 +59,10 @@ static const char *const migrations[] = {
     "CREATE INDEX port_workload ON port(workload);",
     /* Identifiers ascend with time, and each index is a page more that every start writes. */
     "DROP INDEX event_time;",
+    /* The host's ids of user namespaces; they count while the workload lives. */
+    "CREATE TABLE id_range ("
+    " workload TEXT PRIMARY KEY REFERENCES workload(id) ON DELETE CASCADE,"
+    " start INTEGER NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;",
 };
 
 static int fail(struct db *db, struct err *err, const char *what)

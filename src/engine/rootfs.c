@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mount.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,16 +79,16 @@ static int mount_new(const struct rootfs_options *o)
         return -errno;
     }
     int r = set_string(fs, "source", "isola");
+    if (r == 0 && o->view) {
+        r = set_string(fs, "lowerdir+", relative(o->base, o->upper));
+    }
     for (size_t i = 0; r == 0 && i < o->layers->count; i++) {
         r = set_string(fs, "lowerdir+", relative(o->base, o->layers->items[i]));
     }
-    if (r == 0) {
-        r = set_string(fs, "lowerdir+", MOUNT_POINTS);
-    }
-    if (r == 0) {
+    if (r == 0 && !o->view) {
         r = set_string(fs, "upperdir", relative(o->base, o->upper));
     }
-    if (r == 0) {
+    if (r == 0 && !o->view) {
         r = set_string(fs, "workdir", relative(o->base, o->work));
     }
     /*
@@ -101,7 +102,8 @@ static int mount_new(const struct rootfs_options *o)
     } else if (r == 0 && fsconfig(fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0) {
         r = -errno;
     }
-    if (r == 0 && o->throw_away && fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0) < 0) {
+    if (r == 0 && o->throw_away && !o->view &&
+        fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0) < 0) {
         r = -errno;
     }
     if (r == 0 && fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
@@ -129,18 +131,24 @@ static int add_escaped(struct buf *out, const char *path)
 static int build_options(const struct rootfs_options *o, struct buf *out)
 {
     int r = buf_add_str(out, "lowerdir=");
+    if (r == 0 && o->view) {
+        r = add_escaped(out, relative(o->base, o->upper));
+        r = r == 0 ? buf_add_char(out, ':') : r;
+    }
     for (size_t i = 0; i < o->layers->count && r == 0; i++) {
         r = i > 0 ? buf_add_char(out, ':') : 0;
         r = r == 0 ? add_escaped(out, relative(o->base, o->layers->items[i])) : r;
     }
-    r = r == 0 ? buf_add_str(out, ":" MOUNT_POINTS ",upperdir=") : r;
-    r = r == 0 ? add_escaped(out, relative(o->base, o->upper)) : r;
-    r = r == 0 ? buf_add_str(out, ",workdir=") : r;
-    r = r == 0 ? add_escaped(out, relative(o->base, o->work)) : r;
+    if (r == 0 && !o->view) {
+        r = buf_add_str(out, ",upperdir=");
+        r = r == 0 ? add_escaped(out, relative(o->base, o->upper)) : r;
+        r = r == 0 ? buf_add_str(out, ",workdir=") : r;
+        r = r == 0 ? add_escaped(out, relative(o->base, o->work)) : r;
+    }
     r = r == 0 ? buf_add_str(out,
                              user_is_host_root() ? ",redirect_dir=off,metacopy=off" : ",userxattr")
                : r;
-    return r == 0 && o->throw_away ? buf_add_str(out, ",volatile") : r;
+    return r == 0 && o->throw_away && !o->view ? buf_add_str(out, ",volatile") : r;
 }
 
 /* In a child with a mount namespace of its own: mounts, sends a detached copy, leaves. */
@@ -157,11 +165,72 @@ static _Noreturn void mount_and_send(int socket_fd, const char *options, const c
     _exit(0);
 }
 
-/* The way of older kernels: options of mount(2), one page at most. */
-static int mount_old(const struct rootfs_options *o)
+/* A mount of the directory at path with the workload's ids, at name in the working directory. */
+static int attach_mapped(const char *path, const char *name, int id_map_fd)
+{
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)id_map_fd};
+    AUTO(closep) int fd = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (fd < 0 || mount_setattr(fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ||
+        mkdir(name, 0700) < 0 || move_mount(fd, "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH) < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+/*
+ * In a child with a mount namespace of its own: the overlay of id-mapped mounts. They must be
+ * attached somewhere to become layers, which is a tmpfs that only this child sees.
+ */
+static int mount_mapped(const struct rootfs_options *o)
+{
+    AUTO(strv_donep) struct strv layers = {0};
+    AUTO(buf_donep) struct buf options = {0};
+    AUTO(freep) char *dir = strndup(o->upper, (size_t)(strrchr(o->upper, '/') - o->upper));
+    AUTO(freep) char *upper = str_printf("top%s", strrchr(o->upper, '/'));
+    AUTO(freep) char *work = str_printf("top%s", strrchr(o->work, '/'));
+    if (dir == NULL || upper == NULL || work == NULL) {
+        return -ENOMEM;
+    }
+    AUTO(closep) int base = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("isola", o->work, "tmpfs", 0, "mode=700") < 0 || chdir(o->work) < 0) {
+        return -errno;
+    }
+    int r = attach_mapped(dir, "top", o->id_map_fd);
+    for (size_t i = 0; r == 0 && i < o->layers->count; i++) {
+        r = strv_addf(&layers, "%zu", i);
+        r = r < 0 ? r : attach_mapped(o->layers->items[i], layers.items[i], o->id_map_fd);
+    }
+    const struct rootfs_options here = {.base = o->work,
+                                        .layers = &layers,
+                                        .upper = upper,
+                                        .work = work,
+                                        .throw_away = o->throw_away,
+                                        .id_map_fd = -1};
+    int fd = r < 0 ? r : mount_new(&here);
+    if (fd != -EINVAL && fd != -ENOSYS) {
+        return fd;
+    }
+    r = build_options(&here, &options);
+    if (r < 0 || mkdir("all", 0700) < 0 || mount("isola", "all", "overlay", 0, options.data) < 0) {
+        return r < 0 ? r : -errno;
+    }
+    fd = open_tree(AT_FDCWD, "all", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+static _Noreturn void mount_mapped_and_send(int socket_fd, const struct rootfs_options *o)
+{
+    int fd = mount_mapped(o);
+    int r = fd < 0 ? fd : unix_send_fds(socket_fd, "", 1, &fd, 1);
+    _exit(r < 0 ? MIN(-r, 255) : 0);
+}
+
+/* The way of older kernels: options of mount(2), one page at most; and of id-mapped layers. */
+static int mount_in_child(const struct rootfs_options *o)
 {
     AUTO(buf_donep) struct buf options = {0};
-    int r = build_options(o, &options);
+    int r = o->id_map_fd >= 0 ? 0 : build_options(o, &options);
     if (r < 0) {
         return r;
     }
@@ -177,6 +246,9 @@ static int mount_old(const struct rootfs_options *o)
     pid_t pid = fork();
     if (pid < 0) {
         return -errno;
+    }
+    if (pid == 0 && o->id_map_fd >= 0) {
+        mount_mapped_and_send(theirs, o);
     }
     if (pid == 0) {
         mount_and_send(theirs, options.data, o->work);
@@ -220,8 +292,8 @@ static int make_upper(const struct rootfs_options *o, struct err *err)
 
 static int mount_any(const struct rootfs_options *o)
 {
-    int fd = mount_new(o);
-    return fd == -EINVAL || fd == -ENOSYS ? mount_old(o) : fd;
+    int fd = o->id_map_fd >= 0 ? -EINVAL : mount_new(o);
+    return fd == -EINVAL || fd == -ENOSYS ? mount_in_child(o) : fd;
 }
 
 /* With ROOT as the working directory, so that relative names mean what they say. */
@@ -253,13 +325,26 @@ int rootfs_mount(const struct rootfs_options *o, struct err *err)
     if (r == 0) {
         r = make_dir(o->work, 0700, err);
     }
+    AUTO(strv_donep) struct strv layers = {0};
+    if (r == 0 && (strv_copy(o->layers, &layers) < 0 ||
+                   strv_addf(&layers, "%s/" MOUNT_POINTS, o->base) < 0)) {
+        r = err_set(err, ENOMEM, "mount overlay");
+    }
     if (r < 0) {
         return r;
     }
-    int fd = mount_from_base(o);
+    struct rootfs_options all = *o;
+    all.layers = &layers;
+    int fd = mount_from_base(&all);
     if (fd == -E2BIG) {
         return err_say(err, E2BIG,
                        "the image has %zu layers, more than this kernel's overlayfs takes", count);
+    }
+    if (o->id_map_fd >= 0 && (fd == -EINVAL || fd == -ENOSYS || fd == -EPERM)) {
+        (void)err_set(err, -fd, "mount overlay of %zu id-mapped layers", count);
+        err_hint(err, "--userns needs Linux 5.19, and ROOT on a file system that can be id-mapped "
+                      "(ext4, xfs, btrfs; tmpfs since 6.3)");
+        return fd;
     }
     if (fd == -EINVAL || fd == -ENOTSUP) {
         (void)err_set(err, -fd, "mount overlay of %zu layers", count);

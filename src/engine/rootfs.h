@@ -19,6 +19,12 @@ struct rootfs_options {
      * unmounting writes the whole file system that upper is on to the disk.
      */
     bool throw_away;
+    bool view; /* to look at only: upper is read, and needs no work */
+    /*
+     * A user namespace whose maps turn the ids on disk into those of the workload, or -1. It must
+     * map the host's root, too (id_range_namespace()). Linux 5.19, and 6.3 for layers on tmpfs.
+     */
+    int id_map_fd;
 };
 
 /*

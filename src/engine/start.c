@@ -19,6 +19,7 @@
 #include "engine/create.h"
 #include "engine/end.h"
 #include "engine/event.h"
+#include "engine/id_range.h"
 #include "engine/network_host.h"
 #include "engine/rootfs.h"
 #include "engine/shim_process.h"
@@ -38,6 +39,7 @@ struct start {
     struct network_lease lease;
     struct mount_specs mounts;
     struct user user;
+    struct id_range ids;
     int rootfs_fd;
     int control_fd;
     struct shim_identity shim;
@@ -47,6 +49,7 @@ struct start {
     char *net_path;
     char *ipc_path;
     char *pid_path;
+    char *user_path;
     char hostname[WORKLOAD_HOSTNAME_SIZE];
 };
 
@@ -65,6 +68,7 @@ static void start_done(struct start *start)
     free(start->net_path);
     free(start->ipc_path);
     free(start->pid_path);
+    free(start->user_path);
 }
 DEFINE_DONEP(struct start, start_done)
 
@@ -82,6 +86,19 @@ static int namespace_of(struct start *start, const char *name, const char *type,
     }
     *ret = str_printf("/proc/%d/ns/%s", (int)other.status.pid, type);
     return *ret == NULL ? err_set(err, ENOMEM, "join a namespace") : 0;
+}
+
+/* The ids, and the namespace, of another workload; where that has none of its own: none. */
+static int join_ids(struct start *start, const char *name, struct err *err)
+{
+    AUTO(workload_donep) struct workload other = {0};
+    int r = namespace_of(start, name, "user", &start->user_path, err);
+    r = r < 0 ? r : workload_find(start->engine, name, &other, err);
+    r = r < 0 ? r : id_range_of_process(other.status.pid, &start->ids, err);
+    if (r == 0 && start->ids.size == 0) {
+        free(TAKE_PTR(start->user_path));
+    }
+    return r;
 }
 
 /* "host" -> "", "container:NAME" -> its path, "private" or none -> NULL. */
@@ -107,7 +124,11 @@ static int parse_namespace(struct start *start, const char *option, const char *
 static int resolve_namespaces(struct start *start, struct err *err)
 {
     const struct workload_config *config = &start->workload.config;
-    int r = parse_namespace(start, "ipc", config->ipc, "ipc", &start->ipc_path, err);
+    const char *ids_of = id_range_joined(config);
+    int r = ids_of != NULL ? join_ids(start, ids_of, err) : 0;
+    if (r == 0) {
+        r = parse_namespace(start, "ipc", config->ipc, "ipc", &start->ipc_path, err);
+    }
     if (r == 0) {
         r = parse_namespace(start, "pid", config->pid, "pid", &start->pid_path, err);
     }
@@ -135,6 +156,9 @@ static int reserve(struct start *start, bool restart, struct err *err)
         workload->run.error = NULL;
         workload->run.pid = 0;
         r = workload_save(start->engine, workload, err);
+    }
+    if (r == 0 && id_range_joined(&workload->config) == NULL) {
+        r = id_range_reserve(start->engine, workload->id, &workload->config, &start->ids, err);
     }
     if (r == 0 && start->request.mode == NETWORK_MODE_BRIDGED) {
         r = network_reserve(start->host, workload->id, &start->request, &start->lease, err);
@@ -216,6 +240,35 @@ static int check_rootless(const struct start *start, struct err *err)
     return check_ids(start, err);
 }
 
+static int check_own_ids(const struct start *start, struct err *err)
+{
+    const struct user *user = &start->user;
+    if (user->uid < start->ids.size && user->gid < start->ids.size) {
+        return 0;
+    }
+    return err_say(err, EINVAL, "user '%s': id %u is not among the %u ids of --userns %s",
+                   start->workload.config.user != NULL ? start->workload.config.user : "root",
+                   user->uid < start->ids.size ? user->gid : user->uid, start->ids.size,
+                   start->workload.config.userns);
+}
+
+/*
+ * The root file system with the ids on disk, and what is taken from it; for a user namespace then
+ * once more with the workload's ids.
+ */
+static int map_rootfs(struct start *start, struct rootfs_options *rootfs, struct err *err)
+{
+    AUTO(closep) int ids = id_range_namespace(&start->ids, err);
+    if (ids < 0) {
+        return err_wrap(err, -ids, "--userns %s", start->workload.config.userns);
+    }
+    start->rootfs_fd = close_fd(start->rootfs_fd);
+    rootfs->id_map_fd = ids;
+    rootfs->view = false;
+    start->rootfs_fd = rootfs_mount(rootfs, err);
+    return start->rootfs_fd < 0 ? start->rootfs_fd : check_own_ids(start, err);
+}
+
 static int prepare_storage(struct start *start, struct err *err)
 {
     const struct workload_config *config = &start->workload.config;
@@ -224,12 +277,14 @@ static int prepare_storage(struct start *start, struct err *err)
     if (upper == NULL || work == NULL) {
         return err_set(err, ENOMEM, "root file system");
     }
-    const struct rootfs_options rootfs = {
+    struct rootfs_options rootfs = {
+        .id_map_fd = -1,
         .base = start->engine->dirs.root,
         .layers = &config->layers,
         .upper = upper,
         .work = work,
         .throw_away = config->rm,
+        .view = start->ids.size > 0,
     };
     start->rootfs_fd = rootfs_mount(&rootfs, err);
     if (start->rootfs_fd < 0) {
@@ -244,6 +299,9 @@ static int prepare_storage(struct start *start, struct err *err)
     }
     if (r == 0) {
         r = user_resolve(start->rootfs_fd, config->user, &config->group_add, &start->user, err);
+    }
+    if (r == 0 && start->ids.size > 0) {
+        r = map_rootfs(start, &rootfs, err);
     }
     return r == 0 && start->host->rootless ? check_rootless(start, err) : r;
 }
@@ -267,12 +325,16 @@ static int write_bundle(struct start *start, struct err *err)
         .files_dir = start->root_dir,
         .hostname = start->hostname,
         .rootless = start->host->rootless,
-        .last_gid = start->host->rootless ? user_namespace_last_id("gid_map") : UINT32_MAX - 1,
+        .ids = &start->ids,
+        .last_gid = start->host->rootless ? user_namespace_last_id("gid_map")
+                    : start->ids.size > 0 ? start->ids.size - 1
+                                          : UINT32_MAX - 1,
         .cgroup = cgroup,
         .init_path = start->init_path,
         .net_path = start->net_path,
         .ipc_path = start->ipc_path,
         .pid_path = start->pid_path,
+        .user_path = start->user_path,
         .uts_path = str_eq(config->uts, "host") ? "" : NULL,
         .host_cgroupns = str_eq(config->cgroupns, "host"),
     };

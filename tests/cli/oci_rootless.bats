@@ -57,3 +57,33 @@ as_user() {
     assert_has cgroup
     [ -z "$(ls -A "$T/x/isola-oci")" ]
 }
+
+# as_mapped CMD...: the same user, with an account and ids 700000000 to 700065535 in files that only
+# this command sees.
+as_mapped() {
+    [ -u "$(command -v newuidmap)" ] || skip "newuidmap (package uidmap) is not installed"
+    { cat /etc/passwd; echo "isola-t:x:$USER_ID:$USER_ID::/:/bin/sh"; } >"$T/passwd"
+    echo "isola-t:700000000:65536" >"$T/subid"
+    FILES=$T USER_ID=$USER_ID unshare -m --propagation private sh -euc '
+        mount --bind "$FILES/passwd" /etc/passwd
+        mount --bind "$FILES/subid" /etc/subuid
+        mount --bind "$FILES/subid" /etc/subgid
+        exec setpriv --reuid "$USER_ID" --regid "$USER_ID" --clear-groups \
+            env HOME="$FILES" XDG_RUNTIME_DIR="$FILES/x" "$@"' sh "$@"
+}
+
+@test "newuidmap and newgidmap give an ordinary user's container more than one id" {
+    config --argjson u $USER_ID '.linux.uidMappings=[{containerID:0,hostID:$u,size:1},{containerID:1,hostID:700000000,size:65536}]
+        | .linux.gidMappings=.linux.uidMappings | .process.capabilities|=map_values(.+["CAP_CHOWN"])'
+    args /bin/sh -c 'cat /proc/self/uid_map /proc/self/gid_map; touch /tmp/f; chown 5:6 /tmp/f; exit 4'
+    run as_mapped "$T/isola-oci" run -b "$B" "$ID"
+    assert_status 4
+    [ "$(echo "$output" | grep -c "1  700000000      65536")" = 2 ]
+    [ "$(stat -c %u:%g "$B/rootfs/tmp/f")" = 700000004:700000005 ]
+    # One more than the file gives: newuidmap says no, and nothing is left.
+    config '.linux.uidMappings[1].size=65537'
+    run as_mapped "$T/isola-oci" run -b "$B" "$ID"
+    assert_status 1
+    assert_has newuidmap
+    [ -z "$(ls -A "$T/x/isola-oci")" ]
+}

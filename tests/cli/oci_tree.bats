@@ -282,6 +282,43 @@ PY
     [ "$(jq -r .pid "$T/message")" -gt 1 ]
 }
 
+@test "exec gives its filter to the listener too" {
+    config --arg l "$T/listener" '.linux.seccomp={defaultAction:"SCMP_ACT_ALLOW",listenerPath:$l,
+        syscalls:[{names:["mkdir"],action:"SCMP_ACT_NOTIFY"}]}'
+    args /bin/sleep 100
+    python3 - "$T/listener" "$T/message" 3>&- <<'PY' &
+import array, fcntl, socket, struct, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen(2)
+keep = []
+for turn in range(2):
+    c, _ = s.accept()
+    data, anc, _, _ = c.recvmsg(65536, socket.CMSG_SPACE(4))
+    fd = array.array("i", anc[0][2])[0]
+    keep.append(fd)
+open(sys.argv[2], "wb").write(data)
+req = bytearray(80)
+fcntl.ioctl(fd, 0xC0502100, req)
+ident = struct.unpack_from("Q", req)[0]
+fcntl.ioctl(fd, 0xC0182101, bytearray(struct.pack("QqiI", ident, 0, -17, 0)))
+PY
+    agent=$!
+    for _ in $(seq 100); do [ -S "$T/listener" ] && break; sleep 0.02; done
+    oci run -d -b "$B" "$ID" </dev/null >/dev/null 2>&1
+    run oci exec "$ID" /bin/mkdir /tmp/x
+    assert_status 1
+    assert_has "File exists"
+    wait "$agent"
+    [ "$(jq -r .state.id "$T/message")" = "$ID" ]
+    [ "$(jq -r .state.status "$T/message")" = running ]
+    [ "$(jq -r .pid "$T/message")" != "$(jq -r .state.pid "$T/message")" ]
+    run oci exec "$ID" /bin/true
+    assert_status 1
+    assert_has "linux.seccomp.listenerPath"
+    oci delete --force "$ID"
+}
+
 @test "scheduler, I/O priority and a missing working directory are seen to" {
     config '.process.scheduler={policy:"SCHED_BATCH",nice:5} | .process.ioPriority={class:"IOPRIO_CLASS_IDLE",priority:0}
         | .process.cwd="/made/here" | .root.readonly=false'
