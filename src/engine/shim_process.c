@@ -192,8 +192,12 @@ int shim_process_spawn(const struct shim_process *process, struct shim_identity 
     if (pid == 0) {
         pid_t shim = fork();
         if (shim != 0) {
-            bool told = send(theirs, &shim, sizeof(shim), MSG_NOSIGNAL) == sizeof(shim);
-            _exit(shim < 0 || !told ? 125 : 0);
+            _exit(shim < 0 ? 125 : 0);
+        }
+        /* From the shim to be itself: before anything that it says later. */
+        shim = getpid();
+        if (send(theirs, &shim, sizeof(shim), MSG_NOSIGNAL) != sizeof(shim)) {
+            _exit(125);
         }
         rootless_note(process->engine->dirs.run);
         become_shim(program_fd, theirs, process->rootfs_fd, argv.items);
@@ -204,6 +208,7 @@ int shim_process_spawn(const struct shim_process *process, struct shim_identity 
         return err_set(err, r < 0 ? -r : EAGAIN, "start isola-shim");
     }
     struct shim_identity identity = {0};
+    theirs = close_fd(theirs);
     if (recv(ours, &identity.pid, sizeof(identity.pid), 0) != sizeof(identity.pid)) {
         return err_set(err, EPIPE, "start isola-shim");
     }
