@@ -242,6 +242,14 @@ int end_run(struct engine *engine, const char *id, struct err *err)
     if (!end_is_due(&workload)) {
         return 0;
     }
+    if (workload.status.finished_ns == 0) {
+        /* Nobody lives any more, but the status may have been written after we read it. */
+        workload_done(&workload);
+        r = workload_load(engine, id, &workload, err);
+        if (r < 0) {
+            return r;
+        }
+    }
     r = finish(engine, &workload, err);
     return r < 0 ? err_wrap(err, -r, "end the run of '%s'", workload.name) : 0;
 }

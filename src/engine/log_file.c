@@ -47,8 +47,11 @@ static int open_log(int dir_fd)
 int log_writer_open(struct log_writer *writer, int dir_fd, uint64_t max_size, int max_files,
                     struct log_note *note)
 {
-    *writer = (struct log_writer){
-        .dir_fd = dir_fd, .max_size = max_size, .max_files = MAX(max_files, 1), .note = note};
+    *writer = (struct log_writer){.dir_fd = dir_fd,
+                                  .max_size = max_size,
+                                  .max_files = MAX(max_files, 1),
+                                  .files = -1,
+                                  .note = note};
     writer->fd = open_log(dir_fd);
     if (writer->fd < 0) {
         return writer->fd;
@@ -73,6 +76,21 @@ void log_writer_close(struct log_writer *writer)
     writer->fd = close_fd(writer->fd);
 }
 
+/* How many there are in a row. */
+static int count_files(const struct log_writer *writer)
+{
+    int count = 0;
+    while (count < writer->max_files - 1) {
+        char name[32];
+        (void)snprintf(name, sizeof(name), LOG_FILE ".%d", count + 1);
+        if (faccessat(writer->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
+            break;
+        }
+        count++;
+    }
+    return count;
+}
+
 /*
  * log -> log.1 -> log.2 ...; the oldest goes, unless a number is free: a rotation that was cut
  * short is finished so. On failure the old file simply grows on.
@@ -87,14 +105,11 @@ static void rotate(struct log_writer *writer)
         }
         return;
     }
-    int last = 1;
-    for (; last < writer->max_files - 1; last++) {
-        (void)snprintf(to, sizeof(to), LOG_FILE ".%d", last);
-        if (faccessat(writer->dir_fd, to, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
-            break;
-        }
+    if (writer->files < 0) {
+        writer->files = count_files(writer);
     }
-    for (int i = last; i >= 1; i--) {
+    writer->files = MIN(writer->files + 1, writer->max_files - 1);
+    for (int i = writer->files; i >= 1; i--) {
         (void)snprintf(from, sizeof(from), i == 1 ? LOG_FILE : LOG_FILE ".%d", i - 1);
         (void)snprintf(to, sizeof(to), LOG_FILE ".%d", i);
         (void)renameat(writer->dir_fd, from, writer->dir_fd, to);

@@ -45,6 +45,7 @@ struct log_writer {
     uint64_t size;
     uint64_t max_size; /* 0: no rotation */
     int max_files;
+    int files;    /* log.1 to log.N that are there; -1: not counted yet */
     int64_t lost; /* bytes that could not be written */
     bool failing;
     struct log_note *note; /* borrowed; NULL: none */

@@ -215,13 +215,8 @@ static void on_wake(struct loop_source *source, int fd, uint32_t events, void *d
     look(data);
 }
 
-static void on_waiter_end(struct loop_source *source, int fd, uint32_t events, void *data)
+static void waiter_is_gone(struct shim *shim)
 {
-    (void)fd;
-    (void)events;
-    struct shim *shim = data;
-    loop_remove(source);
-    shim->orphaned = true;
     look(shim);
     if (shim->phase == SHIM_PHASE_BUILDING) {
         struct err err = ERR_NONE;
@@ -231,6 +226,14 @@ static void on_waiter_end(struct loop_source *source, int fd, uint32_t events, v
     } else if (shim->phase != SHIM_PHASE_EXITED) {
         shim_orphan_start(shim);
     }
+}
+
+static void on_waiter_end(struct loop_source *source, int fd, uint32_t events, void *data)
+{
+    (void)fd;
+    (void)events;
+    loop_remove(source);
+    waiter_is_gone(data);
 }
 
 /* Everybody is back, or nobody else is waited for. */
@@ -298,7 +301,7 @@ static int set_up(struct shim *shim)
         r = shim_client_add(shim, (int)shim->options->control_fd, SHIM_STARTER);
         atomic_store(&shim->shared->roles, (uint32_t)SHIM_STARTER);
     }
-    if (r == 0) {
+    if (r == 0 && shim->waiter_fd >= 0) {
         r = loop_add_fd(shim->loop, shim->waiter_fd, EPOLLIN, on_waiter_end, shim, NULL);
     }
     if (r == 0 && shim->wake_fd >= 0) {
@@ -340,14 +343,17 @@ int shim_worker(struct shim *shim)
 {
     (void)sigprocmask(SIG_UNBLOCK, &(sigset_t){{~0UL}}, NULL);
     shim->waiter_fd = pidfd_open_pid(shim->waiter_pid);
-    if (getppid() != shim->waiter_pid || !take_over(shim)) {
+    if (getppid() != shim->waiter_pid) {
+        shim->waiter_fd = close_fd(shim->waiter_fd); /* of another: ours is gone already */
+    }
+    if (!take_over(shim)) {
         return 1;
     }
     shim->status.shim_pid = shim->waiter_pid;
     shim->status.worker_pid = getpid();
     (void)process_start_time(shim->waiter_pid, &shim->status.shim_start);
     (void)process_start_time(getpid(), &shim->status.worker_start);
-    int r = shim->waiter_fd < 0 ? shim->waiter_fd : set_up(shim);
+    int r = set_up(shim);
     if (r < 0) {
         struct shim_build build = {.error = -r};
         (void)err_set(&build.err, -r, "set up the shim in '%s'", shim->options->run_dir);
@@ -359,6 +365,10 @@ int shim_worker(struct shim *shim)
     } else if (shim->phase == SHIM_PHASE_EXITED) {
         shim_end(shim);
     }
-    look(shim);
+    if (shim->waiter_fd < 0) {
+        waiter_is_gone(shim);
+    } else {
+        look(shim);
+    }
     return r < 0 ? 1 : loop_run(shim->loop);
 }

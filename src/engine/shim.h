@@ -85,8 +85,7 @@ struct shim {
     enum shim_phase phase;
     struct workload_status status;
     bool failed;    /* the start failed: exit_code is that of the failure */
-    bool orphaned;  /* the waiter is gone */
-    int waiter_fd;  /* pidfd */
+    int waiter_fd;  /* pidfd; -1: it was killed before the worker could look */
     int process_fd; /* pidfd of the first process */
     struct loop_source *process_timer;
     int process_tries;

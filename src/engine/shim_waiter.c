@@ -17,15 +17,17 @@
 #include "base/process.h"
 #include "engine/shim.h"
 
-/* So many workers in a row that lived less than this long are enough. */
-#define SHORT_LIVES_MAX 5
-#define SHORT_LIFE_NS (200 * NS_PER_MS)
+/* More workers than this in so short a time are enough. */
+#define WORKERS_MAX 10
+#define WORKERS_NS NS_PER_SEC
+/* How long a killed workload is waited for: a frozen one (cgroup v1) dies when it thaws. */
+#define KILL_WAIT_MS 1000
 
 struct waiter {
     struct shim *shim;
     pid_t worker;
-    int64_t worker_since_ns;
-    int short_lives;
+    int64_t forks_ns[WORKERS_MAX]; /* when the last ones were made, a ring */
+    size_t fork_count;
     bool leave;
 };
 
@@ -45,7 +47,7 @@ static void kill_workload(const struct shim *shim)
 
 static void fork_worker(struct waiter *waiter, struct shim_build_fds *fds)
 {
-    waiter->worker_since_ns = clock_monotonic_ns();
+    waiter->forks_ns[waiter->fork_count++ % WORKERS_MAX] = clock_monotonic_ns();
     pid_t pid = fork();
     while (pid < 0) {
         const struct timespec wait = {.tv_nsec = 20 * NS_PER_MS};
@@ -73,9 +75,13 @@ static void give_up(struct waiter *waiter)
     if (status_read(shim->run_fd, &status) < 0 || status.finished_ns != 0) {
         return;
     }
-    int wait_status = (int)(uint32_t)exited;
-    if (exited == 0 && shim->shared->create.pid > 0) {
-        (void)process_wait(shim->shared->create.pid, &wait_status);
+    int wait_status = exited != 0 ? (int)(uint32_t)exited : SIGKILL;
+    for (int i = 0; i < KILL_WAIT_MS && exited == 0; i++) {
+        const struct timespec wait = {.tv_nsec = NS_PER_MS};
+        if (waitpid(shim->shared->create.pid, &wait_status, WNOHANG) != 0) {
+            break;
+        }
+        (void)nanosleep(&wait, NULL);
     }
     status.exit_code = exit_code_of(wait_status);
     status.finished_ns = clock_realtime_ns();
@@ -86,13 +92,12 @@ static void give_up(struct waiter *waiter)
 
 static void on_worker_end(struct waiter *waiter, int wait_status)
 {
-    bool was_short = clock_monotonic_ns() - waiter->worker_since_ns < SHORT_LIFE_NS;
+    int64_t oldest = waiter->forks_ns[waiter->fork_count % WORKERS_MAX];
     if (WIFEXITED(wait_status)) {
         waiter->leave = true;
         return;
     }
-    waiter->short_lives = was_short ? waiter->short_lives + 1 : 0;
-    if (waiter->short_lives >= SHORT_LIVES_MAX) {
+    if (waiter->fork_count >= WORKERS_MAX && clock_monotonic_ns() - oldest < WORKERS_NS) {
         give_up(waiter);
         return;
     }

@@ -451,6 +451,10 @@ static int expect(struct start *start, const struct start_options *options, uint
         if (resumed && message.type == SHIM_EXITED) {
             continue; /* told to all; what it means for the start comes as answer to us */
         }
+        if (message.type == SHIM_EXITED) {
+            return err_say(err, ECHILD, "the first process ended before its start (exit code %u)",
+                           message.value);
+        }
         if (message.type != SHIM_CREATED || want != SHIM_STARTED) {
             return err_say(err, EPROTO, "isola-shim said %u instead of %u", message.type, want);
         }

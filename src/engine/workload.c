@@ -13,6 +13,7 @@
 #include "base/path.h"
 #include "base/process.h"
 #include "engine/end.h"
+#include "engine/event.h"
 
 #define COLUMNS "id, name, state, created, config, runtime"
 
@@ -58,6 +59,25 @@ bool workload_status_alive(const struct workload_status *status)
     return process_is_alive(status->pid, status->pid_start) || status_shim_alive(status);
 }
 
+/* It runs, as its shim knows, and whoever started it is about to note that, or was killed before.
+ */
+static void adopt(struct workload *workload)
+{
+    const struct workload_status *status = &workload->status;
+    if (workload->state != WORKLOAD_STARTING || status->started_ns == 0 ||
+        status->finished_ns != 0 || !workload_status_alive(status)) {
+        return;
+    }
+    workload->state = WORKLOAD_RUNNING;
+    workload->adopted = true;
+    workload->run = (struct workload_run){
+        .started_ns = status->started_ns,
+        .pid = status->pid,
+        .restarts = workload->run.restarts,
+        .json = workload->run.json,
+    };
+}
+
 static void read_status(struct engine *engine, struct workload *workload)
 {
     if (workload->state == WORKLOAD_CREATED || workload->state == WORKLOAD_EXITED) {
@@ -67,6 +87,7 @@ static void read_status(struct engine *engine, struct workload *workload)
     AUTO(closep) int dir = path != NULL ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
     if (dir >= 0) {
         (void)status_read(dir, &workload->status);
+        adopt(workload);
     }
 }
 
@@ -195,12 +216,33 @@ static int find_id(struct engine *engine, const char *name, char ret[WORKLOAD_ID
     return 0;
 }
 
+/* Writes down a start that nobody has noted, unless somebody is at work on the workload. */
+static void note_adopted(struct engine *engine, const char *id)
+{
+    AUTO(workload_donep) struct workload workload = {0};
+    AUTO(db_tx_donep) struct db_tx tx = {0};
+    AUTO(closep) int lock = workload_try_lock(engine, id, NULL);
+    if (lock < 0 || workload_load(engine, id, &workload, NULL) < 0 || !workload.adopted) {
+        return;
+    }
+    AUTO(strv_donep) struct strv attributes = {0};
+    (void)strv_addf(&attributes, "image=%s", workload.config.image);
+    (void)strv_addf(&attributes, "name=%s", workload.name);
+    if (db_begin(engine->db, &tx, NULL) == 0 && workload_save(engine, &workload, NULL) == 0 &&
+        event_add(engine->db, "container", "start", id, &attributes, NULL) == 0) {
+        (void)db_commit(&tx, NULL);
+    }
+}
+
 int workload_find(struct engine *engine, const char *name, struct workload *ret, struct err *err)
 {
     char id[WORKLOAD_ID_SIZE];
     int r = find_id(engine, name, id, err);
     if (r == 0) {
         r = workload_load(engine, id, ret, err);
+    }
+    if (r == 0 && ret->adopted) {
+        note_adopted(engine, id);
     }
     if (r == 0 && end_is_due(ret)) {
         workload_done(ret);
@@ -233,6 +275,13 @@ int workload_list(struct engine *engine, struct workload_list *ret, struct err *
     }
     if (r < 0) {
         return r;
+    }
+    stmt_donep(&stmt);
+    stmt = NULL;
+    for (size_t i = 0; i < list.count; i++) {
+        if (list.items[i].adopted) {
+            note_adopted(engine, list.items[i].id);
+        }
     }
     *ret = list;
     list = (struct workload_list){0};

@@ -48,6 +48,11 @@ struct workload {
     struct workload_config config;
     struct workload_run run;
     struct workload_status status; /* of the shim; zeroed unless state says that it lives */
+    /*
+     * Who started it was killed before it noted the start: state and run are as if it had. Noted by
+     * workload_find() and workload_list().
+     */
+    bool adopted;
 };
 
 void workload_done(struct workload *workload);

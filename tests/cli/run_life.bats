@@ -436,6 +436,26 @@ status_of() {
     equals last "$(isola logs v)"
 }
 
+@test "a workload whose isola was killed before it noted the start runs, and can be used" {
+    # The third word from the shim would be that the workload has started.
+    strace -o trace -e trace=recvfrom -e inject=recvfrom:signal=KILL:when=3 \
+        "$ISOLA_BUILD/src/main/isola" run -d --name v --network host $IMAGE sleep 100 >/dev/null 2>&1 || true
+    wait_until 'grep -q "\"started_ns\":[1-9]" "$ISOLA_RUN"/workloads/*/status.json'
+    equals starting "$(python3 -c "import sqlite3
+print(sqlite3.connect('$ISOLA_ROOT/state.db').execute('SELECT state FROM workload').fetchone()[0])")"
+    contains "$(isola ps --format '{{.Names}} {{.Status}}')" "v Up"
+    equals in "$(isola exec v echo in)"
+    equals 1 "$(isola events --since 1h --until 0s --format '{{.Action}} {{.Actor.ID}}' |
+        grep -c "^start $(inspect v '{{.Id}}')")"
+    isola logs v
+    pid=$(status_of v pid)
+    isola start v
+    equals "$pid" "$(status_of v pid)"
+    isola stop -t 0 v
+    equals exited "$(state v)"
+    equals 137 "$(isola wait v)"
+}
+
 @test "workers of the shim that die again and again end the run, with the reason" {
     irun -d --name v $IMAGE sleep 100
     waiter=$(status_of v shim_pid)

@@ -3,6 +3,9 @@
 
 Usage: kill9.py DIR ROUNDS: DIR holds the built programs. Runs in a network namespace of its own
 (re-executes itself with unshare). Prints TAP. ISOLA_SEED repeats a run.
+
+The workloads write each line to a file of the host before they print it: that is the truth which the
+log is held against. Only a workload both of whose shim's processes were killed may lose output.
 """
 import json
 import os
@@ -15,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 
 BIN = pathlib.Path(sys.argv[1])
 ROUNDS = int(sys.argv[2])
@@ -42,8 +46,49 @@ def isola(*args, check=False, timeout=60):
     return done
 
 
+def read_status(id_):
+    try:
+        return json.loads((base / "run/workloads" / id_ / "status.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def stat_of(pid):
+    """Parent, state and start time; nothing when it is gone."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return int(fields[1]), fields[0], int(fields[19])
+    except (OSError, IndexError):
+        return 0, "X", 0
+
+
+@dataclass
+class Process:
+    pid: int
+    role: str
+    id: str = ""
+    alone: bool = False  # a worker whose waiter is gone, a waiter without a worker
+
+
+def classify(pid, words):
+    program = os.path.basename(words[0])
+    if program != "isola-shim" or "--id" not in words:
+        return Process(pid, program)
+    id_ = words[words.index("--id") + 1]
+    status = read_status(id_)
+    parent = stat_of(pid)[0]
+    if pid == status.get("shim_pid"):
+        return Process(pid, "waiter", id_, stat_of(status["worker_pid"])[1] in "XZ")
+    if pid == status.get("worker_pid"):
+        return Process(pid, "worker", id_, parent != status["shim_pid"])
+    if status and parent in (status["shim_pid"], status["worker_pid"]):
+        return Process(pid, "builder", id_)
+    # Before it is in the status file; or a child of a waiter that is gone.
+    return Process(pid, "orphan" if status else "early", id_, bool(status))
+
+
 def ours():
-    """Pids of processes that work on this test's state, ourselves left out."""
+    """Processes that work on this test's state, ourselves left out."""
     found = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
@@ -56,20 +101,44 @@ def ours():
         program = os.path.basename(words.split(b"\0")[0])
         if program.startswith(b"isola") and (
                 str(base).encode() in words or str(base).encode() in environ):
-            found.append(int(entry))
+            found.append(classify(int(entry), words.decode(errors="replace").split("\0")))
     return found
+
+
+def loop(count, pause=""):
+    """A shell that writes count lines, to the truth and then to its standard output, and ends with 3."""
+    return (f"read u </proc/sys/kernel/random/uuid; exec 3>>/truth/$HOSTNAME.$u; i=0; "
+            f"while [ $i -lt {count} ]; do echo $u $i >&3; echo $u $i; i=$((i+1)); {pause} done; "
+            f"echo end >&3; exit 3")
+
+
+@dataclass
+class Command:
+    args: list
+    process: subprocess.Popen
+    began: float
+    ended: float = 0.0
+    out: pathlib.Path = None  # what an attached one printed
+    killed: bool = False
+
+
+commands = []
 
 
 def start_command():
     name = f"w{rng.randrange(WORKLOADS)}"
-    loop = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; exit 3"
     network = rng.choice(["none", "bridge", "none"])
-    commands = [
-        ["run", "-d", "--name", name, "--network", network, "isola/busybox", "sh", "-c", loop],
-        ["run", "-d", "--name", name, "--network", network, "isola/busybox", "sleep", "60"],
+    truth = f"{base}/truth:/truth"
+    # Half of them under a name of their own, which nobody removes.
+    kept = rng.choice([name, f"k{len(commands)}"])
+    run = ["run", "--name", kept, "-v", truth, "--network", network]
+    choices = [
+        [*run, "-d", "isola/busybox", "sh", "-c", loop(2000)],
+        [*run, "-d", "isola/busybox", "sh", "-c", loop(100000, "usleep 2000;")],
+        [*run, "isola/busybox", "sh", "-c", loop(2000)],
+        [*run, "--rm", "isola/busybox", "sh", "-c", loop(300)],
         ["run", "--rm", "--network", network, "isola/busybox", "true"],
-        ["run", "-d", "--name", name, "--restart", "on-failure:2", "--network", "none",
-         "isola/busybox", "sh", "-c", "exit 3"],
+        [*run, "-d", "--restart", "on-failure:2", "isola/busybox", "sh", "-c", loop(10)],
         ["run", "-d", "--name", name, "-v", "/data", "-p", f"{20000 + rng.randrange(9)}:80",
          "isola/busybox", "sleep", "60"],
         ["exec", name, "true"],
@@ -80,14 +149,32 @@ def start_command():
         ["pause", name],
         ["unpause", name],
         ["ps", "-a"],
+        ["logs", name],
     ]
-    return subprocess.Popen([BIN / "isola", *rng.choice(commands)], env=env,
-                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL)
+    args = rng.choice(choices)
+    attached = args[0] == "run" and "-d" not in args and "true" not in args
+    out = base / f"out.{len(commands)}" if attached else None
+    with open(out or os.devnull, "wb") as stdout:
+        process = subprocess.Popen([BIN / "isola", *args], env=env, stdin=subprocess.DEVNULL,
+                                   stdout=stdout, stderr=subprocess.DEVNULL)
+    command = Command(args, process, time.time(), out=out)
+    commands.append(command)
+    return command
 
 
 problems = []
 killed = {}
+waiter_killed = {}  # id: times
+shim_lost = set()   # ids both of whose shim's processes were killed
+went_on = 0
+
+
+def epoll_of(proc):
+    """The descriptors that a process waits for."""
+    found = []
+    for info in (proc / "fdinfo").iterdir():
+        found += re.findall(r"^tfd:\s*(\d+) events:\s*(\S+)", info.read_text(), re.M)
+    return " ".join(f"{fd}:{events}" for fd, events in found)
 
 
 def describe(pid):
@@ -101,36 +188,82 @@ def describe(pid):
         for fd in sorted((proc / "fd").iterdir(), key=lambda p: int(p.name)):
             fds.append(f"{fd.name}={os.readlink(fd)}")
         return (f"  {pid} (parent {parent}, {state}) {words}: {(proc / 'wchan').read_text()}, "
-                f"call {(proc / 'syscall').read_text().strip()}; {' '.join(fds)}")
+                f"call {(proc / 'syscall').read_text().strip()}; {' '.join(fds)}; "
+                f"{epoll_of(proc)}")
     except OSError as error:
         return f"  {pid}: {error}"
 
 
-def hang(process):
-    problems.append(f"a command hung: {' '.join(map(str, process.args[1:]))} (pid {process.pid})")
-    problems.extend(describe(pid) for pid in ours())
+def hang(command):
+    problems.append(f"a command hung: {' '.join(command.args)} (pid {command.process.pid})")
+    for p in ours():
+        problems.append(describe(p.pid))
+        status = read_status(p.id) if p.role == "worker" else {}
+        if status.get("pid"):
+            problems.append(f"  its workload, status {status}:")
+            problems.append(describe(status["pid"]))
+
+
+def check_survival(victim, before, start):
+    """A worker was killed: the workload's first process is the same as before."""
+    global went_on
+    deadline = time.time() + 20
+    while time.time() < deadline:
+        status = read_status(victim.id)
+        state, now = stat_of(before["pid"])[1:]
+        if status.get("worker_pid", victim.pid) != victim.pid and state not in "XZ" and now == start:
+            went_on += 1
+            return
+        if not status or status.get("finished_ns") or state in "XZ" or now != start:
+            return  # it ended by itself or by a command; the log and the exit code are held against it
+        time.sleep(0.005)
+    problems.append(f"no worker took over for {victim.id[:12]}: {status}")
+    problems.extend(describe(p.pid) for p in ours() if p.id == victim.id)
+    problems.append(describe(before["pid"]))
+
+
+def kill_one(processes, running):
+    roles = sorted({p.role for p in processes})
+    if not roles:
+        return
+    role = rng.choice(roles)
+    victim = rng.choice([p for p in processes if p.role == role])
+    try:
+        # It stays what it is while we look: an isola may be about to become a shim.
+        os.kill(victim.pid, signal.SIGSTOP)
+        victim = classify(victim.pid, pathlib.Path(f"/proc/{victim.pid}/cmdline").read_text(
+            errors="replace").split("\0"))
+    except OSError:
+        return
+    before = read_status(victim.id) if victim.role == "worker" else {}
+    start = stat_of(before["pid"])[2] if before.get("pid") else 0
+    try:
+        os.kill(victim.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    killed[victim.role] = killed.get(victim.role, 0) + 1
+    for command in running:
+        command.killed = command.killed or command.process.pid == victim.pid
+    if victim.role in ("waiter", "early", "orphan"):
+        waiter_killed.setdefault(victim.id, []).append(time.time())
+    if victim.alone:
+        shim_lost.add(victim.id)
+    elif victim.role == "worker" and start:
+        check_survival(victim, before, start)
 
 
 def strike():
     running = [start_command() for _ in range(rng.randrange(1, WORKLOADS + 1))]
     time.sleep(rng.random() ** 2 * 0.08)
-    victims = ours()
-    if victims:
-        victim = rng.choice(victims)
+    kill_one(ours(), running)
+    for command in running:
         try:
-            words = pathlib.Path(f"/proc/{victim}/cmdline").read_text().split("\0")
-            kind = os.path.basename(words[0])
-            os.kill(victim, signal.SIGKILL)
-            killed[kind] = killed.get(kind, 0) + 1
-        except (OSError, ProcessLookupError):
-            pass
-    for process in running:
-        try:
-            process.wait(timeout=40)
+            command.process.wait(timeout=40)
         except subprocess.TimeoutExpired:
-            hang(process)
-            process.kill()
-            process.wait()
+            hang(command)
+            command.process.kill()
+            command.process.wait()
+        command.ended = time.time()
 
 
 def cgroups_left():
@@ -141,46 +274,115 @@ def cgroups_left():
     return left
 
 
+def truths():
+    """The truth file of each run: short id, run, lines, whether it came to its end, when that was."""
+    for path in sorted((base / "truth").iterdir(), key=lambda p: p.stat().st_mtime):
+        short, run = path.name.split(".")
+        lines = path.read_text().splitlines()
+        ended = bool(lines) and lines[-1] == "end"
+        yield short, run, len(lines) - ended, ended, path.stat().st_mtime
+
+
+def was_stopped(name, id_, when):
+    """Whether a command or a kill may have ended the workload between its last line and its exit."""
+    for c in commands:
+        if c.args[-1] == name and c.args[0] in ("stop", "restart", "rm") and (
+                c.began - 1 < when < c.ended + 1):
+            return True
+    return any(abs(t - when) < 2 for t in waiter_killed.get(id_, []))
+
+
+def compare(what, got, run, count, ended):
+    """The numbers that were printed in a run are those that it says it printed."""
+    want = list(range(count))
+    # It may have been killed between the truth and the print.
+    if got == want or (not ended and got == want[:-1]):
+        return
+    hole = next((i for i, n in enumerate(got) if n != i), len(got))
+    problems.append(f"{what}, run {run[:8]}: {len(got)} of {count} lines, wrong at {hole}: "
+                    f"{got[max(0, hole - 2):hole + 3]}, {'ended' if ended else 'killed'}")
+
+
+def numbers(text):
+    found = {}
+    for run, n in re.findall(r"^([0-9a-f-]{36}) (\d+)$", text, re.M):
+        found.setdefault(run, []).append(int(n))
+    return found
+
+
 def check_logs():
-    """What the log has of a workload's lines is a prefix without holes."""
-    for row in isola("ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.State}}").stdout.splitlines():
-        id_, state = row.split()
-        lines = re.findall(r"^line (\d+)$", isola("logs", id_).stdout, re.M)
-        runs = [i for i, n in enumerate(lines) if n == "0"] + [len(lines)]
-        for a, b in zip(runs, runs[1:]):
-            if lines[a:b] != [str(i) for i in range(b - a)]:
-                problems.append(f"log of {id_[:12]} has a hole")
-        info = json.loads(isola("inspect", id_).stdout)[0]["State"]
-        if state == "exited" and info["ExitCode"] == 3 and lines and len(lines) % 2000:
-            # It ran to its end: all lines of its last run must be there.
-            if len(lines[runs[-2]:]) != 2000:
-                problems.append(f"log of {id_[:12]} lost its end: {len(lines)} lines")
+    rows = [r.split() for r in isola("ps", "-a", "--no-trunc", "--format",
+                                     "{{.ID}} {{.Names}} {{.State}}").stdout.splitlines()]
+    known = {id_[:12]: (id_, name, state) for id_, name, state in rows}
+    logs = {short: numbers(isola("logs", row[0]).stdout) for short, row in known.items()}
+    last = {}
+    checked = 0
+    for short, run, count, ended, when in truths():
+        if short not in known or known[short][2] not in ("exited", "created"):
+            continue
+        id_, name, _ = known[short]
+        last[short] = (ended, when)
+        if id_ not in shim_lost:
+            checked += 1
+            compare(f"log of {short}", logs[short].get(run, []), run, count, ended)
+    for short, (ended, when) in last.items():
+        id_, name, _ = known[short]
+        state = json.loads(isola("inspect", id_).stdout)[0]["State"]
+        # A later run may have been killed before it could say anything.
+        later = state["StartedAt"] > time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when)) + (
+            f".{int(when % 1 * 1e9):09d}")
+        if ended and state["ExitCode"] != 3 and not later and id_ not in shim_lost and (
+                not was_stopped(name, id_, when)):
+            problems.append(f"{short} ({name}) ended with 3 at {when} and is said to be {state}, "
+                            f"waiter killed at {waiter_killed.get(id_)}")
+    return checked
+
+
+def check_attached():
+    """An attached isola that was not killed itself has printed all that its workload printed."""
+    runs = {run: (short, count, ended) for short, run, count, ended, _ in truths()}
+    lost = {id_[:12] for id_ in shim_lost}
+    checked = 0
+    for command in commands:
+        if command.out is None or command.killed or command.process.returncode not in (3, 137):
+            continue
+        found = numbers(command.out.read_text())
+        for run, got in found.items():
+            short, count, ended = runs[run]
+            if short not in lost:
+                checked += 1
+                compare(f"output of the attached {short}", got, run, count, ended)
+    return checked
+
+
+def all_quiet(seconds=30):
+    """Waits until who ends runs has done so: nobody but shims of running workloads is left."""
+    deadline = time.time() + seconds
+    while time.time() < deadline and any(p.role == "isola" for p in ours()):
+        time.sleep(0.05)
 
 
 ids = set()
+(base / "truth").mkdir()
 isola("load", "-i", str(BIN / "isola-busybox.tar"), check=True)
-print("1..4", flush=True)
+print("1..5", flush=True)
 try:
     for number in range(ROUNDS):
         strike()
         if number % 20 == 19:
             ids |= set(isola("ps", "-aq", "--no-trunc").stdout.split())
-    deadline = time.time() + 20
-    while time.time() < deadline and any(
-            "reap" in pathlib.Path(f"/proc/{p}/cmdline").read_text() for p in ours()
-            if os.path.exists(f"/proc/{p}/cmdline")):
-        time.sleep(0.1)
+    all_quiet()
     result = isola("system", "check", "--repair", timeout=120)
     if result.returncode != 0:
         problems.append(f"check --repair: {result.stderr}")
-    check_logs()
-    print(f"# seed {seed}, killed {killed}")
-    if killed.get("isola", 0) < ROUNDS // 10 or killed.get("isola-shim", 0) < ROUNDS // 10:
-        problems.append("too few kills hit")
+    print(f"# seed {seed}, killed {dict(sorted(killed.items()))}")
+    for role in ("isola", "waiter", "worker"):
+        if killed.get(role, 0) < ROUNDS // 20:
+            problems.append(f"too few kills hit a process '{role}'")
     for line in problems:
         print(f"# {line}")
-    print(f"{'not ok' if problems else 'ok'} 1 - {ROUNDS} kills: nothing hung, no log line or exit status lost",
-          flush=True)
+    print(f"{'not ok' if problems else 'ok'} 1 - {ROUNDS} kills: nothing hung, each killed worker of"
+          f" a workload that lives was replaced ({went_on})", flush=True)
 
     again = isola("system", "check", timeout=120)
     clean = again.returncode == 0
@@ -193,19 +395,42 @@ try:
     lively = []
     for row in isola("ps", "--format", "{{.Names}} {{.State}}").stdout.splitlines():
         name, state = row.split()
-        if state == "running":
+        # One that just ends takes no command any more, and soon does not run.
+        for _ in range(100 if state == "running" else 0):
             done = isola("exec", name, "true")
-            if done.returncode != 0:
-                lively.append(f"{name}: {done.stderr}")
+            if done.returncode == 0 or isola("inspect", "--format", "{{.State.Running}}",
+                                             name).stdout.strip() != "true":
+                break
+            time.sleep(0.05)
+        else:
+            lively += [f"{name}: {done.stderr}"] if state == "running" else []
     for line in lively:
         print(f"# {line}")
     print(f"{'not ok' if lively else 'ok'} 3 - workloads whose shim lives go on", flush=True)
+
+    problems = []
+    names = isola("ps", "-q").stdout.split()
+    if names:
+        commands.append(Command(["rm", *names], None, time.time(), time.time() + 60))
+        isola("unpause", *names)
+        isola("stop", "-t", "0", *names)
+    all_quiet()
+    checked = check_logs()
+    attached = check_attached()
+    if checked < ROUNDS // 50 or attached < ROUNDS // 50:
+        problems.append(f"too few runs to check: {checked} logs, {attached} attached")
+    for line in problems:
+        print(f"# {line}")
+    print(f"{'not ok' if problems else 'ok'} 4 - no log line or exit status is lost or doubled "
+          f"({checked} logs, {attached} attached)", flush=True)
 
     ids |= set(isola("ps", "-aq", "--no-trunc").stdout.split())
     names = isola("ps", "-aq").stdout.split()
     if names:
         isola("rm", "-f", "-v", *names, timeout=120)
-    time.sleep(1)
+    deadline = time.time() + 20
+    while time.time() < deadline and ours():
+        time.sleep(0.05)
     isola("system", "check", "--repair", timeout=120)
     left = cgroups_left()
     left += [f"process {p}" for p in ours()]
@@ -217,9 +442,9 @@ try:
     left += [str(p) for p in (base / "root" / "workloads").glob("*")]
     for line in left:
         print(f"# left: {line}")
-    print(f"{'not ok' if left else 'ok'} 4 - no process, cgroup, link, mount or file is left",
+    print(f"{'not ok' if left else 'ok'} 5 - no process, cgroup, link, mount or file is left",
           flush=True)
 finally:
-    for pid in ours():
-        os.kill(pid, signal.SIGKILL)
+    for process in ours():
+        os.kill(process.pid, signal.SIGKILL)
     shutil.rmtree(base, ignore_errors=True)

@@ -153,7 +153,7 @@ START_TEST(a_follower_loses_no_line_to_a_rotation_while_it_reads)
     if (child == 0) {
         struct log_writer writer;
         int r = log_writer_open(&writer, fd, 300, 900, NULL);
-        for (int i = 0; r == 0 && i < 4000; i++) {
+        for (int i = 0; r == 0 && i < 2000; i++) {
             char line[16];
             log_write(&writer, LOG_STDOUT, line, (size_t)snprintf(line, sizeof(line), "%d\n", i));
         }
@@ -169,7 +169,7 @@ START_TEST(a_follower_loses_no_line_to_a_rotation_while_it_reads)
         }
         ended = ended || waitpid(child, NULL, WNOHANG) == child;
     }
-    ck_assert_int_eq(next, 4000);
+    ck_assert_int_eq(next, 2000);
     remove_dir();
 }
 END_TEST
