@@ -437,8 +437,8 @@ status_of() {
 }
 
 @test "a workload whose isola was killed before it noted the start runs, and can be used" {
-    # The third word from the shim would be that the workload has started.
-    strace -o trace -e trace=recvfrom -e inject=recvfrom:signal=KILL:when=3 \
+    # The second word from the shim would be that the workload has started.
+    strace -o trace -e trace=recvfrom -e inject=recvfrom:signal=KILL:when=2 \
         "$ISOLA_BUILD/src/main/isola" run -d --name v --network host $IMAGE sleep 100 >/dev/null 2>&1 || true
     wait_until 'grep -q "\"started_ns\":[1-9]" "$ISOLA_RUN"/workloads/*/status.json'
     equals starting "$(python3 -c "import sqlite3
