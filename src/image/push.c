@@ -111,7 +111,8 @@ static int push_blob(struct push_blob *b, struct err *err)
     store_blob_path(b->blob->digest, path);
     AUTO(closep) int fd = openat(p->store->fd, path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || !store_blob_exists(p->store, b->blob->digest, &size) || size != b->blob->size) {
-        return err_say(err, EIO, "blob %s is damaged; run: isola system check", b->blob->digest);
+        return err_say(err, EIO, "blob %s is damaged; run: isola image check --repair",
+                       b->blob->digest);
     }
     tell(b, "Pushing");
     const struct registry_upload upload = {.digest = b->blob->digest,

@@ -16,6 +16,7 @@
 #define CONNECT_TIMEOUT_SEC 20L
 #define ERROR_BODY_MAX ((size_t)65536)
 #define RETRY_AFTER_MAX_SEC 30
+#define PATIENCE 20
 #define BACKOFF_NS ((int64_t)200 * NS_PER_MS)
 
 struct exchange {
@@ -187,6 +188,9 @@ static bool is_stalled(struct exchange *x, uint64_t moved)
     const struct registry_config *config = &x->registry->config;
     int64_t now = clock_monotonic_ns();
     int64_t window = MAX((int64_t)config->stall_ns, NS_PER_SEC);
+    if (x->request->patient) {
+        window *= PATIENCE;
+    }
     if (moved != x->moved || x->moved_ns == 0) {
         x->moved = moved;
         x->moved_ns = now;
@@ -198,7 +202,8 @@ static bool is_stalled(struct exchange *x, uint64_t moved)
     bool slow = false;
     if (now - x->window_ns >= window) {
         uint64_t seconds = (uint64_t)((now - x->window_ns) / NS_PER_SEC);
-        slow = moved - x->window_moved < MIN(config->low_speed, UINT64_MAX / 3600) * seconds;
+        slow = !x->request->patient &&
+               moved - x->window_moved < MIN(config->low_speed, UINT64_MAX / 3600) * seconds;
         x->window_ns = now;
         x->window_moved = moved;
     }

@@ -54,6 +54,7 @@ struct http_request {
     const bool *cancel;
     void (*sent)(void *data, uint64_t now);
     void *sent_data;
+    bool patient;      /* the registry reads all of a blob before it answers */
     bool no_retry;     /* the caller repeats it */
     bool no_challenge; /* a 401 is the answer */
     bool own_host;     /* url is whole and its host may have the Authorization */

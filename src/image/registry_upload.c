@@ -142,6 +142,7 @@ static int send_piece(struct upload *u, bool last, uint64_t len, struct http_res
                                          .sent = tell_sent,
                                          .sent_data = u,
                                          .cancel = u->spec->cancel,
+                                         .patient = last,
                                          .no_retry = true};
     return http_exchange(u->registry, &request, response, err);
 }

@@ -97,6 +97,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         length = int(self.headers["Content-Length"])
         uploads["ranges"].append(start)
         if start != len(sessions[number]):
+            self.rfile.read(length)
             return self.answer(416)
         first = not uploads["patched"]
         sessions[number] += self.rfile.read(length // 3 if first else length)
