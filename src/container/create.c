@@ -26,6 +26,7 @@
 #include "container/kernel.h"
 #include "container/names.h"
 #include "container/process.h"
+#include "container/rdt.h"
 #include "container/state.h"
 #include "container/systemd.h"
 
@@ -47,6 +48,8 @@ struct builder {
     struct dbus *bus; /* to systemd, while the container is made; NULL: cgroups are our own */
     struct systemd_unit unit;
     bool made_scope;
+    struct rdt_group rdt;
+    bool made_rdt;
     char time_offsets[128];
     bool is_root;
     bool made_state;
@@ -68,6 +71,9 @@ static void builder_done(struct builder *b)
         }
         cgroup_done(&b->plan.cgroup);
         cgroup_undo(&b->plan.cgroup);
+        if (b->made_rdt) {
+            (void)rdt_remove(RDT_ROOT, &b->rdt, b->args->id, NULL);
+        }
         if (b->made_scope) {
             (void)systemd_stop(b->unit.name, b->unit.user, NULL);
         }
@@ -293,6 +299,9 @@ static int prepare(struct builder *b, struct err *err)
     const struct spec *spec = b->spec;
     struct init_plan *plan = &b->plan;
     int r = check_args(b->args, err);
+    if (r == 0 && spec->rdt.set) {
+        r = rdt_find(RDT_ROOT, &spec->rdt, b->args->id, &b->rdt, err);
+    }
     r = r < 0 ? r : open_all(b, err);
     r = r < 0 ? r : mount_plan_init(&plan->mounts, spec, b->bundle_fd, b->args->rootfs_fd, err);
     /* Before the cgroup: whatever happens from here on, it tells which cgroup to remove. */
@@ -307,8 +316,8 @@ static int prepare(struct builder *b, struct err *err)
     plan->mounts.cgroup = &plan->cgroup;
     plan->parent_opens_mounts = b->is_root;
     plan->parent_sets_limits = user && b->is_root;
-    plan->wait_for_go =
-        user || wants_idmap(&plan->mounts) || spec->process.oom_score_adj.set || b->bus != NULL;
+    plan->wait_for_go = user || wants_idmap(&plan->mounts) || spec->process.oom_score_adj.set ||
+                        b->bus != NULL || spec->rdt.set;
     format_offsets(b);
     b->cgroup_names = cgroup_names(&plan->cgroup);
     b->record = (struct state_record){
@@ -317,6 +326,7 @@ static int prepare(struct builder *b, struct err *err)
         .rootfs = b->rootfs,
         .cgroup = plan->cgroup.path,
         .cgroup_names = b->cgroup_names,
+        .rdt = spec->rdt.set ? &b->rdt : NULL,
         .systemd_unit = b->bus != NULL ? b->unit.name : NULL,
         .systemd_user = b->unit.user,
         .created_ns = clock_realtime_ns(),
@@ -376,6 +386,10 @@ static int help_child(struct builder *b, struct err *err)
     }
     if (b->bus != NULL) {
         r = make_scope(b, err);
+    }
+    if (r == 0 && spec->rdt.set) {
+        r = rdt_enter(RDT_ROOT, &spec->rdt, b->args->id, b->pid, &b->rdt, err);
+        b->made_rdt = r == 0;
     }
     if (r == 0 && is_new(spec, SPEC_NS_USER)) {
         r = idmap_write(b->pid, &spec->uid_maps, &spec->gid_maps, err);

@@ -58,7 +58,7 @@ json_t *container_features(void)
         json_pack("{s:o, s:o, s:o, s:o, s:{s:b}, s:{s:b}, s:{s:b}, s:{s:{s:b}}}", "namespaces",
                   namespaces(), "capabilities", names_of(capability_names), "cgroup", cgroup,
                   "seccomp", seccomp, "apparmor", "enabled", 1, "selinux", "enabled", 1, "intelRdt",
-                  "enabled", 0, "mountExtensions", "idmap", "enabled", 1);
+                  "enabled", 1, "mountExtensions", "idmap", "enabled", 1);
     AUTO(freep)
     char *library = str_printf("%u.%u.%u", version->major, version->minor, version->micro);
     return json_pack("{s:s, s:s, s:o, s:o, s:o, s:{s:s, s:s}}", "ociVersionMin", "1.0.0",

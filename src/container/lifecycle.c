@@ -19,6 +19,7 @@
 #include "container/cgroup.h"
 #include "container/hooks.h"
 #include "container/init.h"
+#include "container/rdt.h"
 #include "container/state.h"
 #include "container/systemd.h"
 
@@ -215,6 +216,19 @@ static bool is_user_unit(const struct container_state *state)
     return json_is_true(json_object_get(state->json, "systemdUser"));
 }
 
+static int remove_rdt(const struct container_state *state, struct err *err)
+{
+    struct rdt_group group = {0};
+    const char *name = json_string_value(json_object_get(state->json, "rdtGroup"));
+    if (name == NULL || !path_is_plain_name(name) || strlen(name) >= sizeof(group.name)) {
+        return 0;
+    }
+    (void)strcpy(group.name, name);
+    group.made = json_is_true(json_object_get(state->json, "rdtMade"));
+    group.monitored = json_is_true(json_object_get(state->json, "rdtMonitored"));
+    return rdt_remove(RDT_ROOT, &group, state->id, err);
+}
+
 /* The files that are always there first: mostly the directory is empty then. */
 static int remove_state(int root_fd, const char *id)
 {
@@ -247,6 +261,10 @@ int container_delete(const char *root, const char *id, bool force, struct err *e
                                            : state_cgroup(&state, &cgroup, err);
     r = r < 0 ? r : kill_and_wait(&state, &cgroup, err);
     r = r < 0 ? r : cgroup_remove(&cgroup, err);
+    if (r < 0) {
+        return r;
+    }
+    r = remove_rdt(&state, err);
     if (r < 0) {
         return r;
     }

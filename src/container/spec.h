@@ -299,6 +299,16 @@ struct spec_seccomp {
     size_t rule_count;
 };
 
+/* linux.intelRdt */
+struct spec_rdt {
+    bool set;
+    const char *clos_id;
+    const char *l3_cache_schema;
+    const char *mem_bw_schema;
+    bool enable_cmt;
+    bool enable_mbm;
+};
+
 struct spec {
     json_t *json; /* the document; hooks and annotations are copied into the state from here */
     struct spec_arena *arena;
@@ -336,6 +346,7 @@ struct spec {
     bool personality_set;
     unsigned long personality;
     struct spec_seccomp seccomp;
+    struct spec_rdt rdt;
 };
 
 /*

@@ -179,7 +179,7 @@ static int read_propagation(struct spec *spec, const json_t *object, const struc
 
 static int refuse_unsupported(const json_t *object, const struct json_path *at, struct err *err)
 {
-    static const char *const keys[] = {"intelRdt", "netDevices", "memoryPolicy"};
+    static const char *const keys[] = {"netDevices", "memoryPolicy"};
     for (size_t i = 0; i < COUNT(keys); i++) {
         const json_t *value = json_object_get(object, keys[i]);
         if (value != NULL && json_object_size(value) > 0) {
@@ -188,6 +188,27 @@ static int refuse_unsupported(const json_t *object, const struct json_path *at, 
         }
     }
     return 0;
+}
+
+static int read_rdt(struct spec *spec, const json_t *object, const struct json_path *at,
+                    struct err *err)
+{
+    static const struct spec_field fields[] = {
+        {"closID", FIELD_STRING, offsetof(struct spec_rdt, clos_id), 0, 0},
+        {"l3CacheSchema", FIELD_STRING, offsetof(struct spec_rdt, l3_cache_schema), 0, 0},
+        {"memBwSchema", FIELD_STRING, offsetof(struct spec_rdt, mem_bw_schema), 0, 0},
+        {"enableCMT", FIELD_BOOL, offsetof(struct spec_rdt, enable_cmt), 0, 0},
+        {"enableMBM", FIELD_BOOL, offsetof(struct spec_rdt, enable_mbm), 0, 0},
+        {0},
+    };
+    const struct json_path path = {.parent = at, .key = "intelRdt"};
+    json_t *part = NULL;
+    int r = json_get_object(object, at, "intelRdt", &part, err);
+    if (r <= 0) {
+        return r;
+    }
+    spec->rdt.set = json_object_size(part) > 0;
+    return spec_read_fields(spec, part, &path, fields, &spec->rdt, err);
 }
 
 static int read_parts(struct spec *spec, const json_t *object, const struct json_path *at,
@@ -211,7 +232,8 @@ static int read_parts(struct spec *spec, const json_t *object, const struct json
         r = spec_read_pairs(spec, object, at, "sysctl", &spec->sysctl, err);
     }
     typedef int part_fn(struct spec *, const json_t *, const struct json_path *, struct err *);
-    static part_fn *const parts[] = {read_time_offsets, read_personality, read_propagation};
+    static part_fn *const parts[] = {read_time_offsets, read_personality, read_propagation,
+                                     read_rdt};
     for (size_t i = 0; r >= 0 && i < COUNT(parts); i++) {
         r = parts[i](spec, object, at, err);
     }

@@ -18,6 +18,7 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "container/cgroup.h"
+#include "container/rdt.h"
 
 #define ID_LENGTH_MAX ((size_t)255)
 #define STATE_SIZE_MAX ((size_t)1 << 20)
@@ -81,17 +82,19 @@ static json_t *annotations_json(const struct spec *spec)
 
 int state_write(int dir_fd, const struct state_record *record, struct err *err)
 {
+    const struct rdt_group *rdt = record->rdt;
     AUTO(json_unrefp)
-    json_t *json =
-        json_pack("{s:s, s:s, s:i, s:I, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:o, s:s*, s:b}",
-                  "ociVersion", SPEC_VERSION, "id", record->id, "pid", (int)record->pid,
-                  "startTime", (json_int_t)record->start_time, "bundle", record->bundle, "rootfs",
-                  record->rootfs, "cgroup", record->cgroup, "cgroupNames",
-                  record->cgroup_names != NULL ? record->cgroup_names : "", "poststop",
-                  record->spec->hooks[SPEC_HOOK_POSTSTOP].count > 0, "createdNs",
-                  (json_int_t)record->created_ns, "uid", (json_int_t)geteuid(), "annotations",
-                  annotations_json(record->spec), "systemdUnit", record->systemd_unit,
-                  "systemdUser", record->systemd_user);
+    json_t *json = json_pack(
+        "{s:s, s:s, s:i, s:I, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:o, s:s*, s:b, s:s*, s:b, s:b}",
+        "ociVersion", SPEC_VERSION, "id", record->id, "pid", (int)record->pid, "startTime",
+        (json_int_t)record->start_time, "bundle", record->bundle, "rootfs", record->rootfs,
+        "cgroup", record->cgroup, "cgroupNames",
+        record->cgroup_names != NULL ? record->cgroup_names : "", "poststop",
+        record->spec->hooks[SPEC_HOOK_POSTSTOP].count > 0, "createdNs",
+        (json_int_t)record->created_ns, "uid", (json_int_t)geteuid(), "annotations",
+        annotations_json(record->spec), "systemdUnit", record->systemd_unit, "systemdUser",
+        record->systemd_user, "rdtGroup", rdt != NULL ? rdt->name : NULL, "rdtMade",
+        rdt != NULL && rdt->made, "rdtMonitored", rdt != NULL && rdt->monitored);
     AUTO(freep) char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
     if (text == NULL) {
         return err_set(err, ENOMEM, "write the state");

@@ -16,8 +16,9 @@ struct state_record {
     const char *rootfs;
     const char *cgroup;
     const char *cgroup_names;
-    const char *systemd_unit; /* the scope; NULL: the cgroup is our own */
-    bool systemd_user;        /* of the user's manager */
+    const char *systemd_unit;    /* the scope; NULL: the cgroup is our own */
+    bool systemd_user;           /* of the user's manager */
+    const struct rdt_group *rdt; /* NULL: none */
     pid_t pid;
     uint64_t start_time;
     int64_t created_ns;

@@ -50,7 +50,8 @@ refuses() {
     refuses '.linux.sysctl={"kernel.core_pattern":"x"}' 'linux.sysctl.kernel.core_pattern' 'whole machine'
     refuses '.linux.sysctl={"net.ipv4.ip_forward":"1"}|.linux.namespaces|=map(select(.type!="network"))' \
         'needs a network namespace'
-    refuses '.linux.intelRdt={closID:"x"}' 'linux.intelRdt: this runtime does not support it'
+    refuses '.linux.intelRdt={closID:"../x"}' 'linux.intelRdt.closID = "../x"'
+    [ -e /sys/fs/resctrl/schemata ] || refuses '.linux.intelRdt={closID:"x"}' 'linux.intelRdt' 'mount -t resctrl'
     refuses '.zos={}' 'zos: this runtime runs Linux containers only'
     refuses '.linux.maskedPaths=["etc"]' 'linux.maskedPaths[0] = "etc"'
     refuses '.linux.personality={domain:"BSD"}' 'linux.personality.domain = "BSD"'
