@@ -79,7 +79,7 @@ static void give_network_back(struct engine *engine, struct network_host *host,
     }
 }
 
-void end_clean_up(struct engine *engine, const char *id)
+static void clean_up_host(struct engine *engine, const char *id)
 {
     struct network_host *host;
     const struct wall *wall;
@@ -93,6 +93,10 @@ void end_clean_up(struct engine *engine, const char *id)
             give_network_back(engine, host, &lease);
         }
     }
+}
+
+void end_remove_run_dir(struct engine *engine, const char *id)
+{
     AUTO(freep) char *run = workload_run_path(engine, id, NULL);
     /* A shim whose workload was just killed may write its last status into the emptied directory.
      */
@@ -102,6 +106,12 @@ void end_clean_up(struct engine *engine, const char *id)
         (void)nanosleep(&wait, NULL);
         r = remove_tree_at(AT_FDCWD, run);
     }
+}
+
+void end_clean_up(struct engine *engine, const char *id)
+{
+    clean_up_host(engine, id);
+    end_remove_run_dir(engine, id);
 }
 
 static bool was_oom_killed(struct engine *engine, const char *id)
@@ -187,7 +197,10 @@ static int destroy(struct engine *engine, struct workload *workload, bool volume
     return r < 0 ? err_set(err, -r, "remove '%s'", dir) : 0;
 }
 
-/* The caller holds the lock. */
+/*
+ * The caller holds the lock, and removes the run directory behind us: with the status file in it an
+ * end that is cut short here is ended again, with the same exit code.
+ */
 static int finish(struct engine *engine, struct workload *workload, struct err *err)
 {
     struct workload_run *run = &workload->run;
@@ -204,7 +217,7 @@ static int finish(struct engine *engine, struct workload *workload, struct err *
         run->error = "its start was cut short"; /* the last run's end stays what it was */
     }
     run->pid = 0;
-    end_clean_up(engine, workload->id);
+    clean_up_host(engine, workload->id);
     if (workload->config.rm) {
         return destroy(engine, workload, true, true, err);
     }
@@ -251,6 +264,9 @@ int end_run(struct engine *engine, const char *id, struct err *err)
         }
     }
     r = finish(engine, &workload, err);
+    if (r == 0) {
+        end_remove_run_dir(engine, id);
+    }
     return r < 0 ? err_wrap(err, -r, "end the run of '%s'", workload.name) : 0;
 }
 

@@ -33,4 +33,7 @@ int end_remove(struct engine *engine, const char *id, bool force, bool volumes, 
  */
 void end_clean_up(struct engine *engine, const char *id);
 
+/* Only its directory below RUN, with status and socket. */
+void end_remove_run_dir(struct engine *engine, const char *id);
+
 #endif

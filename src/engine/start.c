@@ -581,6 +581,8 @@ static int load(struct start *start, const char *id, struct err *err)
     /* A start that was cut short, or an end that nobody noted: what it left goes first. */
     if (workload->state != WORKLOAD_CREATED && workload->state != WORKLOAD_EXITED) {
         end_clean_up(start->engine, id);
+    } else {
+        end_remove_run_dir(start->engine, id); /* of a run whose end was cut short */
     }
     start->before = workload->run;
     start->root_dir = workload_root_path(start->engine, id, NULL);

@@ -165,6 +165,7 @@ def start_command():
 problems = []
 killed = {}
 waiter_killed = {}  # id: times
+kills = []          # time, role, id
 shim_lost = set()   # ids both of whose shim's processes were killed
 went_on = 0
 
@@ -241,6 +242,7 @@ def kill_one(processes, running):
         os.kill(victim.pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+    kills.append((time.time(), victim.role, victim.id))
     killed[victim.role] = killed.get(victim.role, 0) + 1
     for command in running:
         command.killed = command.killed or command.process.pid == victim.pid
@@ -334,7 +336,7 @@ def check_logs():
         if ended and state["ExitCode"] != 3 and not later and id_ not in shim_lost and (
                 not was_stopped(name, id_, when)):
             problems.append(f"{short} ({name}) ended with 3 at {when} and is said to be {state}, "
-                            f"waiter killed at {waiter_killed.get(id_)}")
+                            f"kills near it {[k for k in kills if abs(k[0] - when) < 5]}")
     return checked
 
 
