@@ -20,6 +20,7 @@
 #include "engine/end.h"
 #include "engine/event.h"
 #include "engine/id_range.h"
+#include "engine/namespaces.h"
 #include "engine/network_host.h"
 #include "engine/rootfs.h"
 #include "engine/shim_process.h"
@@ -46,10 +47,7 @@ struct start {
     char *root_dir; /* ROOT/workloads/ID */
     char *run_dir;  /* RUN/workloads/ID */
     char *init_path;
-    char *net_path;
-    char *ipc_path;
-    char *pid_path;
-    char *user_path;
+    struct namespaces namespaces;
     char hostname[WORKLOAD_HOSTNAME_SIZE];
 };
 
@@ -65,80 +63,9 @@ static void start_done(struct start *start)
     free(start->root_dir);
     free(start->run_dir);
     free(start->init_path);
-    free(start->net_path);
-    free(start->ipc_path);
-    free(start->pid_path);
-    free(start->user_path);
+    namespaces_done(&start->namespaces);
 }
 DEFINE_DONEP(struct start, start_done)
-
-/* /proc/PID/ns/TYPE of a running workload. */
-static int namespace_of(struct start *start, const char *name, const char *type, char **ret,
-                        struct err *err)
-{
-    AUTO(workload_donep) struct workload other = {0};
-    int r = workload_find(start->engine, name, &other, err);
-    if (r < 0) {
-        return err_wrap(err, -r, "join the %s namespace", type);
-    }
-    if (other.state != WORKLOAD_RUNNING && other.state != WORKLOAD_PAUSED) {
-        return err_say(err, ESRCH, "join the %s namespace: workload '%s' does not run", type, name);
-    }
-    *ret = str_printf("/proc/%d/ns/%s", (int)other.status.pid, type);
-    return *ret == NULL ? err_set(err, ENOMEM, "join a namespace") : 0;
-}
-
-/* The ids, and the namespace, of another workload; where that has none of its own: none. */
-static int join_ids(struct start *start, const char *name, struct err *err)
-{
-    AUTO(workload_donep) struct workload other = {0};
-    int r = namespace_of(start, name, "user", &start->user_path, err);
-    r = r < 0 ? r : workload_find(start->engine, name, &other, err);
-    r = r < 0 ? r : id_range_of_process(other.status.pid, &start->ids, err);
-    if (r == 0 && start->ids.size == 0) {
-        free(TAKE_PTR(start->user_path));
-    }
-    return r;
-}
-
-/* "host" -> "", "container:NAME" -> its path, "private" or none -> NULL. */
-static int parse_namespace(struct start *start, const char *option, const char *mode,
-                           const char *type, char **ret, struct err *err)
-{
-    if (mode == NULL || str_eq(mode, "private") || str_eq(mode, "")) {
-        return 0;
-    }
-    if (str_eq(mode, "host")) {
-        *ret = strdup("");
-        return *ret == NULL ? err_set(err, ENOMEM, "--%s", option) : 0;
-    }
-    if (str_eq(mode, "shareable") && str_eq(type, "ipc")) {
-        return 0;
-    }
-    if (str_starts(mode, "container:")) {
-        return namespace_of(start, mode + strlen("container:"), type, ret, err);
-    }
-    return err_say(err, EINVAL, "--%s '%s' is not private, host or container:NAME", option, mode);
-}
-
-static int resolve_namespaces(struct start *start, struct err *err)
-{
-    const struct workload_config *config = &start->workload.config;
-    const char *ids_of = id_range_joined(config);
-    int r = ids_of != NULL ? join_ids(start, ids_of, err) : 0;
-    if (r == 0) {
-        r = parse_namespace(start, "ipc", config->ipc, "ipc", &start->ipc_path, err);
-    }
-    if (r == 0) {
-        r = parse_namespace(start, "pid", config->pid, "pid", &start->pid_path, err);
-    }
-    if (r == 0 && start->request.mode == NETWORK_MODE_HOST) {
-        start->net_path = strdup("");
-    } else if (r == 0 && start->request.mode == NETWORK_MODE_CONTAINER) {
-        r = namespace_of(start, start->request.container, "net", &start->net_path, err);
-    }
-    return r;
-}
 
 /*
  * In one transaction: the state, and the addresses and ports. What the last run was stays until
@@ -331,10 +258,10 @@ static int write_bundle(struct start *start, struct err *err)
                                           : UINT32_MAX - 1,
         .cgroup = cgroup,
         .init_path = start->init_path,
-        .net_path = start->net_path,
-        .ipc_path = start->ipc_path,
-        .pid_path = start->pid_path,
-        .user_path = start->user_path,
+        .net_path = start->namespaces.net,
+        .ipc_path = start->namespaces.ipc,
+        .pid_path = start->namespaces.pid,
+        .user_path = start->namespaces.user,
         .uts_path = str_eq(config->uts, "host") ? "" : NULL,
         .host_cgroupns = str_eq(config->cgroupns, "host"),
     };
@@ -359,7 +286,8 @@ static int prepare(struct start *start, const struct start_options *options, str
         r = create_network_request(config, &start->request, err);
     }
     if (r == 0) {
-        r = resolve_namespaces(start, err);
+        r = namespaces_resolve(start->engine, config, &start->request, &start->namespaces,
+                               &start->ids, err);
     }
     if (r == 0) {
         r = reserve(start, options->restart, err);
@@ -465,7 +393,7 @@ static int expect(struct start *start, const struct start_options *options, uint
 
 static int attach_network(struct start *start, pid_t pid, struct err *err)
 {
-    if (start->net_path != NULL) {
+    if (start->namespaces.net != NULL) {
         return 0;
     }
     char path[64];
