@@ -30,30 +30,27 @@ static const char *relative(const char *base, const char *path)
 /*
  * Where a workload's files and file systems of ours are mounted, in a layer below all others: else
  * each start would make these names in a new upper directory, and `diff` and `commit` find them.
+ * ROOT is the working directory.
  */
 #define MOUNT_POINTS "mountpoints"
 
-static int make_mount_points(const char *base)
+static int make_mount_points(void)
 {
     static const char *const dirs[] = {
         MOUNT_POINTS,         MOUNT_POINTS "/dev", MOUNT_POINTS "/etc",
         MOUNT_POINTS "/proc", MOUNT_POINTS "/sys",
     };
     static const char *const files[] = {"hosts", "hostname", "resolv.conf"};
-    AUTO(closep) int base_fd = open(base, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (base_fd < 0) {
-        return -errno;
-    }
     for (size_t i = 0; i < COUNT(dirs); i++) {
-        if (mkdirat(base_fd, dirs[i], 0755) < 0 && errno != EEXIST) {
+        if (mkdir(dirs[i], 0755) < 0 && errno != EEXIST) {
             return -errno;
         }
         /* Whatever our umask. */
-        if (fchmodat(base_fd, dirs[i], 0755, 0) < 0) {
+        if (chmod(dirs[i], 0755) < 0) {
             return -errno;
         }
     }
-    AUTO(closep) int etc = openat(base_fd, MOUNT_POINTS "/etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(closep) int etc = open(MOUNT_POINTS "/etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     for (size_t i = 0; i < COUNT(files); i++) {
         AUTO(closep)
         int fd = etc < 0 ? -1 : openat(etc, files[i], O_WRONLY | O_CREAT | O_CLOEXEC, 0);
@@ -303,10 +300,12 @@ static int mount_from_base(const struct rootfs_options *o)
     if (before < 0 || chdir(o->base) < 0) {
         return -errno;
     }
-    int fd = mount_any(o);
-    if (fd == -ENOENT && make_mount_points(o->base) == 0) {
-        fd = mount_any(o); /* the first workload of this ROOT */
-    }
+    /*
+     * Not by trying: a mount that fails may leave the mark of a volatile one in the work directory,
+     * which keeps the next one from it.
+     */
+    int fd = access(MOUNT_POINTS, F_OK) < 0 ? make_mount_points() : 0;
+    fd = fd < 0 ? fd : mount_any(o);
     if (fchdir(before) < 0) {
         int r = -errno;
         (void)close_fd(fd);
