@@ -260,7 +260,13 @@ def strike():
     kill_one(ours(), running)
     for command in running:
         try:
-            command.process.wait(timeout=40)
+            try:
+                command.process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                # Its workload may have been paused beside it: then it rightly waits.
+                for i in range(WORKLOADS):
+                    isola("unpause", f"w{i}")
+                command.process.wait(timeout=40)
         except subprocess.TimeoutExpired:
             hang(command)
             command.process.kill()
