@@ -10,9 +10,9 @@
 #include "base/err.h"
 #include "base/lock.h"
 #include "base/str.h"
+#include "image/wal.h"
 
-#define BUSY_TIMEOUT_MS 10000
-#define WAL_PAGES 128
+static const struct wal_limits wal_limits = {.pages = 128, .busy_timeout_ms = 10000};
 
 struct db {
     sqlite3 *sqlite;
@@ -168,13 +168,7 @@ int db_open(const char *dir, struct db **ret_db, struct err *err)
     if (rc != SQLITE_OK) {
         return db->sqlite != NULL ? fail(db, err, "open") : err_set(err, ENOMEM, "open '%s'", path);
     }
-    (void)sqlite3_busy_timeout(db->sqlite, BUSY_TIMEOUT_MS);
-    /*
-     * Else every command that is alone would end with a checkpoint and its two fsyncs. A command
-     * that is alone reads the whole log at its start, so that is kept short.
-     */
-    (void)sqlite3_db_config(db->sqlite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-    (void)sqlite3_wal_autocheckpoint(db->sqlite, WAL_PAGES);
+    wal_keep_short(db->sqlite, &wal_limits);
     /*
      * NORMAL: no fsync a transaction. A crash of a process loses nothing; a crash of the machine
      * may lose the newest transactions, but then it has ended their workloads as well.

@@ -10,10 +10,10 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "base/path.h"
+#include "image/wal.h"
 
 #define SCHEMA_VERSION 1
-#define WAL_PAGES 64
-#define BUSY_TIMEOUT_MS 20000
+static const struct wal_limits wal_limits = {.pages = 64, .busy_timeout_ms = 20000};
 
 static const char schema[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
@@ -183,13 +183,7 @@ static int open_db(struct image_store *store, bool create, struct err *err)
         }
         return store_db_fail(store, err, "open");
     }
-    (void)sqlite3_busy_timeout(store->db, BUSY_TIMEOUT_MS);
-    /*
-     * Else every command that is alone would end with a checkpoint and its two fsyncs. A command
-     * that is alone reads the whole log at its start, so that is kept short.
-     */
-    (void)sqlite3_db_config(store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-    (void)sqlite3_wal_autocheckpoint(store->db, WAL_PAGES);
+    wal_keep_short(store->db, &wal_limits);
     int version = 0;
     int r = read_version(store, &version, err);
     if (r == 0 && version == 0) {

@@ -4,8 +4,11 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "base/cleanup.h"
 #include "base/err.h"
+#include "base/io.h"
 #include "base/path.h"
 #include "base/process.h"
 #include "unit.h"
@@ -92,12 +95,32 @@ START_TEST(eight_processes_create_and_write_at_once)
 }
 END_TEST
 
+START_TEST(the_log_stays_short_when_each_process_writes_once)
+{
+    char dir[] = "/tmp/isola-db-XXXXXX";
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    AUTO(closep) int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat st;
+    for (int i = 0; i < 400; i++) {
+        char id[32];
+        AUTO(db_closep) struct db *db = NULL;
+        (void)snprintf(id, sizeof(id), "%d", i);
+        ck_assert_int_eq(db_open(dir, &db, NULL), 0);
+        ck_assert_int_eq(db_run(db, NULL, insert, "ssi", id, id, (int64_t)i), 1);
+    }
+    ck_assert_int_eq(fstatat(dir_fd, "state.db-wal", &st, 0), 0);
+    ck_assert_int_lt(st.st_size, 1 << 20);
+    ck_assert_int_eq(remove_tree_at(AT_FDCWD, dir), 0);
+}
+END_TEST
+
 int main(void)
 {
     return unit_run("engine/db", (const TTest *const[]){
                                      a_name_is_taken_once,
                                      an_uncommitted_transaction_leaves_nothing,
                                      eight_processes_create_and_write_at_once,
+                                     the_log_stays_short_when_each_process_writes_once,
                                      NULL,
                                  });
 }
