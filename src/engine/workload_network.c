@@ -82,10 +82,11 @@ static int follow(int dir, const char *name, const struct buf *before, const str
 {
     AUTO(buf_donep) struct buf now = {0};
     int r = read_file_at(dir, name, FILE_MAX, &now);
-    if (r < 0) {
+    if (r < 0 && r != -EFBIG) {
         return err_set(err, -r, "read the workload's '%s'", name);
     }
-    if (now.len != before->len || memcmp(now.data, before->data, now.len) != 0) {
+    /* Larger than any of ours: then it is the workload's own, too. */
+    if (r < 0 || now.len != before->len || memcmp(now.data, before->data, now.len) != 0) {
         return 0;
     }
     AUTO(closep) int fd = openat(dir, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
@@ -177,7 +178,16 @@ int workload_network_join(struct engine *engine, const struct workload *workload
     struct change change = {.engine = engine, .workload = workload, .netns_fd = -1};
     int r = begin(&change, err);
     r = r < 0 ? r : network_connect(change.host, workload->id, endpoint, change.netns_fd, err);
-    return r < 0 ? r : finish(&change, err);
+    if (r < 0) {
+        return r;
+    }
+    r = finish(&change, err);
+    if (r < 0) {
+        /* All or nothing: the caller does not write down what failed. */
+        (void)network_disconnect(change.host, workload->id, endpoint->network, change.netns_fd,
+                                 NULL);
+    }
+    return r;
 }
 
 int workload_network_leave(struct engine *engine, const struct workload *workload,

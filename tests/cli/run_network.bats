@@ -61,6 +61,11 @@ isola() {
     isola exec client sh -c 'echo nameserver 192.0.2.1 >/etc/resolv.conf'
     isola network connect other client
     equals "nameserver 192.0.2.1" "$(isola exec client cat /etc/resolv.conf)"
+    # However large it has made it: that must not keep others from changing its networks.
+    isola network disconnect other client
+    isola exec client dd if=/dev/zero of=/etc/hosts bs=1M count=2 2>/dev/null
+    isola network connect other client
+    equals 2097152 "$(isola exec client stat -c %s /etc/hosts)"
     isola rm -f client >/dev/null
     isola network rm other
 }
