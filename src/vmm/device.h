@@ -1,0 +1,47 @@
+/*
+ * device.h - what every device of a board has in common.
+ *
+ * Registers are touched by CPU threads, queues and files by the thread of the machine's event loop:
+ * both hold the device's lock. Interrupts go out through eventfds (cpu.h) and need none.
+ */
+#ifndef VMM_DEVICE_H
+#define VMM_DEVICE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/state.h"
+
+struct device;
+
+struct device_ops {
+    /* Back to power-on; called with the lock held, CPUs may run. */
+    void (*reset)(struct device *device);
+    /* The machine stops or goes on: no file or socket may be touched in between. May be NULL. */
+    int (*quiesce)(struct device *device, struct err *err);
+    void (*resume)(struct device *device);
+    void (*free)(struct device *device);
+};
+
+/* First member of every device. */
+struct device {
+    const struct device_ops *ops;
+    const struct state_table *state; /* NULL: keeps nothing */
+    char instance[32];               /* "com1", "drive-root": unique in the machine */
+    pthread_mutex_t lock;
+    struct device *next; /* the machine's list */
+    /* What the guest did against the device's manual, and was ignored. */
+    _Atomic uint64_t guest_errors;
+};
+
+void device_init(struct device *device, const struct device_ops *ops,
+                 const struct state_table *state, const char *instance);
+/* For the free function of the device itself: undoes device_init(). */
+void device_done(struct device *device);
+
+/* Counts an error of the guest; with ISOLA_DEBUG=1 the first ones of each device are said. */
+void device_guest_error(struct device *device, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+#endif

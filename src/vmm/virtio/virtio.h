@@ -1,0 +1,132 @@
+/*
+ * virtio.h - what every virtio device is, whatever bus it sits on (virtio 1.2, chapter 2).
+ *
+ * A device kind fills struct virtio_ops and embeds struct virtio first. A transport (mmio.h, pci.h)
+ * turns registers into calls here. The doorbell of queue i is an eventfd that the machine's loop
+ * watches; ops->queue() then runs on that thread with the device's lock held.
+ */
+#ifndef VMM_VIRTIO_VIRTIO_H
+#define VMM_VIRTIO_VIRTIO_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/device.h"
+#include "vmm/virtio/queue.h"
+
+struct loop;
+struct loop_source;
+struct memory;
+struct virtio;
+
+#define VIRTIO_QUEUES_MAX 32
+
+/* Device ids (virtio 1.2, chapter 5). */
+enum virtio_type {
+    VIRTIO_NET = 1,
+    VIRTIO_BLOCK = 2,
+    VIRTIO_CONSOLE = 3,
+    VIRTIO_ENTROPY = 4,
+    VIRTIO_BALLOON = 5,
+    VIRTIO_VSOCK = 19,
+    VIRTIO_FS = 26,
+};
+
+/* Device status bits (2.1). */
+enum {
+    VIRTIO_ACKNOWLEDGE = 1,
+    VIRTIO_DRIVER = 2,
+    VIRTIO_DRIVER_OK = 4,
+    VIRTIO_FEATURES_OK = 8,
+    VIRTIO_NEEDS_RESET = 64,
+    VIRTIO_FAILED = 128,
+};
+
+/* Feature bits that belong to no kind (6). */
+#define VIRTIO_F_INDIRECT_DESC (1ULL << 28)
+#define VIRTIO_F_EVENT_IDX (1ULL << 29)
+#define VIRTIO_F_VERSION_1 (1ULL << 32)
+#define VIRTIO_F_RING_PACKED (1ULL << 34)
+
+struct virtio_ops {
+    enum virtio_type type;
+    const char *name;  /* "block" */
+    uint64_t features; /* of the kind, beside those above; a device may clear some in offered */
+    uint32_t config_size;
+    /* Configuration space; offset + len lie inside config_size. write may be NULL: read-only. */
+    void (*config_read)(struct virtio *v, uint32_t offset, void *data, uint32_t len);
+    void (*config_write)(struct virtio *v, uint32_t offset, const void *data, uint32_t len);
+    /* The driver is ready (DRIVER_OK): features are final, queues are enabled. May be NULL. */
+    void (*activate)(struct virtio *v);
+    /* Something may be in queue index. */
+    void (*queue)(struct virtio *v, unsigned index);
+    /* Back to power-on: what is under way is finished or dropped when this returns. */
+    void (*reset)(struct virtio *v);
+    /* See device_ops; in flight requests are finished or put back in quiesce. May be NULL. */
+    int (*quiesce)(struct virtio *v, struct err *err);
+    void (*resume)(struct virtio *v);
+    void (*free)(struct virtio *v);
+};
+
+/* How a transport tells the driver. Any thread. */
+struct virtio_transport_ops {
+    /* queue < 0: the configuration changed. */
+    void (*interrupt)(void *transport, int queue);
+};
+
+struct virtio {
+    struct device device; /* instance, lock, saved state */
+    const struct virtio_ops *ops;
+    struct memory *memory;
+    struct loop *loop;
+    uint64_t offered, acked;
+    uint8_t status;
+    uint32_t config_generation;
+    uint32_t queue_count;
+    struct virtq queue[VIRTIO_QUEUES_MAX];
+    int doorbell[VIRTIO_QUEUES_MAX]; /* eventfds */
+    struct loop_source *doorbell_source[VIRTIO_QUEUES_MAX];
+    bool active; /* DRIVER_OK and not broken */
+    const struct virtio_transport_ops *transport_ops;
+    void *transport;
+    /* Of MMIO's interrupt status and PCI's ISR: bit 0 queues, bit 1 configuration. */
+    _Atomic uint32_t isr;
+};
+
+/*
+ * For a device kind's constructor. queue_size bounds every queue; state is the kind's own table,
+ * whose first field should be STATE_OBJECTS(struct KIND, virtio, 1, &virtio_state_table).
+ */
+int virtio_init(struct virtio *v, const struct virtio_ops *ops, const struct state_table *state,
+                const char *instance, uint32_t queue_count, uint16_t queue_size,
+                struct memory *memory, struct loop *loop);
+void virtio_done(struct virtio *v);
+
+extern const struct state_table virtio_state_table;
+
+static inline bool virtio_has(const struct virtio *v, uint64_t feature)
+{
+    return (v->acked & feature) != 0;
+}
+
+/* For device kinds. */
+/* Pushes and interrupts when the driver wants it: the usual end of a request. */
+void virtio_complete(struct virtio *v, unsigned queue, const struct virtq_chain *chain,
+                     uint32_t written);
+void virtio_interrupt_if_wanted(struct virtio *v, unsigned queue);
+/* The guest broke a rule: counts it, sets NEEDS_RESET, stops all queues. */
+void virtio_break(struct virtio *v, const char *why);
+/* The configuration changed: new generation and an interrupt. */
+void virtio_config_changed(struct virtio *v);
+
+/* For transports; the lock is held. */
+uint64_t virtio_features(const struct virtio *v);              /* offered to the driver */
+void virtio_set_features(struct virtio *v, uint64_t features); /* before FEATURES_OK only */
+void virtio_set_status(struct virtio *v, uint8_t status);      /* 0 resets */
+void virtio_queue_set_ready(struct virtio *v, unsigned index, bool ready);
+void virtio_config_access(struct virtio *v, bool write, uint32_t offset, void *data, uint32_t len);
+/* Doorbell written where no engine took it: any thread. */
+void virtio_kick(struct virtio *v, unsigned index);
+
+#endif
