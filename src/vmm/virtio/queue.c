@@ -43,14 +43,14 @@ struct descriptor {
 };
 
 static const struct state_field virtq_fields[] = {
-    STATE(U16, struct virtq, size),       STATE(BOOL, struct virtq, ready),
-    STATE(U64, struct virtq, desc),       STATE(U64, struct virtq, driver),
-    STATE(U64, struct virtq, device),     STATE(BOOL, struct virtq, packed),
-    STATE(BOOL, struct virtq, event_idx), STATE(BOOL, struct virtq, indirect),
-    STATE(U16, struct virtq, next_avail), STATE(U16, struct virtq, next_used),
+    STATE(U16, struct virtq, size),        STATE(BOOL, struct virtq, ready),
+    STATE(U64, struct virtq, desc),        STATE(U64, struct virtq, driver),
+    STATE(U64, struct virtq, device),      STATE(BOOL, struct virtq, packed),
+    STATE(BOOL, struct virtq, event_idx),  STATE(BOOL, struct virtq, indirect),
+    STATE(U16, struct virtq, next_avail),  STATE(U16, struct virtq, next_used),
     STATE(BOOL, struct virtq, avail_wrap), STATE(BOOL, struct virtq, used_wrap),
-    STATE(BOOL, struct virtq, broken),    STATE(U32, struct virtq, unsignalled),
-    STATE(U32, struct virtq, in_flight),  STATE_DONE,
+    STATE(BOOL, struct virtq, broken),     STATE(U32, struct virtq, unsignalled),
+    STATE(U32, struct virtq, in_flight),   STATE_DONE,
 };
 
 static int check_virtq(void *object, struct err *err)
@@ -81,11 +81,6 @@ static uint16_t ring_load(const uint8_t *p)
 static uint16_t ring_load_acquire(const uint8_t *p)
 {
     return le16toh(__atomic_load_n((const uint16_t *)(const void *)p, __ATOMIC_ACQUIRE));
-}
-
-static void ring_store(uint8_t *p, uint16_t value)
-{
-    __atomic_store_n((uint16_t *)(void *)p, htole16(value), __ATOMIC_RELAXED);
 }
 
 static void ring_store_release(uint8_t *p, uint16_t value)

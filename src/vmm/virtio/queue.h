@@ -39,8 +39,9 @@ struct virtq {
     uint16_t next_used;
     bool avail_wrap, used_wrap; /* packed */
     bool broken;
-    uint32_t unsignalled; /* used entries (packed: descriptors) since the last look for interrupts */
-    uint32_t in_flight;   /* chains popped and not pushed */
+    uint32_t
+        unsignalled;    /* used entries (packed: descriptors) since the last look for interrupts */
+    uint32_t in_flight; /* chains popped and not pushed */
     /* Where the rings are in this process: derived by virtq_enable(), not saved. */
     uint8_t *desc_host, *driver_host, *device_host;
 };
