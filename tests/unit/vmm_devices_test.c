@@ -71,6 +71,9 @@ START_TEST(output_waits_in_the_queue_for_a_slow_reader_and_none_is_lost)
                                    : pipe2(fds, kind == 0 ? O_NONBLOCK : 0),
                          0);
         ck_assert_int_eq(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
+        int small = 4096;
+        (void)fcntl(fds[1], F_SETPIPE_SZ, small);
+        (void)setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
         open_console(&bed, -1, fds[1]);
         (void)close(fds[1]);
         bed_start(&bed, VIRTIO_F_EVENT_IDX, 2, 16);
