@@ -1,0 +1,71 @@
+#include "vmm/boot/boot.h"
+
+#include "vmm/boot/loader.h"
+#include "vmm/boot/setup_header.h"
+
+/* Filled by boot_load(); kernel is set when the file is an ELF file. */
+static enum boot_protocol choose(const struct loader *loader, const struct elf_kernel *kernel,
+                                 int pvh)
+{
+    if (loader->plan->protocol != BOOT_AUTO) {
+        return loader->plan->protocol;
+    }
+    if (pvh > 0) {
+        return BOOT_PVH;
+    }
+    if (setup_header_is(loader->head, loader->head_len)) {
+        return BOOT_LINUX64;
+    }
+    if (multiboot_is(loader)) {
+        return BOOT_MULTIBOOT;
+    }
+    return kernel != NULL ? BOOT_LINUX64 : BOOT_AUTO;
+}
+
+static int load_by(struct loader *loader, const struct elf_kernel *kernel, int pvh, uint64_t entry,
+                   enum boot_protocol protocol, struct x86_state *state, struct err *err)
+{
+    switch (protocol) {
+    case BOOT_PVH:
+        if (pvh == 0) {
+            return loader_refuse(loader, err, "has no ELF note XEN_ELFNOTE_PHYS32_ENTRY");
+        }
+        return pvh_load(loader, kernel, entry, state, err);
+    case BOOT_LINUX64:
+        return kernel != NULL ? linux64_load_elf(loader, kernel, state, err)
+                              : linux64_load_bzimage(loader, state, err);
+    case BOOT_MULTIBOOT:
+        return multiboot_load(loader, kernel, state, err);
+    case BOOT_AUTO:
+        break;
+    }
+    return loader_refuse(loader, err, "is neither ELF nor bzImage nor multiboot");
+}
+
+int boot_load(const struct boot_plan *plan, struct memory *memory, struct x86_state *state,
+              enum boot_protocol *ret_protocol, struct err *err)
+{
+    struct loader loader;
+    struct elf_kernel kernel;
+    int r = loader_begin(plan, memory, &loader, err);
+    if (r < 0) {
+        return r;
+    }
+    const bool is_elf = elf_kernel_is(&loader);
+    int pvh = 0;
+    uint64_t entry = 0;
+    if (is_elf) {
+        r = elf_kernel_open(&loader, &kernel, err);
+        pvh = r < 0 ? r : pvh_ready(&loader, &kernel, &entry, err);
+        if (pvh < 0) {
+            return pvh;
+        }
+    }
+    const struct elf_kernel *elf = is_elf ? &kernel : NULL;
+    enum boot_protocol protocol = choose(&loader, elf, pvh);
+    r = load_by(&loader, elf, pvh, entry, protocol, state, err);
+    if (r == 0) {
+        *ret_protocol = protocol;
+    }
+    return r;
+}
