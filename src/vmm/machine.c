@@ -241,6 +241,9 @@ void machine_free(struct machine *machine)
         device_free(machine->devices);
         machine->devices = next;
     }
+    while (machine->irq_count > 0) {
+        irq_done(&machine->irq[--machine->irq_count]);
+    }
     for (uint32_t i = 0; i < machine->cpu_count; i++) {
         cpu_free(machine->cpu[i].cpu);
     }
