@@ -7,7 +7,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
+#include <sys/wait.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -231,17 +231,16 @@ static int host_program(struct guest *g)
 static void guest_connects(struct guest *g, uint32_t guest_port, uint32_t host_port)
 {
     send_op(g, REQUEST, guest_port, host_port, NULL, 0, 0);
-    BED_UNTIL(&g->bed, receive(g));
-    ck_assert_uint_eq(g->dst_port, guest_port);
-    ck_assert_uint_eq(g->src_port, host_port);
+    do { /* others may have something to say too */
+        BED_UNTIL(&g->bed, receive(g));
+    } while (g->dst_port != guest_port || g->src_port != host_port ||
+             (g->op != RESPONSE && g->op != RST));
 }
 
-START_TEST(a_host_program_talks_with_the_guest)
+static void talk(uint64_t features)
 {
-    static const uint64_t features[] = {0, VIRTIO_F_EVENT_IDX, VIRTIO_F_RING_PACKED,
-                                        VIRTIO_F_RING_PACKED | VIRTIO_F_EVENT_IDX};
     struct guest g;
-    start_with(&g, features[_i], RX_COUNT);
+    start_with(&g, features, RX_COUNT);
     int fd = host_program(&g);
     uint32_t port = g.src_port;
     say(&g, fd, "hello");
@@ -261,6 +260,14 @@ START_TEST(a_host_program_talks_with_the_guest)
     expect(&g, RST);
     (void)close(fd);
     stop(&g);
+}
+
+START_TEST(a_host_program_talks_with_the_guest)
+{
+    talk(0);
+    talk(VIRTIO_F_EVENT_IDX);
+    talk(VIRTIO_F_RING_PACKED);
+    talk(VIRTIO_F_RING_PACKED | VIRTIO_F_EVENT_IDX);
 }
 END_TEST
 
@@ -286,7 +293,7 @@ END_TEST
 START_TEST(a_bad_first_line_is_the_end)
 {
     static const char *const lines[] = {
-        "connect 5\n", "CONNECT\n",     "CONNECT x\n",         "CONNECT 4294967295\n",
+        "connect 5\n", "CONNECT\n",    "CONNECT x\n",  "CONNECT 4294967295\n",
         "CONNECT \n",  "CONNECT -1\n", "CONNECT 5 \n", "CONNECT 99999999999999999999999999999",
     };
     struct guest g;
@@ -492,10 +499,12 @@ static pid_t slow_reader(int fd, size_t want)
     pid_t pid = fork();
     if (pid == 0) {
         char data[8192];
+        (void)dup2(fd, 0);
+        (void)close_range(3, ~0U, 0);
         size_t got = 0;
         ssize_t n = 0;
         (void)alarm(20);
-        while ((n = read(fd, data, sizeof(data))) > 0) {
+        while ((n = read(0, data, sizeof(data))) > 0) {
             got += (size_t)n;
             (void)usleep(500);
         }
@@ -511,7 +520,8 @@ static void ends_well(pid_t pid)
     ck_assert_int_eq(status, 0);
 }
 
-/* Fills a pipe with stdout of the guest, 200 KiB in the end of which the device has not looked at. */
+/* Fills a pipe with stdout of the guest, 200 KiB in the end of which the device has not looked at.
+ */
 static void fill_stdout(struct guest *g, int out[2])
 {
     static const char data[40000];
@@ -609,11 +619,11 @@ START_TEST(wrong_packets_are_counted_and_answered)
         size_t raw_len;
         uint16_t want;
     } cases[] = {
-        {0, 8, REQUEST, HEADER, 0},       /* from someone else */
-        {4, 1, REQUEST, HEADER, 0},       /* upper half of the CID */
-        {8, 3, REQUEST, HEADER, 0},       /* to another guest */
+        {0, 8, REQUEST, HEADER, 0},                    /* from someone else */
+        {4, 1, REQUEST, HEADER, 0},                    /* upper half of the CID */
+        {8, 3, REQUEST, HEADER, 0},                    /* to another guest */
         {28, 2 | REQUEST << 16, REQUEST, HEADER, RST}, /* no stream */
-        {24, 0xffffffff, RW, HEADER, RST}, /* longer than the chain */
+        {24, 0xffffffff, RW, HEADER, RST},             /* longer than the chain */
         {24, 1, RW, HEADER, RST},
         {24, 0, RW, HEADER, RST}, /* no such connection */
         {24, 0, 0, HEADER, RST},  /* operations that do not exist */
@@ -650,8 +660,8 @@ START_TEST(wrong_packets_end_their_connection)
         size_t at;
         uint32_t value;
     } cases[] = {
-        {REQUEST, 24, 0}, {RESPONSE, 24, 0}, {RW, 24, 1},   {RW, 24, 0xffffffff},
-        {0, 24, 0},       {99, 24, 0},       {RW, 28, 2 | RW << 16},
+        {REQUEST, 24, 0}, {RESPONSE, 24, 0},      {RW, 24, 1}, {RW, 24, 0xffffffff}, {0, 24, 0},
+        {99, 24, 0},      {RW, 28, 2 | RW << 16},
     };
     struct guest g;
     start(&g);
@@ -685,7 +695,7 @@ START_TEST(thousands_of_connections_are_refused_not_kept)
     char path[128];
     start(&g);
     (void)snprintf(path, sizeof(path), "%s_52", g.uds);
-    int listener = unix_listen(path, SOCK_STREAM, 0600);
+    int listener = unix_listen(path, SOCK_STREAM | SOCK_NONBLOCK, 0600);
     size_t before = descriptors();
     unsigned open = 0;
     unsigned refused = 0;
@@ -693,7 +703,7 @@ START_TEST(thousands_of_connections_are_refused_not_kept)
         guest_connects(&g, 10000 + i, 52);
         open += g.op == RESPONSE;
         refused += g.op == RST;
-        (void)close(accept4(listener, NULL, NULL, SOCK_NONBLOCK));
+        (void)close(accept4(listener, NULL, NULL, SOCK_CLOEXEC));
         if (i == 1500) {
             /* Without a buffer for their answers the requests cost nothing either. */
             uint8_t raw[HEADER];
@@ -788,7 +798,6 @@ START_TEST(a_restored_guest_is_told_that_its_connections_are_gone)
     struct err err = ERR_NONE;
     start(&g);
     int fd = host_program(&g);
-    uint32_t port = g.src_port;
     struct driver_piece piece = {.gpa = EVENT_BUFFER, .len = 8};
     MUST(bed_send(&g.bed, EVENT, &piece, 0, 1) >= 0);
     bed_run(&g.bed, NS_PER_MS);
@@ -812,8 +821,6 @@ START_TEST(a_restored_guest_is_told_that_its_connections_are_gone)
     ck_assert(!driver_get(&g.bed.driver[EVENT], &id, &len));
 
     /* A second one with the same memory: its queues are where they were. */
-    struct driver_piece none = {.gpa = EVENT_BUFFER, .len = 8};
-    (void)none;
     virtio_mmio_free(g.bed.mmio);
     g.bed.mmio = NULL;
     virtio_free(g.bed.virtio);
@@ -835,34 +842,33 @@ START_TEST(a_restored_guest_is_told_that_its_connections_are_gone)
     MUST(memory_read(g.bed.memory, EVENT_BUFFER, &event, 4) == 0);
     ck_assert_uint_eq(event, 0);
     ck_assert_uint_eq(bed_get(&g.bed, 0x100), CID + 1);
-    (void)port;
     (void)close(fd);
     stop(&g);
 }
 END_TEST
 
-static const TTest *const tests[] = {
-    what_follows_connect_at_once_is_data,
-    a_bad_first_line_is_the_end,
-    the_guest_reaches_a_socket_named_after_the_port,
-    bound_ports_carry_stdin_and_stdout,
-    a_file_and_the_null_device_serve_as_stdio,
-    a_guest_with_little_credit_gets_everything,
-    a_slow_reader_holds_the_guest_back_by_credit,
-    a_drain_writes_the_last_bytes_for_a_slow_reader,
-    a_reset_loses_nothing_that_the_guest_had_sent,
-    a_rst_of_the_guest_loses_nothing_either,
-    a_reader_that_goes_away_stops_the_guest,
-    wrong_packets_are_counted_and_answered,
-    wrong_packets_end_their_connection,
-    thousands_of_connections_are_refused_not_kept,
-    nothing_makes_the_loop_spin,
-    buffers_too_small_are_given_back,
-    a_restored_guest_is_told_that_its_connections_are_gone,
-    NULL,
-};
-
 int main(void)
 {
+    const TTest *const tests[] = {
+        a_host_program_talks_with_the_guest,
+        what_follows_connect_at_once_is_data,
+        a_bad_first_line_is_the_end,
+        the_guest_reaches_a_socket_named_after_the_port,
+        bound_ports_carry_stdin_and_stdout,
+        a_file_and_the_null_device_serve_as_stdio,
+        a_guest_with_little_credit_gets_everything,
+        a_slow_reader_holds_the_guest_back_by_credit,
+        a_drain_writes_the_last_bytes_for_a_slow_reader,
+        a_reset_loses_nothing_that_the_guest_had_sent,
+        a_rst_of_the_guest_loses_nothing_either,
+        a_reader_that_goes_away_stops_the_guest,
+        wrong_packets_are_counted_and_answered,
+        wrong_packets_end_their_connection,
+        thousands_of_connections_are_refused_not_kept,
+        nothing_makes_the_loop_spin,
+        buffers_too_small_are_given_back,
+        a_restored_guest_is_told_that_its_connections_are_gone,
+        NULL,
+    };
     return unit_run("vmm_vsock", tests);
 }
