@@ -9,6 +9,7 @@
 
 #include "vmm/acpi/acpi.h"
 #include "vmm/device.h"
+#include "vmm/irq.h"
 #include "vmm/machine.h"
 
 struct machine_cpu {
@@ -28,6 +29,8 @@ struct machine {
     struct device *power;
     struct device *i8042;
     struct acpi_board acpi;
+    struct irq irq[ACPI_VIRTIO_MAX]; /* lines of virtio devices */
+    size_t irq_count;
 
     uint32_t cpu_count;
     struct machine_cpu *cpu;

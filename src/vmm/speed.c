@@ -135,6 +135,17 @@ int speed_measure(struct cpu *cpu, struct memory *memory, int64_t *ret_ns, struc
     return r < 0 ? err_set(err, -r, "measure the CPU engine") : 0;
 }
 
+int speed_refuse(int64_t ns, struct err *err)
+{
+    (void)err_say(err, EOPNOTSUPP,
+                  "KVM of this host emulates the guest's kernel one instruction at a time (%.1f ms "
+                  "for %u instructions; hardware takes less than 1)",
+                  (double)ns / 1e6, SPEED_INSTRUCTIONS);
+    err_hint(err, "use a host with Intel VT-x or AMD-V, or a virtual machine whose host allows "
+                  "nesting; small guests without a Linux kernel run all the same");
+    return -EOPNOTSUPP;
+}
+
 int speed_check_kvm(int kvm_fd, int64_t *ret_ns, struct err *err)
 {
     AUTO(cpu_engine_freep) struct cpu_engine *engine = NULL;
@@ -158,11 +169,5 @@ int speed_check_kvm(int kvm_fd, int64_t *ret_ns, struct err *err)
     if (r < 0 || *ret_ns <= SPEED_LIMIT_NS) {
         return r;
     }
-    (void)err_say(err, EOPNOTSUPP,
-                  "KVM of this host emulates the guest's kernel one instruction at a time (%.1f ms "
-                  "for %u instructions; hardware takes less than 1)",
-                  (double)*ret_ns / 1e6, SPEED_INSTRUCTIONS);
-    err_hint(err, "use a host with Intel VT-x or AMD-V, or a virtual machine whose host allows "
-                  "nesting; small guests without a Linux kernel run all the same");
-    return -EOPNOTSUPP;
+    return speed_refuse(*ret_ns, err);
 }

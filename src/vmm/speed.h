@@ -26,6 +26,9 @@ struct memory;
  */
 int speed_measure(struct cpu *cpu, struct memory *memory, int64_t *ret_ns, struct err *err);
 
+/* -EOPNOTSUPP with what was measured and the remedy. */
+int speed_refuse(int64_t ns, struct err *err);
+
 /* A machine of one page for the same, thrown away. 0: executes; -EOPNOTSUPP with err otherwise. */
 int speed_check_kvm(int kvm_fd, int64_t *ret_ns, struct err *err);
 

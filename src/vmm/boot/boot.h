@@ -17,7 +17,11 @@ struct err;
 struct memory;
 
 enum boot_protocol {
-    BOOT_AUTO,      /* by what the file offers, in this order */
+    /*
+     * By what the file offers: PVH's note, a bzImage's header, a multiboot header; else an ELF file
+     * of 64 bits is taken for a vmlinux.
+     */
+    BOOT_AUTO,
     BOOT_PVH,       /* ELF with the note XEN_ELFNOTE_PHYS32_ENTRY */
     BOOT_LINUX64,   /* ELF or bzImage by the 64-bit entry of Linux' x86 boot protocol */
     BOOT_MULTIBOOT, /* multiboot 1 */
@@ -43,18 +47,24 @@ struct boot_plan {
 };
 
 /*
- * Loads everything. *state comes as the CPU after reset and leaves as the CPU at the kernel's
- * entry. *ret_protocol says what was used.
+ * Loads everything into memory that is still zero: what the kernel wants zeroed is not touched.
+ * -ENOEXEC: the kernel is not one, or damaged; -ENOMEM: it or the RAM disk does not fit. *state
+ * comes as the CPU after reset and leaves as the CPU at the kernel's entry. *ret_protocol says what
+ * was used.
  */
 int boot_load(const struct boot_plan *plan, struct memory *memory, struct x86_state *state,
               enum boot_protocol *ret_protocol, struct err *err);
 
 /*
- * The ELF kernel inside a bzImage, unpacked once: cache_dir_fd keeps it under the digest of the
- * bzImage; made in one step, so that two processes may do it at once. An ELF file comes back as a
- * duplicate of its own descriptor. *ret_fd is the caller's.
+ * The ELF kernel inside a bzImage, unpacked once: cache_dir_fd keeps it as DIGEST.vmlinux, by the
+ * SHA-256 of the bzImage; made in one step, so that two processes may do it at once; a damaged
+ * entry is made again. An ELF file comes back as a duplicate of its own descriptor. *ret_fd is the
+ * caller's. In the library vmm_unpack, like the next one, which is not for jailed processes.
  */
 int boot_unpack_kernel(int kernel_fd, const char *name, int cache_dir_fd, int *ret_fd,
                        struct err *err);
+
+/* Writes the ELF kernel inside a bzImage, or a copy of an ELF file, to the empty file out_fd. */
+int boot_unpack_to(int kernel_fd, const char *name, int out_fd, struct err *err);
 
 #endif

@@ -72,7 +72,7 @@ int linux64_load_elf(struct loader *loader, const struct elf_kernel *kernel,
     if (r < 0) {
         return r;
     }
-    if (entry < LAYOUT_KERNEL || entry >= loader->kernel_end) {
+    if (!loader_has(loader, entry)) {
         return loader_refuse_field(loader, err, "ELF", "e_entry", entry,
                                    "lies outside the loaded kernel");
     }

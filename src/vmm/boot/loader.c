@@ -62,6 +62,7 @@ int loader_begin(const struct boot_plan *plan, struct memory *memory, struct loa
     ret->memory = memory;
     ret->low_end = 0;
     ret->low_size = 0;
+    ret->kernel_start = UINT64_MAX;
     ret->kernel_end = LAYOUT_KERNEL;
     ret->initrd_gpa = 0;
     ret->initrd_size = 0;
@@ -110,8 +111,14 @@ int loader_place(struct loader *loader, const struct loader_piece *piece, struct
         }
         memory_mark(loader->memory, piece->gpa, piece->file_bytes);
     }
+    loader->kernel_start = MIN(loader->kernel_start, piece->gpa);
     loader->kernel_end = MAX(loader->kernel_end, piece->gpa + piece->memory_bytes);
     return 0;
+}
+
+bool loader_has(const struct loader *loader, uint64_t gpa)
+{
+    return gpa >= loader->kernel_start && gpa < loader->kernel_end;
 }
 
 int loader_initrd(struct loader *loader, uint64_t limit, struct err *err)

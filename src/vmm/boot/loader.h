@@ -18,9 +18,10 @@ struct loader {
     const struct boot_plan *plan;
     struct memory *memory;
     uint64_t file_size;
-    uint64_t low_end;    /* of the memory that starts at or below 1 MiB, as the map tells it */
-    uint64_t low_size;   /* of the memory from 0 on, as the map tells it */
-    uint64_t kernel_end; /* behind the last byte that the kernel takes so far */
+    uint64_t low_end;      /* of the memory that starts at or below 1 MiB, as the map tells it */
+    uint64_t low_size;     /* of the memory from 0 on, as the map tells it */
+    uint64_t kernel_start; /* of the lowest byte that the kernel takes so far */
+    uint64_t kernel_end;   /* behind the last byte that the kernel takes so far */
     uint64_t initrd_gpa;
     uint64_t initrd_size; /* 0: none */
     size_t head_len;
@@ -59,6 +60,9 @@ struct loader_piece {
     uint64_t offset, file_bytes; /* inside the file: checked by the caller */
 };
 int loader_place(struct loader *loader, const struct loader_piece *piece, struct err *err);
+
+/* Whether gpa lies between the first and the last byte of the kernel. */
+bool loader_has(const struct loader *loader, uint64_t gpa);
 
 /* Loads the initial RAM disk, if there is one, as high as it goes with all bytes below limit. */
 int loader_initrd(struct loader *loader, uint64_t limit, struct err *err);

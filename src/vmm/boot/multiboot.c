@@ -170,7 +170,7 @@ int multiboot_load(struct loader *loader, const struct elf_kernel *kernel, struc
     if (r < 0) {
         return r;
     }
-    if (entry < LAYOUT_KERNEL || entry >= loader->kernel_end) {
+    if (!loader_has(loader, entry)) {
         const bool by_header = (h.flags & HAS_ADDRESSES) != 0;
         return loader_refuse_field(loader, err, by_header ? "multiboot header" : "ELF",
                                    by_header ? "entry_addr" : "e_entry", entry,

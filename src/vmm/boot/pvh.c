@@ -18,17 +18,7 @@
 int pvh_ready(const struct loader *loader, const struct elf_kernel *kernel, uint64_t *ret_entry,
               struct err *err)
 {
-    uint64_t entry = 0;
-    int r = elf_kernel_note(loader, kernel, "Xen", NOTE_PHYS32_ENTRY, &entry, err);
-    if (r != 1) {
-        return r;
-    }
-    if (entry > UINT32_MAX || memory_at(loader->memory, entry, 1) == NULL) {
-        return loader_refuse_field(loader, err, "ELF note", "XEN_ELFNOTE_PHYS32_ENTRY", entry,
-                                   "lies outside the machine's memory");
-    }
-    *ret_entry = entry;
-    return 1;
+    return elf_kernel_note(loader, kernel, "Xen", NOTE_PHYS32_ENTRY, ret_entry, err);
 }
 
 static int put_map(struct loader *loader, struct err *err)
@@ -71,6 +61,10 @@ int pvh_load(struct loader *loader, const struct elf_kernel *kernel, uint64_t en
              struct x86_state *state, struct err *err)
 {
     int r = elf_kernel_load(loader, kernel, err);
+    if (r == 0 && !loader_has(loader, entry)) {
+        return loader_refuse_field(loader, err, "ELF note", "XEN_ELFNOTE_PHYS32_ENTRY", entry,
+                                   "lies outside the loaded kernel");
+    }
     r = r < 0 ? r : loader_initrd(loader, LAYOUT_HIGH, err);
     r = r < 0 ? r : loader_command_line(loader, LAYOUT_COMMAND_LINE_MAX, err);
     r = r < 0 ? r : put_map(loader, err);
