@@ -1,10 +1,12 @@
 """Drives disk_tool, and keeps the plain model that images are compared with."""
+import fcntl
 import os
 import pathlib
 import random
 import struct
 import subprocess
 import tempfile
+import time
 
 SECTOR = 512
 
@@ -77,6 +79,18 @@ def qemu(*args):
     done = subprocess.run(args, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(map(str, args))}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+def wait_unlocked(image):
+    """The kernel lets go of a file a moment after a killed process whose requests it still did."""
+    with open(image, "r+b") as file:
+        for _ in range(500):
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                time.sleep(0.01)
+    raise AssertionError(f"{image} stays locked after its user was killed")
 
 
 def check(image, leaks=False):

@@ -21,6 +21,8 @@
 #define LOCK_NO_READERS 200
 #define LOCK_NO_WRITERS 201
 #define LOCK_NO_RESIZERS 203
+#define LOCK_TRIES 20
+#define LOCK_WAIT_US 10000
 
 const uint8_t disk_zeros[DISK_ZEROS_PAGE] __attribute__((aligned(4096)));
 
@@ -141,32 +143,44 @@ static bool byte_is_locked(int fd, off_t start)
     return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
-int disk_file_lock(const struct disk_file *file, const char *path, struct err *err)
+/* 1: somebody is there. */
+static int try_lock(const struct disk_file *file)
 {
-    int fd = file->fd;
-    if (!file->read_only) {
-        int r = lock_byte(fd, F_WRLCK, 0, 0);
-        if (r == -EAGAIN || r == -EACCES) {
-            return err_say(err, EBUSY,
-                           "open disk '%s': another machine or program uses it; a disk that is "
-                           "written has one user",
-                           path);
-        }
-        return r < 0 ? err_set(err, -r, "lock disk '%s'", path) : 0;
-    }
     static const off_t reader[] = {LOCK_READS, LOCK_NO_WRITERS, LOCK_NO_RESIZERS};
+    int fd = file->fd;
     int r = 0;
-    for (size_t i = 0; i < COUNT(reader) && r == 0; i++) {
+    if (!file->read_only) {
+        r = lock_byte(fd, F_WRLCK, 0, 0);
+    }
+    for (size_t i = 0; i < COUNT(reader) && r == 0 && file->read_only; i++) {
         r = lock_byte(fd, F_RDLCK, reader[i], 1);
     }
-    if (r < 0 && r != -EAGAIN && r != -EACCES) {
-        return err_set(err, -r, "lock disk '%s'", path);
+    if (r == -EAGAIN || r == -EACCES) {
+        return 1;
     }
-    if (r < 0 || byte_is_locked(fd, LOCK_WRITES) || byte_is_locked(fd, LOCK_RESIZES) ||
-        byte_is_locked(fd, LOCK_NO_READERS)) {
+    return r == 0 && file->read_only &&
+           (byte_is_locked(fd, LOCK_WRITES) || byte_is_locked(fd, LOCK_RESIZES) ||
+            byte_is_locked(fd, LOCK_NO_READERS));
+}
+
+int disk_file_lock(const struct disk_file *file, const char *path, struct err *err)
+{
+    int r = try_lock(file);
+    /* The kernel ends the requests of a machine that was killed a moment after the machine. */
+    for (unsigned i = 0; r == 1 && i < LOCK_TRIES; i++) {
+        (void)usleep(LOCK_WAIT_US);
+        r = try_lock(file);
+    }
+    if (r == 1 && file->read_only) {
         return err_say(err, EBUSY, "open disk '%s': another machine or program writes to it", path);
     }
-    return 0;
+    if (r == 1) {
+        return err_say(err, EBUSY,
+                       "open disk '%s': another machine or program uses it; a disk that is "
+                       "written has one user",
+                       path);
+    }
+    return r < 0 ? err_set(err, -r, "lock disk '%s'", path) : 0;
 }
 
 int disk_file_read(const struct disk_file *file, uint64_t offset, void *data, size_t len)

@@ -42,7 +42,7 @@ DEFINE_DONEP(struct disk_file, disk_file_close)
 /*
  * A writer shuts out everybody else, readers shut out writers: other machines and QEMU's programs,
  * whose locks these are (docs/disk.md). Held until the file is closed by all who share its
- * description. -EBUSY when somebody is there.
+ * description. -EBUSY when somebody is there and stays for 200 ms.
  */
 int disk_file_lock(const struct disk_file *file, const char *path, struct err *err);
 

@@ -172,7 +172,10 @@ struct extent {
     bool in_place; /* EXTENT_DATA: may be written without any change of tables */
 };
 
-/* What lies at offset of this image alone, as far as one answer reaches, at most len. */
+/*
+ * What lies at offset of this image alone, as far as one answer reaches, at most len.
+ * -EUCLEAN: the tables point astray there.
+ */
 int qcow2_map(struct qcow2 *q, uint64_t offset, uint64_t len, struct extent *ret);
 /*
  * The same from memory, down the backing files: EXTENT_DATA or EXTENT_ZERO, or -EAGAIN when only

@@ -139,7 +139,7 @@ int qcow2_clear(struct qcow2 *q, uint64_t offset, uint64_t len, enum qcow2_clear
             r = qcow2_limit_freed(q);
         }
         if (r < 0) {
-            return r;
+            return r == -EUCLEAN ? qcow2_mark_corrupt(q) : r;
         }
         offset += done;
         len -= done;

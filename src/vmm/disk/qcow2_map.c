@@ -41,7 +41,7 @@ static int classify(const struct qcow2 *q, uint64_t entry, bool shared, struct e
         return 0;
     }
     if (offset % q->cluster_size != 0 || offset >= q->file_end) {
-        return -EIO;
+        return -EUCLEAN;
     }
     ret->kind = EXTENT_DATA;
     ret->in_place = !shared && (entry & QCOW2_COPIED) != 0;
@@ -75,7 +75,7 @@ static int map(struct qcow2 *q, uint64_t offset, uint64_t len, table_fn *get, st
         return 0;
     }
     if (table % q->cluster_size != 0 || table >= q->file_end) {
-        return -EIO;
+        return -EUCLEAN;
     }
     bool shared = (l1_entry & QCOW2_COPIED) == 0;
     uint64_t index = (offset >> cluster_bits) & ((1ULL << q->l2_bits) - 1);
@@ -171,7 +171,7 @@ int qcow2_read(struct qcow2 *q, uint64_t offset, struct iov_cursor *cursor, uint
         struct extent e;
         int r = qcow2_map(q, offset, len, &e);
         if (r < 0) {
-            return r;
+            return r == -EUCLEAN ? -EIO : r;
         }
         switch (e.kind) {
         case EXTENT_DATA:

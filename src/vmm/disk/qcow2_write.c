@@ -322,7 +322,7 @@ int qcow2_write(struct qcow2 *q, uint64_t offset, struct iov_cursor *cursor, uin
             r = qcow2_limit_freed(q);
         }
         if (r < 0) {
-            return r;
+            return r == -EUCLEAN ? qcow2_mark_corrupt(q) : r;
         }
         offset += done;
         len -= done;
