@@ -416,7 +416,7 @@ START_TEST(a_reset_with_requests_under_way_drops_them_and_the_device_works_on)
     uint32_t len = 0;
     int fd = open_blk(&bed, 1, false);
     for (unsigned round = 0; round < 20; round++) {
-        bed_start(&bed, 0, 1, 64);
+        bed_start(&bed, 0, 1, 128);
         for (unsigned i = 0; i < 20; i++) {
             ck_assert_int_ge(submit(&bed, 0, i, i % 2 == 0 ? READ : WRITE, i * 20, 10240), 0);
         }
@@ -438,7 +438,7 @@ START_TEST(a_reset_with_requests_under_way_drops_them_and_the_device_works_on)
             MUST(p[i] == 0xcc);
         }
     }
-    bed_start(&bed, 0, 1, 64);
+    bed_start(&bed, 0, 1, 128);
     ck_assert_uint_eq(run_one(&bed, READ, 0, 512), 0);
     ck_assert(!driver_get(&bed.driver[0], &id, &len));
     (void)close(fd);
@@ -459,7 +459,7 @@ START_TEST(a_cpu_that_resets_the_device_waits_for_the_loop)
     int fd = open_blk(&bed, 1, false);
     for (unsigned round = 0; round < 20; round++) {
         pthread_t cpu;
-        bed_start(&bed, 0, 1, 64);
+        bed_start(&bed, 0, 1, 128);
         for (unsigned i = 0; i < 20; i++) {
             ck_assert_int_ge(submit(&bed, 0, i, READ, i * 20, 10240), 0);
         }
@@ -472,7 +472,7 @@ START_TEST(a_cpu_that_resets_the_device_waits_for_the_loop)
         }
         ck_assert_uint_eq(bed.virtio->status, 0);
     }
-    bed_start(&bed, 0, 1, 64);
+    bed_start(&bed, 0, 1, 128);
     ck_assert_uint_eq(run_one(&bed, READ, 0, 512), 0);
     (void)close(fd);
     bed_close(&bed);
