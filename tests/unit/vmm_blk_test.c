@@ -453,20 +453,28 @@ static void *reset_from_a_cpu(void *data)
     return NULL;
 }
 
+/* Twenty requests that are submitted and not completed. */
+static void submit_twenty(struct bed *bed)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        ck_assert_int_ge(submit(bed, 0, i, READ, i * 20, 10240), 0);
+    }
+    (void)pthread_mutex_lock(&bed->virtio->device.lock);
+    bed->virtio->ops->queue(bed->virtio, 0);
+    (void)pthread_mutex_unlock(&bed->virtio->device.lock);
+}
+
 START_TEST(a_cpu_that_resets_the_device_waits_for_the_loop)
 {
     struct bed bed;
     int fd = open_blk(&bed, 1, false);
-    for (unsigned round = 0; round < 20; round++) {
+    for (unsigned round = 0; round < 5; round++) {
         pthread_t cpu;
         bed_start(&bed, 0, 1, 128);
-        for (unsigned i = 0; i < 20; i++) {
-            ck_assert_int_ge(submit(&bed, 0, i, READ, i * 20, 10240), 0);
-        }
-        (void)pthread_mutex_lock(&bed.virtio->device.lock);
-        bed.virtio->ops->queue(bed.virtio, 0);
-        (void)pthread_mutex_unlock(&bed.virtio->device.lock);
+        submit_twenty(&bed);
         ck_assert_int_eq(pthread_create(&cpu, NULL, reset_from_a_cpu, &bed), 0);
+        (void)usleep(30000);
+        ck_assert_int_eq(pthread_tryjoin_np(cpu, NULL), EBUSY);
         while (pthread_tryjoin_np(cpu, NULL) != 0) {
             bed_pump(&bed);
         }
@@ -474,6 +482,36 @@ START_TEST(a_cpu_that_resets_the_device_waits_for_the_loop)
     }
     bed_start(&bed, 0, 1, 128);
     ck_assert_uint_eq(run_one(&bed, READ, 0, 512), 0);
+    (void)close(fd);
+    bed_close(&bed);
+}
+END_TEST
+
+/* The loop does not come: the CPU goes on after a while, and what ends later is not its own. */
+START_TEST(a_reset_that_waited_long_enough_leaves_old_requests_behind)
+{
+    struct bed bed;
+    unsigned id = 0;
+    uint32_t len = 0;
+    pthread_t cpu;
+    int fd = open_blk(&bed, 1, false);
+    bed_start(&bed, 0, 1, 128);
+    submit_twenty(&bed);
+    ck_assert_int_eq(pthread_create(&cpu, NULL, reset_from_a_cpu, &bed), 0);
+    ck_assert_int_eq(pthread_join(cpu, NULL), 0);
+    bed_set(&bed, 0x70, 3);
+    bed_accept(&bed, VIRTIO_F_VERSION_1);
+    bed_set(&bed, 0x70, 11);
+    bed_queue(&bed, 0, 128, VIRTIO_F_VERSION_1);
+    bed_set(&bed, 0x70, 15);
+    int want = submit(&bed, 0, 21, READ, 0, 512);
+    (void)pthread_mutex_lock(&bed.virtio->device.lock);
+    bed.virtio->ops->queue(bed.virtio, 0);
+    (void)pthread_mutex_unlock(&bed.virtio->device.lock);
+    ck_assert_int_eq((int)wait_one(&bed, 0, &len), want);
+    ck_assert_uint_eq(status_of(&bed, 21), 0);
+    bed_pump(&bed);
+    ck_assert(!driver_get(&bed.driver[0], &id, &len));
     (void)close(fd);
     bed_close(&bed);
 }
@@ -543,6 +581,7 @@ int main(void)
                         more_requests_than_the_pool_holds_are_all_served,
                         a_reset_with_requests_under_way_drops_them_and_the_device_works_on,
                         a_cpu_that_resets_the_device_waits_for_the_loop,
+                        a_reset_that_waited_long_enough_leaves_old_requests_behind,
                         a_quiesced_disk_has_nothing_under_way_and_goes_on_restored,
                         NULL,
                     });
