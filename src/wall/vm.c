@@ -160,7 +160,7 @@ static json_t *make_configure(int bundle, const char *id, struct err *err)
     json_t *message = json_deep_copy(json_object_get(vm, "guest"));
     if (message == NULL || json_object_set_new(message, "type", json_string("configure")) < 0 ||
         json_object_set_new(message, "id", json_string(id)) < 0 ||
-        json_object_set(message, "oci", oci) < 0 ||
+        json_object_set(message, "config", oci) < 0 ||
         json_object_set_new(message, "realtime_ns", json_integer(clock_realtime_ns())) < 0) {
         json_decref(message);
         (void)err_set(err, ENOMEM, "configure the machine");
