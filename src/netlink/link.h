@@ -48,6 +48,9 @@ struct link_veth {
 void link_put_veth(struct nl_batch *batch, const struct link_veth *veth);
 
 void link_put_up(struct nl_batch *batch, int index);
+/* A new name, while the interface is down; a new MTU (0: as it is). */
+void link_put_name(struct nl_batch *batch, int index, const char *name);
+void link_put_mtu(struct nl_batch *batch, int index, uint32_t mtu);
 void link_put_alias(struct nl_batch *batch, const char *name, const char *alias);
 /*
  * A port of a bridge may get its own packets back: how a workload reaches its own published port
