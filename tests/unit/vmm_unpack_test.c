@@ -229,15 +229,15 @@ START_TEST(a_damaged_entry_is_made_again)
     char name[256];
     cache_open(&cache);
     (void)make_bzimage(pack_lz4, &elf, &k, &len);
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 4; i++) {
         AUTO(closep) int fd = -1;
         ck_assert_msg(unpack(&k, &cache, &fd, &err) == 0, "%u: %s", i, err.text);
         check_same(fd, &elf);
         cache_entry(&cache, name);
         AUTO(closep) int entry = openat(cache.fd, name, O_WRONLY | O_CLOEXEC);
         ck_assert_int_ge(entry, 0);
-        if (i == 0) {
-            ck_assert_int_eq(ftruncate(entry, (off_t)elf.len - 1), 0);
+        if (i < 2) {
+            ck_assert_int_eq(ftruncate(entry, (off_t)elf.len - 1 + 2 * (off_t)i), 0);
         } else {
             ck_assert_int_eq((int)pwrite(entry, "\0\0", 2, EH_MACHINE), 2);
         }
@@ -305,8 +305,11 @@ START_TEST(damage_is_told_and_leaves_nothing)
         /* It says more, or less, than there is. */
         payload = make_bzimage(methods[i].pack, &elf, &k, &len);
         store_le32(payload + len - 4, (uint32_t)elf.len - 1);
-        refused(&k, words);
+        (void)snprintf(words, sizeof(words), "its %s payload unpacks to more", methods[i].name);
+        /* gzip's own check of the length may see it first. */
+        refused(&k, methods[i].pack == pack_gzip ? "its gzip payload" : words);
         store_le32(payload + len - 4, (uint32_t)elf.len + 1);
+        (void)snprintf(words, sizeof(words), "its %s payload", methods[i].name);
         refused(&k, words);
         store_le32(payload + len - 4, (512U << 20) + 1);
         refused(&k, "at most 536870912 are taken");
