@@ -122,7 +122,10 @@ struct cpu_ops {
     int (*run)(struct cpu *cpu, struct cpu_exit *ret);
     /* Makes a run of another thread, or the next one, return soon with CPU_EXIT_NONE. */
     void (*kick)(struct cpu *cpu);
-    /* The following only while the CPU does not run. */
+    /* The following only while the CPU does not run. Core: general, control and segment registers,
+     * tables; the rest of the struct is left alone. */
+    int (*get_core)(struct cpu *cpu, struct x86_state *ret);
+    int (*set_core)(struct cpu *cpu, const struct x86_state *state);
     int (*get_state)(struct cpu *cpu, struct x86_state *ret, struct err *err);
     int (*set_state)(struct cpu *cpu, const struct x86_state *state, struct err *err);
     int (*debug)(struct cpu *cpu, const struct cpu_debug *debug);

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/cleanup.h"
 #include "vmm/state.h"
 
 struct device;
@@ -21,6 +22,7 @@ struct device_ops {
     /* The machine stops or goes on: no file or socket may be touched in between. May be NULL. */
     int (*quiesce)(struct device *device, struct err *err);
     void (*resume)(struct device *device);
+    /* Also of a device that was only half made. */
     void (*free)(struct device *device);
 };
 
@@ -39,6 +41,15 @@ void device_init(struct device *device, const struct device_ops *ops,
                  const struct state_table *state, const char *instance);
 /* For the free function of the device itself: undoes device_init(). */
 void device_done(struct device *device);
+
+/* Accepts NULL. */
+static inline void device_free(struct device *device)
+{
+    if (device != NULL) {
+        device->ops->free(device);
+    }
+}
+DEFINE_FREEP(struct device *, device_free)
 
 /* Counts an error of the guest; with ISOLA_DEBUG=1 the first ones of each device are said. */
 void device_guest_error(struct device *device, const char *fmt, ...)

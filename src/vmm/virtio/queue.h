@@ -4,7 +4,7 @@
  * Everything in the rings is the guest's: each descriptor is copied once and the copy checked. What
  * breaks the rules breaks the queue (-EPROTO, for good until reset); the device then asks for a
  * reset (DEVICE_NEEDS_RESET) and touches the queue no more. Work a call is bounded by the queue's
- * size.
+ * size, or by VIRTQ_CHAIN_MAX where the guest gives a table of its own (indirect descriptors).
  *
  * Used with the device's lock held.
  */
@@ -38,10 +38,12 @@ struct virtq {
     uint16_t next_avail; /* packed: index in the ring */
     uint16_t next_used;
     bool avail_wrap, used_wrap; /* packed */
-    uint16_t signalled_used;    /* event index: used index at the last interrupt */
-    bool signalled_valid;
     bool broken;
+    uint32_t
+        unsignalled;    /* used entries (packed: descriptors) since the last look for interrupts */
     uint32_t in_flight; /* chains popped and not pushed */
+    /* Where the rings are in this process: derived by virtq_enable(), not saved. */
+    uint8_t *desc_host, *driver_host, *device_host;
 };
 
 extern const struct state_table virtq_state_table;
@@ -58,26 +60,33 @@ struct virtq_chain {
     uint64_t gpa[VIRTQ_CHAIN_MAX]; /* of each, for memory_mark() */
 };
 
+/* As at power-on; keeps size_max. */
 void virtq_reset(struct virtq *q);
-/* When the driver enables the queue: -EINVAL when the rings do not lie in memory or are misaligned.
+/*
+ * When the driver enables the queue, and when saved state was read: -EINVAL when the size is not
+ * allowed, or the rings do not lie in memory or are misaligned. Changes no position.
  */
 int virtq_enable(struct virtq *q, const struct memory *memory);
 
 /* 0: chain filled. -EAGAIN: nothing there. -EPROTO: broken. */
 int virtq_pop(struct virtq *q, const struct memory *memory, struct virtq_chain *chain);
-/* Gives the chain back as last: forgets that it was popped (no room to serve it now). */
+/* Takes back the last pop: the chain comes again (no room to serve it now). */
 void virtq_unpop(struct virtq *q, const struct virtq_chain *chain);
-/* Hands the chain back with written bytes at the front of its writable part, and marks them. */
+/*
+ * Hands the chain back with written bytes at the front of its writable part, and marks them.
+ * -EPROTO: the queue was broken or stopped meanwhile; the chain is gone.
+ */
 int virtq_push(struct virtq *q, struct memory *memory, const struct virtq_chain *chain,
                uint32_t written);
 /* For requests that are served later: what push needs of a chain. */
 struct virtq_token {
     uint16_t id, count;
 };
+/* The caller marks what was written. */
 int virtq_push_token(struct virtq *q, struct memory *memory, struct virtq_token token,
                      uint32_t written);
 
-/* After pushing: does the driver want an interrupt? */
+/* After pushing: does the driver want an interrupt? Answers once for what was pushed so far. */
 bool virtq_wants_interrupt(struct virtq *q, const struct memory *memory);
 /*
  * Doorbells: off while the device looks at the queue anyway. Switching on returns true when

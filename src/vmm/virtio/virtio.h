@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/cleanup.h"
 #include "vmm/device.h"
 #include "vmm/virtio/queue.h"
 
@@ -49,6 +50,10 @@ enum {
 #define VIRTIO_F_VERSION_1 (1ULL << 32)
 #define VIRTIO_F_RING_PACKED (1ULL << 34)
 
+/* Bits of struct virtio's isr (4.1.4.5, 4.2.2). */
+#define VIRTIO_ISR_QUEUE 1u
+#define VIRTIO_ISR_CONFIG 2u
+
 struct virtio_ops {
     enum virtio_type type;
     const char *name;  /* "block" */
@@ -57,22 +62,36 @@ struct virtio_ops {
     /* Configuration space; offset + len lie inside config_size. write may be NULL: read-only. */
     void (*config_read)(struct virtio *v, uint32_t offset, void *data, uint32_t len);
     void (*config_write)(struct virtio *v, uint32_t offset, const void *data, uint32_t len);
+    /* All below: the lock is held. activate and reset may run on any thread, the others on the
+     * loop's. */
     /* The driver is ready (DRIVER_OK): features are final, queues are enabled. May be NULL. */
     void (*activate)(struct virtio *v);
     /* Something may be in queue index. */
     void (*queue)(struct virtio *v, unsigned index);
-    /* Back to power-on: what is under way is finished or dropped when this returns. */
+    /*
+     * Back to power-on: what is under way is finished or dropped when this returns. It may wait
+     * and let go of the lock meanwhile: nothing is pushed or popped any more. May be NULL.
+     */
     void (*reset)(struct virtio *v);
     /* See device_ops; in flight requests are finished or put back in quiesce. May be NULL. */
     int (*quiesce)(struct virtio *v, struct err *err);
+    /* All queues are looked at afterwards. Also the first call after saved state was read. */
     void (*resume)(struct virtio *v);
     void (*free)(struct virtio *v);
 };
 
-/* How a transport tells the driver. Any thread. */
+/* How a transport tells the driver. */
 struct virtio_transport_ops {
-    /* queue < 0: the configuration changed. */
+    /* queue < 0: the configuration changed. Any thread, lock held. */
     void (*interrupt)(void *transport, int queue);
+    /* The driver or the machine reset the device. Lock held. */
+    void (*reset)(void *transport);
+};
+
+struct virtio_doorbell {
+    struct virtio *owner;
+    int fd; /* eventfd */
+    struct loop_source *source;
 };
 
 struct virtio {
@@ -85,23 +104,29 @@ struct virtio {
     uint32_t config_generation;
     uint32_t queue_count;
     struct virtq queue[VIRTIO_QUEUES_MAX];
-    int doorbell[VIRTIO_QUEUES_MAX]; /* eventfds */
-    struct loop_source *doorbell_source[VIRTIO_QUEUES_MAX];
-    bool active; /* DRIVER_OK and not broken */
+    struct virtio_doorbell doorbell[VIRTIO_QUEUES_MAX];
+    bool active;    /* DRIVER_OK and not broken */
+    bool paused;    /* between quiesce and resume */
+    bool resetting; /* the kind's reset may wait */
     const struct virtio_transport_ops *transport_ops;
     void *transport;
-    /* Of MMIO's interrupt status and PCI's ISR: bit 0 queues, bit 1 configuration. */
     _Atomic uint32_t isr;
 };
 
 /*
- * For a device kind's constructor. queue_size bounds every queue; state is the kind's own table,
- * whose first field should be STATE_OBJECTS(struct KIND, virtio, 1, &virtio_state_table).
+ * For a device kind's constructor, on zeroed memory. queue_size bounds every queue; state is the
+ * kind's own table, whose first field should be STATE_OBJECTS(struct KIND, virtio, 1,
+ * &virtio_state_table). The loop must not run yet, or be the caller's. On failure virtio_done() is
+ * still to be called.
  */
 int virtio_init(struct virtio *v, const struct virtio_ops *ops, const struct state_table *state,
                 const char *instance, uint32_t queue_count, uint16_t queue_size,
                 struct memory *memory, struct loop *loop);
+/* On the loop's thread, or when it does not run any more. */
 void virtio_done(struct virtio *v);
+/* The device itself, by ops->free; accepts NULL. */
+void virtio_free(struct virtio *v);
+DEFINE_FREEP(struct virtio *, virtio_free)
 
 extern const struct state_table virtio_state_table;
 
@@ -110,7 +135,17 @@ static inline bool virtio_has(const struct virtio *v, uint64_t feature)
     return (v->acked & feature) != 0;
 }
 
-/* For device kinds. */
+/* For device kinds; the lock is held. */
+/*
+ * Takes chain: pushes it (virtq_push), or keeps a token of it. false: there is no room now; the
+ * chain is put back and the device calls virtio_serve() again when there is.
+ */
+typedef bool virtio_serve_fn(struct virtio *v, unsigned queue, const struct virtq_chain *chain);
+/*
+ * Gives the chains of a queue to fn, as many as the queue is long at most (the rest follows from
+ * the loop, so that one queue cannot keep all others waiting), then interrupts once.
+ */
+void virtio_serve(struct virtio *v, unsigned queue, virtio_serve_fn *fn);
 /* Pushes and interrupts when the driver wants it: the usual end of a request. */
 void virtio_complete(struct virtio *v, unsigned queue, const struct virtq_chain *chain,
                      uint32_t written);
@@ -124,7 +159,9 @@ void virtio_config_changed(struct virtio *v);
 uint64_t virtio_features(const struct virtio *v);              /* offered to the driver */
 void virtio_set_features(struct virtio *v, uint64_t features); /* before FEATURES_OK only */
 void virtio_set_status(struct virtio *v, uint8_t status);      /* 0 resets */
+/* Before FEATURES_OK, and after DRIVER_OK, enabling is ignored and counted. */
 void virtio_queue_set_ready(struct virtio *v, unsigned index, bool ready);
+/* What lies outside the kind's space reads as zeros and is not written. */
 void virtio_config_access(struct virtio *v, bool write, uint32_t offset, void *data, uint32_t len);
 /* Doorbell written where no engine took it: any thread. */
 void virtio_kick(struct virtio *v, unsigned index);

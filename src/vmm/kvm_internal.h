@@ -1,0 +1,89 @@
+/*
+ * kvm_internal.h - shared by the files of the KVM engine only.
+ */
+#ifndef VMM_KVM_INTERNAL_H
+#define VMM_KVM_INTERNAL_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "vmm/cpu.h"
+
+/* Messages in use at once. Together with the board's lines below KVM_MAX_IRQ_ROUTES. */
+#define KVM_MESSAGES_MAX 512
+#define KVM_CPUID_MAX 256
+
+struct kvm_engine {
+    struct cpu_engine engine;
+    int kvm_fd;
+    int vm_fd;
+    size_t run_size;
+    bool split;
+    bool pit;
+    bool has_xsave2, has_dirty_protect;
+    struct kvm_cpuid2 *cpuid; /* what this host supports */
+    struct kvm_msr_list *msrs;
+    size_t xsave_size;
+    pthread_mutex_t lock; /* of what follows */
+    struct {
+        bool used;
+        uint64_t address;
+        uint32_t data;
+    } message[KVM_MESSAGES_MAX];
+};
+
+struct kvm_cpu {
+    struct cpu cpu;
+    struct kvm_engine *kvm;
+    int fd;
+    struct kvm_run *run;
+    pthread_t thread;
+    _Atomic bool has_thread;
+    /* The last exit is an access whose instruction ends only with the next KVM_RUN. */
+    bool access_pending;
+};
+
+static inline struct kvm_engine *kvm_engine_of(struct cpu_engine *engine)
+{
+    return (struct kvm_engine *)(void *)engine;
+}
+
+static inline struct kvm_cpu *kvm_cpu_of(struct cpu *cpu)
+{
+    return (struct kvm_cpu *)(void *)cpu;
+}
+
+/* ioctl() that restarts; 0 or more, or a negative errno. */
+int kvm_call(int fd, unsigned long request, void *argument);
+
+/* kvm_cpu.c */
+int kvm_cpu_new(struct cpu_engine *engine, uint32_t index, const struct cpu_model *model,
+                struct cpu **ret, struct err *err);
+/* Lets the instruction of a pending access end, without running further. */
+int kvm_cpu_settle(struct kvm_cpu *cpu);
+
+/* kvm_cpuid.c */
+int kvm_load_cpuid(struct kvm_engine *kvm, struct err *err);
+int kvm_set_cpuid(struct kvm_cpu *cpu, const struct cpu_model *model, struct err *err);
+
+/* kvm_state.c */
+int kvm_load_msr_list(struct kvm_engine *kvm, struct err *err);
+int kvm_get_core(struct cpu *cpu, struct x86_state *ret);
+int kvm_set_core(struct cpu *cpu, const struct x86_state *state);
+int kvm_get_state(struct cpu *cpu, struct x86_state *ret, struct err *err);
+int kvm_set_state(struct cpu *cpu, const struct x86_state *state, struct err *err);
+
+/* kvm_board.c */
+int kvm_get_board(struct cpu_engine *engine, struct x86_board_state *ret, struct err *err);
+int kvm_set_board(struct cpu_engine *engine, const struct x86_board_state *state, struct err *err);
+
+/* kvm_irq.c */
+int kvm_line_attach(struct cpu_engine *engine, uint32_t gsi, int fd);
+int kvm_message_attach(struct cpu_engine *engine, int fd, uint64_t address, uint32_t data,
+                       uint32_t *ret_id);
+int kvm_message_change(struct cpu_engine *engine, uint32_t id, uint64_t address, uint32_t data);
+void kvm_message_detach(struct cpu_engine *engine, uint32_t id, int fd);
+
+#endif

@@ -1,0 +1,82 @@
+/*
+ * machine.h - a whole machine: memory, CPUs, chips and devices on the x86 board "pc".
+ *
+ * Built, started, paused and freed by the thread of its loop; CPUs run in threads of their own.
+ */
+#ifndef VMM_MACHINE_H
+#define VMM_MACHINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "vmm/chip/board.h"
+#include "vmm/cpu.h"
+
+struct boot_plan;
+struct err;
+struct loop;
+struct machine;
+struct memory;
+
+#define MACHINE_CPUS_MAX 254u /* what the 8-bit APIC ids of the I/O APIC can name */
+#define MACHINE_MEMORY_MIN ((uint64_t)1 << 20)
+#define MACHINE_MEMORY_MAX ((uint64_t)1 << 40)
+
+struct machine_options {
+    uint32_t cpus;
+    uint64_t memory; /* bytes, whole pages */
+    bool huge_pages, mergeable, shared_memory;
+    const char *const *features_off; /* see cpu_model */
+    int kvm_fd;                      /* borrowed; -1: /dev/kvm is opened */
+    bool pit;                        /* an 8254, for systems that know no other clock */
+    bool rtc, i8042, pvpanic, debug_exit;
+    bool serial;
+    int serial_in_fd, serial_out_fd; /* borrowed; -1: none */
+    bool pci;
+};
+
+/* How it ended. */
+struct machine_ending {
+    enum board_end why;
+    uint32_t code;        /* of BOARD_DEBUG_EXIT, or that of BOARD_PANIC */
+    uint32_t cpu;         /* which one, of BOARD_SHUTDOWN and BOARD_UNEMULATED */
+    struct cpu_exit exit; /* of BOARD_UNEMULATED: failed is valid */
+};
+
+int machine_new(const struct machine_options *options, struct loop *loop, struct machine **ret,
+                struct err *err);
+/* Stops the CPUs. Accepts NULL. */
+void machine_free(struct machine *machine);
+DEFINE_FREEP(struct machine *, machine_free)
+
+struct board *machine_board(struct machine *machine);
+struct memory *machine_memory(struct machine *machine);
+struct cpu *machine_cpu(struct machine *machine, uint32_t index);
+uint32_t machine_cpu_count(const struct machine *machine);
+
+/* The machine frees it, and saves and resets it with the others. */
+void machine_add_device(struct machine *machine, struct device *device);
+
+/* Writes ACPI tables and loads the kernel; the first CPU stands at its entry. */
+int machine_boot(struct machine *machine, const struct boot_plan *plan, struct err *err);
+
+/*
+ * CPUs run from here on. ended is called once, on the loop's thread, when the machine has ended and
+ * its CPUs stand still.
+ */
+typedef void machine_ended_fn(struct machine *machine, void *data);
+int machine_start(struct machine *machine, machine_ended_fn *ended, void *data, struct err *err);
+
+/* Returns when every CPU stands between two instructions and devices touch nothing. */
+int machine_pause(struct machine *machine, struct err *err);
+int machine_resume(struct machine *machine, struct err *err);
+
+/* Asks it to end; why is BOARD_STOPPED usually. Any thread. */
+void machine_stop(struct machine *machine, enum board_end why);
+const struct machine_ending *machine_ending(const struct machine *machine);
+/* One line for a user: "the guest powered off", "KVM cannot emulate an instruction (0f c7 ...)". */
+void machine_describe_ending(const struct machine *machine, char *text, size_t size);
+
+#endif

@@ -1,0 +1,71 @@
+/*
+ * What firmware would do: tables, the memory map, and the kernel at its entry.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/macros.h"
+#include "vmm/boot/boot.h"
+#include "vmm/layout.h"
+#include "vmm/machine_internal.h"
+#include "vmm/memory.h"
+
+/* What a PC's firmware would tell: memory, and the holes in it. */
+static size_t make_ranges(const struct machine *machine, struct boot_range range[4])
+{
+    uint64_t low = MIN(machine->options.memory, LAYOUT_LOW_MAX);
+    size_t n = 0;
+    range[n++] = (struct boot_range){0, LAYOUT_EBDA, 1};
+    range[n++] = (struct boot_range){LAYOUT_EBDA, LAYOUT_KERNEL - LAYOUT_EBDA, 2};
+    if (low > LAYOUT_KERNEL) {
+        range[n++] = (struct boot_range){LAYOUT_KERNEL, low - LAYOUT_KERNEL, 1};
+    }
+    if (machine->options.memory > low) {
+        range[n++] = (struct boot_range){LAYOUT_HIGH, machine->options.memory - low, 1};
+    }
+    return n;
+}
+
+static int write_acpi(struct machine *machine, struct err *err)
+{
+    AUTO(buf_donep) struct buf tables = {0};
+    int r = acpi_build(&machine->acpi, LAYOUT_ACPI, &tables, err);
+    if (r < 0) {
+        return r;
+    }
+    if (tables.len > LAYOUT_GENERATION_ID - LAYOUT_ACPI) {
+        return err_say(err, EMSGSIZE, "the ACPI tables have %zu bytes", tables.len);
+    }
+    r = memory_write(machine->memory, LAYOUT_ACPI, tables.data, tables.len);
+    return r < 0 ? err_set(err, -r, "write the ACPI tables") : 0;
+}
+
+int machine_boot(struct machine *machine, const struct boot_plan *plan, struct err *err)
+{
+    struct boot_range range[4];
+    struct boot_plan whole = *plan;
+    AUTO(freep) struct x86_state *state = calloc(1, sizeof(*state));
+    if (state == NULL) {
+        return err_set(err, ENOMEM, "boot");
+    }
+    struct cpu *cpu = machine->cpu[0].cpu;
+    int r = cpu->ops->get_core(cpu, state);
+    if (r < 0) {
+        return err_set(err, -r, "read the first CPU");
+    }
+    r = write_acpi(machine, err);
+    if (r < 0) {
+        return r;
+    }
+    whole.rsdp = LAYOUT_ACPI;
+    whole.ranges = range;
+    whole.range_count = make_ranges(machine, range);
+    enum boot_protocol protocol;
+    r = boot_load(&whole, machine->memory, state, &protocol, err);
+    if (r < 0) {
+        return r;
+    }
+    r = cpu->ops->set_core(cpu, state);
+    return r < 0 ? err_set(err, -r, "set the first CPU") : 0;
+}

@@ -1,0 +1,199 @@
+/*
+ * The threads of CPUs: run, hand what comes out to the buses, stand still when asked to.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "freestanding/byteorder.h"
+#include "vmm/bus.h"
+#include "vmm/machine_internal.h"
+
+static uint64_t load(const uint8_t *data, unsigned size)
+{
+    switch (size) {
+    case 1:
+        return data[0];
+    case 2:
+        return load_le16(data);
+    case 4:
+        return load_le32(data);
+    default:
+        return load_le64(data);
+    }
+}
+
+static void store(uint8_t *data, unsigned size, uint64_t value)
+{
+    switch (size) {
+    case 1:
+        data[0] = (uint8_t)value;
+        break;
+    case 2:
+        store_le16(data, (uint16_t)value);
+        break;
+    case 4:
+        store_le32(data, (uint32_t)value);
+        break;
+    default:
+        store_le64(data, value);
+        break;
+    }
+}
+
+static void access_bus(struct bus *bus, const struct cpu_exit *exit)
+{
+    for (uint32_t i = 0; i < exit->count; i++) {
+        uint8_t *data = exit->data + (size_t)i * exit->size;
+        if (exit->write) {
+            bus_write(bus, exit->address, exit->size, load(data, exit->size));
+        } else {
+            store(data, exit->size, bus_read(bus, exit->address, exit->size));
+        }
+    }
+}
+
+void machine_note_end(struct machine *machine, enum board_end why, uint32_t code,
+                      const struct machine_cpu *cpu, const struct cpu_exit *exit)
+{
+    uint64_t one = 1;
+    (void)pthread_mutex_lock(&machine->lock);
+    /* The first reason counts; others are its consequences. */
+    if (machine->ending.why == BOARD_RUNS) {
+        machine->ending.why = why;
+        machine->ending.code = code;
+        machine->ending.cpu = cpu == NULL ? 0 : cpu->cpu->index;
+        if (exit != NULL) {
+            machine->ending.exit = *exit;
+        }
+        machine->quit = true;
+        atomic_store(&machine->halt, true);
+        for (uint32_t i = 0; i < machine->cpu_count; i++) {
+            machine->cpu[i].cpu->ops->kick(machine->cpu[i].cpu);
+        }
+        (void)pthread_cond_broadcast(&machine->changed);
+        ssize_t n = write(machine->end_fd, &one, sizeof(one));
+        (void)n;
+    }
+    (void)pthread_mutex_unlock(&machine->lock);
+}
+
+/* False when the thread is to end. */
+static bool stand_still(struct machine_cpu *cpu)
+{
+    struct machine *machine = cpu->machine;
+    (void)pthread_mutex_lock(&machine->lock);
+    if (machine->paused && !machine->quit) {
+        cpu->parked = true;
+        machine->parked++;
+        (void)pthread_cond_broadcast(&machine->changed);
+        while (machine->paused && !machine->quit) {
+            (void)pthread_cond_wait(&machine->changed, &machine->lock);
+        }
+        cpu->parked = false;
+        machine->parked--;
+    }
+    bool go_on = !machine->quit;
+    (void)pthread_mutex_unlock(&machine->lock);
+    return go_on;
+}
+
+static void handle(struct machine_cpu *cpu, struct cpu_exit *exit)
+{
+    struct machine *machine = cpu->machine;
+    switch (exit->kind) {
+    case CPU_EXIT_NONE:
+    case CPU_EXIT_HALT:
+    case CPU_EXIT_DEBUG:
+        break;
+    case CPU_EXIT_PORT:
+        access_bus(machine->board.ports, exit);
+        break;
+    case CPU_EXIT_MMIO:
+        access_bus(machine->board.mmio, exit);
+        break;
+    case CPU_EXIT_SHUTDOWN:
+        machine_note_end(machine, BOARD_SHUTDOWN, 0, cpu, NULL);
+        break;
+    case CPU_EXIT_UNEMULATED:
+        machine_note_end(machine, BOARD_UNEMULATED, 0, cpu, exit);
+        break;
+    }
+}
+
+static void *cpu_thread(void *data)
+{
+    struct machine_cpu *cpu = data;
+    struct machine *machine = cpu->machine;
+    for (;;) {
+        if (atomic_load_explicit(&machine->halt, memory_order_acquire) && !stand_still(cpu)) {
+            return NULL;
+        }
+        struct cpu_exit exit;
+        int r = cpu->cpu->ops->run(cpu->cpu, &exit);
+        if (r < 0) {
+            exit.kind = CPU_EXIT_UNEMULATED;
+            exit.failed.what = "the CPU engine failed";
+            exit.failed.code = (uint64_t)-r;
+            exit.failed.ip = 0;
+            exit.failed.len = 0;
+        }
+        handle(cpu, &exit);
+    }
+}
+
+int machine_start_cpus(struct machine *machine, struct err *err)
+{
+    /* Signals of the process are the loop's. */
+    sigset_t all;
+    sigset_t before;
+    (void)sigfillset(&all);
+    (void)sigdelset(&all, SIGRTMIN + 1);
+    (void)sigdelset(&all, SIGSYS);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < machine->cpu_count; i++) {
+        struct machine_cpu *cpu = &machine->cpu[i];
+        r = pthread_create(&cpu->thread, NULL, cpu_thread, cpu);
+        cpu->started = r == 0;
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return r != 0 ? err_set(err, r, "start the threads of %u CPUs", machine->cpu_count) : 0;
+}
+
+void machine_join_cpus(struct machine *machine)
+{
+    for (uint32_t i = 0; i < machine->cpu_count; i++) {
+        if (machine->cpu[i].started) {
+            (void)pthread_join(machine->cpu[i].thread, NULL);
+            machine->cpu[i].started = false;
+        }
+    }
+}
+
+void machine_park_cpus(struct machine *machine)
+{
+    (void)pthread_mutex_lock(&machine->lock);
+    machine->paused = true;
+    atomic_store(&machine->halt, true);
+    uint32_t running = 0;
+    for (uint32_t i = 0; i < machine->cpu_count; i++) {
+        running += machine->cpu[i].started ? 1 : 0;
+        machine->cpu[i].cpu->ops->kick(machine->cpu[i].cpu);
+    }
+    while (machine->parked < running && !machine->quit) {
+        (void)pthread_cond_wait(&machine->changed, &machine->lock);
+    }
+    (void)pthread_mutex_unlock(&machine->lock);
+}
+
+void machine_unpark_cpus(struct machine *machine)
+{
+    (void)pthread_mutex_lock(&machine->lock);
+    machine->paused = false;
+    atomic_store(&machine->halt, machine->quit);
+    (void)pthread_cond_broadcast(&machine->changed);
+    (void)pthread_mutex_unlock(&machine->lock);
+}

@@ -1,0 +1,131 @@
+/*
+ * The devices that a description names, each with its place on the board.
+ */
+#include "vmm/machine_devices.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+
+#include "base/err.h"
+#include "base/macros.h"
+#include "vmm/config.h"
+#include "vmm/disk/disk.h"
+#include "vmm/layout.h"
+#include "vmm/machine_internal.h"
+#include "vmm/virtio/balloon.h"
+#include "vmm/virtio/blk.h"
+#include "vmm/virtio/console.h"
+#include "vmm/virtio/mmio.h"
+#include "vmm/virtio/rng.h"
+#include "vmm/virtio/virtio.h"
+
+/* Takes v over, also on failure. */
+static int attach_mmio(struct machine *machine, struct virtio *v, struct err *err)
+{
+    AUTO(virtio_freep) struct virtio *own = v;
+    size_t slot = machine->acpi.virtio_count;
+    if (slot == LAYOUT_VIRTIO_MMIO_MAX) {
+        return err_say(err, ENOSPC, "more than %d devices; use \"pci\": true",
+                       LAYOUT_VIRTIO_MMIO_MAX);
+    }
+    struct acpi_virtio_mmio place = {
+        .base = LAYOUT_VIRTIO_MMIO + slot * LAYOUT_VIRTIO_MMIO_SIZE,
+        .size = (uint32_t)LAYOUT_VIRTIO_MMIO_SIZE,
+        .gsi = (uint32_t)(LAYOUT_GSI_VIRTIO + slot),
+    };
+    char name[40];
+    (void)snprintf(name, sizeof(name), "%s-mmio", v->device.instance);
+    struct irq irq = IRQ_NONE;
+    int r = irq_init_line(&irq, machine->board.engine, place.gsi, err);
+    if (r < 0) {
+        return r;
+    }
+    struct virtio_mmio *mmio = NULL;
+    r = virtio_mmio_new(name, v, machine->board.mmio, place.base, irq, &mmio, err);
+    if (r < 0) {
+        irq_done(&irq);
+        return r;
+    }
+    machine->acpi.virtio[machine->acpi.virtio_count++] = place;
+    machine->irq[machine->irq_count++] = irq;
+    machine_add_device(machine, virtio_mmio_device(mmio));
+    machine_add_device(machine, &TAKE_PTR(own)->device);
+    return 0;
+}
+
+static int add_drive(struct machine *machine, const struct config_drive *drive, struct err *err)
+{
+    AUTO(disk_freep) struct disk *disk = NULL;
+    struct disk_options options = {
+        .format = drive->format == NULL ? "raw" : drive->format,
+        .read_only = drive->read_only,
+        .direct = drive->direct,
+        .dir_fd = -1,
+    };
+    int r = disk_open(drive->path, -1, &options, machine->board.loop, &disk, err);
+    if (r < 0) {
+        return err_wrap(err, -r, "drive '%s'", drive->id);
+    }
+    struct virtio_blk_config config = {
+        .disk = disk,
+        .serial = drive->id,
+        .queues = drive->queues,
+        .write_through = drive->write_through,
+    };
+    struct virtio *v = NULL;
+    r = virtio_blk_new(drive->id, &config, machine->memory, machine->board.loop, &v, err);
+    if (r < 0) {
+        return err_wrap(err, -r, "drive '%s'", drive->id);
+    }
+    disk = NULL; /* the device's now */
+    return attach_mmio(machine, v, err);
+}
+
+static int add_console(struct machine *machine, struct err *err)
+{
+    struct virtio_console_config config = {.in_fd = STDIN_FILENO, .out_fd = STDOUT_FILENO};
+    struct virtio *v = NULL;
+    int r = virtio_console_new("console", &config, machine->memory, machine->board.loop, &v, err);
+    return r < 0 ? r : attach_mmio(machine, v, err);
+}
+
+static int add_rng(struct machine *machine, struct err *err)
+{
+    struct virtio *v = NULL;
+    int r = virtio_rng_new("entropy", machine->memory, machine->board.loop, &v, err);
+    return r < 0 ? r : attach_mmio(machine, v, err);
+}
+
+static int add_balloon(struct machine *machine, const struct vmm_config *from, struct err *err)
+{
+    struct virtio_balloon_config config = {
+        .deflate_on_oom = from->balloon.deflate_on_oom,
+        .report_free = from->balloon.report_free,
+    };
+    struct virtio *v = NULL;
+    int r = virtio_balloon_new("balloon", &config, machine->memory, machine->board.loop, &v, err);
+    if (r < 0) {
+        return r;
+    }
+    virtio_balloon_set_target(v, from->balloon.bytes);
+    return attach_mmio(machine, v, err);
+}
+
+int machine_add_devices(struct machine *machine, const struct vmm_config *config, struct err *err)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < config->drive_count; i++) {
+        r = add_drive(machine, &config->drive[i], err);
+    }
+    if (r == 0 && config->stdio == CONFIG_STDIO_CONSOLE) {
+        r = add_console(machine, err);
+    }
+    if (r == 0 && config->entropy) {
+        r = add_rng(machine, err);
+    }
+    if (r == 0 && config->balloon.present) {
+        r = add_balloon(machine, config, err);
+    }
+    return r;
+}

@@ -1,0 +1,61 @@
+/*
+ * machine_internal.h - shared by machine*.c only.
+ */
+#ifndef VMM_MACHINE_INTERNAL_H
+#define VMM_MACHINE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "vmm/acpi/acpi.h"
+#include "vmm/device.h"
+#include "vmm/irq.h"
+#include "vmm/machine.h"
+
+struct machine_cpu {
+    struct machine *machine;
+    struct cpu *cpu;
+    pthread_t thread;
+    bool started;
+    bool parked; /* under machine.lock */
+};
+
+struct machine {
+    struct machine_options options;
+    struct board board; /* ends lead here */
+    struct memory *memory;
+    struct device *devices; /* in order of their making */
+    struct device **devices_end;
+    struct device *power;
+    struct device *i8042;
+    struct acpi_board acpi;
+    struct irq irq[ACPI_VIRTIO_MAX]; /* lines of virtio devices */
+    size_t irq_count;
+
+    uint32_t cpu_count;
+    struct machine_cpu *cpu;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    _Atomic bool halt;            /* CPUs are to look at the two below */
+    bool paused;                  /* under lock */
+    bool quit;                    /* under lock */
+    uint32_t parked;              /* CPUs that stand still, under lock */
+    struct machine_ending ending; /* under lock until ended */
+
+    int end_fd; /* an eventfd: the loop is to see the end */
+    struct loop_source *end_source;
+    machine_ended_fn *ended;
+    void *ended_data;
+};
+
+/* machine_cpu.c */
+int machine_start_cpus(struct machine *machine, struct err *err);
+/* Threads are gone when it returns. */
+void machine_join_cpus(struct machine *machine);
+void machine_note_end(struct machine *machine, enum board_end why, uint32_t code,
+                      const struct machine_cpu *cpu, const struct cpu_exit *exit);
+/* Waits until every CPU is parked. */
+void machine_park_cpus(struct machine *machine);
+void machine_unpark_cpus(struct machine *machine);
+
+#endif

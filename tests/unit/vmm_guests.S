@@ -1,0 +1,190 @@
+/* Small guests: each is copied to 0x1000 of a machine's memory and entered there. */
+    .section .rodata
+    .macro guest name
+    .globl guest_\name, guest_\name\()_end
+guest_\name:
+    .endm
+    .macro end name
+guest_\name\()_end:
+    .endm
+
+    .code16
+guest hello
+    mov $0x3f8, %dx
+    mov $'H', %al
+    out %al, %dx
+    mov $'i', %al
+    out %al, %dx
+    mov $0x501, %dx
+    mov $42, %al
+    out %al, %dx
+1:  hlt
+    jmp 1b
+end hello
+
+/* An interrupt of the serial port, by the old controllers: its handler leaves with what caused it. */
+guest interrupt
+    xor %ax, %ax
+    mov %ax, %ds
+    movw $(0x1000 + 1f - guest_interrupt), 0x24 * 4
+    movw %ax, 0x24 * 4 + 2
+    mov $0x11, %al
+    out %al, $0x20
+    mov $0x20, %al
+    out %al, $0x21
+    mov $4, %al
+    out %al, $0x21
+    mov $1, %al
+    out %al, $0x21
+    mov $0xef, %al
+    out %al, $0x21
+    mov $0x7000, %sp
+    mov $0x3f9, %dx
+    mov $2, %al
+    out %al, %dx
+    sti
+2:  hlt
+    jmp 2b
+1:  mov $0x3fa, %dx
+    in %dx, %al
+    mov $0x501, %dx
+    out %al, %dx
+3:  jmp 3b
+end interrupt
+
+/* A port where nothing answers. */
+guest nothing
+    mov $0x9999, %dx
+    in %dx, %al
+    mov $0x501, %dx
+    out %al, %dx
+1:  hlt
+    jmp 1b
+end nothing
+
+/* Echoes what comes in by the serial port until a 'q' comes. */
+guest echo
+1:  mov $0x3fd, %dx
+2:  in %dx, %al
+    test $1, %al
+    jz 2b
+    mov $0x3f8, %dx
+    in %dx, %al
+    mov %al, %bl
+3:  mov $0x3fd, %dx
+    in %dx, %al
+    test $0x20, %al
+    jz 3b
+    mov %bl, %al
+    mov $0x3f8, %dx
+    out %al, %dx
+    cmp $'q', %al
+    jne 1b
+    mov $0x501, %dx
+    xor %al, %al
+    out %al, %dx
+4:  hlt
+    jmp 4b
+end echo
+
+    .code64
+/* Rings a doorbell three times, then leaves with what the device beside it reads. */
+guest doorbell
+    mov $0xd0000050, %eax
+    movl $0, (%rax)
+    movl $0, (%rax)
+    movl $1, (%rax)
+    mov $0xd0000000, %ebx
+    mov (%rbx), %eax
+    mov $0x501, %edx
+    out %al, %dx
+1:  hlt
+    jmp 1b
+end doorbell
+
+/* Counts at 0x5000 until something is at 0x5008; leaves with that. */
+guest count
+1:  incq 0x5000
+    mov 0x5008, %eax
+    test %eax, %eax
+    jz 1b
+    mov $0x501, %edx
+    out %al, %dx
+2:  hlt
+    jmp 2b
+end count
+
+/* Writes to three pages, then waits at 0x5008. */
+guest dirty
+    movq $1, 0x10000
+    movq $1, 0x12000
+    movq $1, 0x12008
+    movq $1, 0x5000
+1:  mov 0x5008, %eax
+    test %eax, %eax
+    jz 1b
+    mov $0x501, %edx
+    out %al, %dx
+2:  hlt
+    jmp 2b
+end dirty
+
+/* No table to find a handler in, and an undefined instruction. */
+guest triple
+    lidt 1f(%rip)
+    ud2
+    .balign 8
+1:  .word 0
+    .quad 0
+end triple
+
+/* Starts the second CPU by INIT and SIPI; that one leaves with its APIC id, shifted. */
+guest smp
+    mov $0xfee000f0, %eax
+    movl $0x000001ff, (%rax)
+    mov $0xfee00300, %eax
+    movl $0x01000000, 0x10(%rax)
+    movl $0x00004500, (%rax)
+    mov $0x01000000, %ecx
+    mov %ecx, 0x10(%rax)
+    movl $0x00004610, (%rax)
+1:  hlt
+    jmp 1b
+end smp
+
+    .code16
+/* At 0x10000, where the SIPI above points. */
+guest second
+    mov $0x501, %dx
+    mov $77, %al
+    out %al, %dx
+1:  hlt
+    jmp 1b
+end second
+
+    .code64
+/* Sleep type S5, through the sleep control register. */
+guest off
+    mov $0x600, %edx
+    mov $(5 << 2 | 0x20), %al
+    out %al, %dx
+1:  hlt
+    jmp 1b
+end off
+
+/* Seconds of the clock, in binary. */
+guest clock
+    mov $11, %al
+    out %al, $0x70
+    mov $6, %al
+    out %al, $0x71
+    mov $9, %al
+    out %al, $0x70
+    in $0x71, %al
+    mov $0x501, %edx
+    out %al, %dx
+1:  hlt
+    jmp 1b
+end clock
+
+    .section .note.GNU-stack,"",@progbits
