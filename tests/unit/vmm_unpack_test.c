@@ -359,12 +359,30 @@ START_TEST(what_is_no_kernel_is_refused)
     k.len = 4096;
     refused(&k, "kernel 'k': is neither ELF nor bzImage");
     /* What comes out must be a kernel too. */
-    kernel_file_elf(&elf, true);
-    store_le16(elf.data + EH_MACHINE, 183);
-    uint8_t payload[KERNEL_FILE_SIZE];
-    len = pack_zstd(elf.data, elf.len, payload, sizeof(payload));
-    kernel_file_bzimage(&k, payload, len);
-    refused(&k, "ELF field e_machine 0xb7 is not x86");
+    static const struct {
+        size_t at;
+        uint8_t value;
+        const char *words;
+    } wrong[] = {
+        {EH_MACHINE, 183, "ELF field e_machine 0xb7 is not x86"},
+        {5, 2, "ELF field "},
+        {EH_PHNUM, 0, "ELF field e_phnum 0x0 leaves nothing to load"},
+        {PH(0) + PH_OFFSET + 7, 1, "p_offset"},
+    };
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        uint8_t payload[KERNEL_FILE_SIZE];
+        kernel_file_elf(&elf, true);
+        elf.data[wrong[i].at] = wrong[i].value;
+        len = pack_zstd(elf.data, elf.len, payload, sizeof(payload));
+        kernel_file_bzimage(&k, payload, len);
+        refused(&k, wrong[i].words);
+    }
+    /* Sixty bytes that name x86-64 the other way round. */
+    memset(&k, 0, sizeof(k));
+    k.len = 60;
+    memcpy(k.data, "\177ELF\1\2\1", 7);
+    k.data[19] = 62;
+    refused(&k, "ELF field EI_DATA 0x2 is not the order of x86");
 }
 END_TEST
 
