@@ -16,6 +16,7 @@ extern const struct command events_commands[];
 extern const struct command exec_commands[];
 extern const struct command export_commands[];
 extern const struct command inspect_commands[];
+extern const struct command kernel_commands[];
 extern const struct command kill_commands[];
 extern const struct command logs_commands[];
 extern const struct command network_commands[];

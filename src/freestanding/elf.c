@@ -99,11 +99,14 @@ bool elf_read_header(const void *data, size_t len, uint64_t file_size, struct el
     (void)next_word(&r); /* e_version */
     h.entry = next_wide(&r);
     h.segment_offset = next_wide(&r);
-    (void)next_wide(&r); /* e_shoff */
+    h.section_offset = next_wide(&r);
     (void)next_word(&r); /* e_flags */
     (void)next_half(&r); /* e_ehsize */
     h.segment_size = next_half(&r);
     h.segment_count = next_half(&r);
+    h.section_size = next_half(&r);
+    h.section_count = next_half(&r);
+    h.section_names = next_half(&r);
     if (!check_table(&h, fault)) {
         return false;
     }
@@ -156,6 +159,52 @@ bool elf_read_segment(const struct elf_header *header, const void *table, size_t
         if (s.memory_bytes > UINT64_MAX - s.paddr || s.memory_bytes > UINT64_MAX - s.vaddr) {
             return fail(fault, "p_memsz", s.memory_bytes, "wraps around the address space");
         }
+    }
+    *ret = s;
+    return true;
+}
+
+bool elf_check_sections(const struct elf_header *header, struct elf_fault *fault)
+{
+    if (header->section_size != (header->is_64 ? 64 : 40)) {
+        return fail(fault, "e_shentsize", header->section_size,
+                    "is not the size of a section header");
+    }
+    uint64_t bytes = (uint64_t)header->section_count * header->section_size;
+    if (header->section_offset > header->file_size ||
+        bytes > header->file_size - header->section_offset) {
+        return fail(fault, "e_shoff", header->section_offset, "lies behind the end of the file");
+    }
+    if (header->section_names >= header->section_count) {
+        return fail(fault, "e_shstrndx", header->section_names, "is no section");
+    }
+    return true;
+}
+
+bool elf_read_section(const struct elf_header *header, const void *table, size_t len,
+                      unsigned index, struct elf_section *ret, struct elf_fault *fault)
+{
+    size_t at = (size_t)index * header->section_size;
+    size_t size = header->is_64 ? 64 : 40;
+    if (index >= header->section_count || at > len || size > len - at) {
+        return fail(fault, "e_shnum", index, "has no such section header");
+    }
+    struct reader r = {
+        .at = (const uint8_t *)table + at,
+        .is_64 = header->is_64,
+        .big_endian = header->big_endian,
+    };
+    struct elf_section s = {0};
+    s.name = next_word(&r);
+    s.type = next_word(&r);
+    (void)next_wide(&r); /* sh_flags */
+    (void)next_wide(&r); /* sh_addr */
+    s.offset = next_wide(&r);
+    s.bytes = next_wide(&r);
+    if (s.type != ELF_SECTION_NO_BITS &&
+        (s.offset > header->file_size || s.bytes > header->file_size - s.offset)) {
+        return fail(fault, "sh_offset", s.offset,
+                    "with sh_size reaches behind the end of the file");
     }
     *ret = s;
     return true;

@@ -1,6 +1,6 @@
 /*
- * elf.h - ELF headers, program headers and notes read from bytes (System V gABI 4.1, chapters 4
- * and 5), 32 and 64 bits, both byte orders.
+ * elf.h - ELF headers, program and section headers and notes read from bytes (System V gABI 4.1,
+ * chapters 4 and 5), 32 and 64 bits, both byte orders.
  *
  * For foreign files: each value is copied out and checked before it is handed on. Nothing here
  * allocates or keeps state. Functions return true, or false with *fault saying which field is
@@ -52,6 +52,10 @@ struct elf_header {
     uint64_t segment_offset; /* of the program headers in the file; all of them lie in it */
     uint16_t segment_count;  /* at most ELF_SEGMENTS_MAX */
     uint16_t segment_size;   /* of one program header in bytes */
+    uint64_t section_offset; /* unchecked, see elf_check_sections() */
+    uint16_t section_count;
+    uint16_t section_size;  /* of one section header in bytes */
+    uint16_t section_names; /* the section that holds the names */
     uint64_t file_size;
 };
 
@@ -64,6 +68,15 @@ struct elf_segment {
     uint64_t file_bytes; /* at most memory_bytes for ELF_SEGMENT_LOAD */
     uint64_t memory_bytes;
     uint64_t align;
+};
+
+#define ELF_SECTION_NO_BITS 8u
+
+struct elf_section {
+    uint32_t name; /* offset in the section of names; unchecked */
+    uint32_t type;
+    uint64_t offset; /* [offset, offset + bytes) lies in the file, but for ELF_SECTION_NO_BITS */
+    uint64_t bytes;
 };
 
 struct elf_note {
@@ -81,6 +94,13 @@ bool elf_read_header(const void *data, size_t len, uint64_t file_size, struct el
 /* table: the segment_count * segment_size bytes at segment_offset. */
 bool elf_read_segment(const struct elf_header *header, const void *table, size_t len,
                       unsigned index, struct elf_segment *ret, struct elf_fault *fault);
+
+/* Whether the section headers lie in the file; what only loads a file does not ask. */
+bool elf_check_sections(const struct elf_header *header, struct elf_fault *fault);
+
+/* table: the section_count * section_size bytes at section_offset. */
+bool elf_read_section(const struct elf_header *header, const void *table, size_t len,
+                      unsigned index, struct elf_section *ret, struct elf_fault *fault);
 
 /*
  * The note at *at (start with 0) of a segment or section of notes; *at moves behind it. align is

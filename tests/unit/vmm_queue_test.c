@@ -58,6 +58,21 @@ static uint64_t slot_of(unsigned id)
     return REGION - 2 * SLOT - SLOT / 2 + id * SLOT;
 }
 
+/* memory_write() and memory_read() stay inside one region. */
+static void put(struct memory *memory, uint64_t gpa, const uint8_t *data, uint32_t len)
+{
+    uint32_t first = gpa < REGION ? (uint32_t)MIN(len, REGION - gpa) : 0;
+    MUST(memory_write(memory, gpa, data, first) == 0);
+    MUST(memory_write(memory, gpa + first, data + first, len - first) == 0);
+}
+
+static void get(struct memory *memory, uint64_t gpa, uint8_t *data, uint32_t len)
+{
+    uint32_t first = gpa < REGION ? (uint32_t)MIN(len, REGION - gpa) : 0;
+    MUST(memory_read(memory, gpa, data, first) == 0);
+    MUST(memory_read(memory, gpa + first, data + first, len - first) == 0);
+}
+
 static void fill(struct round *r, struct request *q, uint64_t base)
 {
     q->out = next_random(&r->random) % 4;
@@ -75,10 +90,11 @@ static void fill(struct round *r, struct request *q, uint64_t base)
     }
     uint32_t n = 0;
     for (unsigned i = 0; i < q->out + q->in; i++) {
+        uint8_t data[512];
         for (uint32_t k = 0; k < q->piece[i].len; k++) {
-            uint8_t byte = i < q->out ? (uint8_t)(q->seed + n++) : 0xee;
-            MUST(memory_write(r->d.memory, q->piece[i].gpa + k, &byte, 1) == 0);
+            data[k] = i < q->out ? (uint8_t)(q->seed + n++) : 0xee;
         }
+        put(r->d.memory, q->piece[i].gpa, data, q->piece[i].len);
     }
 }
 
@@ -167,10 +183,10 @@ static void take_used(struct round *r)
         ck_assert_uint_eq(len, q->written);
         uint32_t n = 0;
         for (unsigned i = q->out; i < q->out + q->in; i++) {
+            uint8_t data[512];
+            get(r->d.memory, q->piece[i].gpa, data, q->piece[i].len);
             for (uint32_t k = 0; k < q->piece[i].len; k++, n++) {
-                uint8_t byte = 0;
-                MUST(memory_read(r->d.memory, q->piece[i].gpa + k, &byte, 1) == 0);
-                MUST(byte == (n < len ? (uint8_t)(q->seed ^ n) : 0xee));
+                MUST(data[k] == (n < len ? (uint8_t)(q->seed ^ n) : 0xee));
             }
         }
         q->used = false;

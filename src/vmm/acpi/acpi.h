@@ -20,6 +20,7 @@ struct acpi_virtio_mmio {
     uint32_t gsi;
 };
 
+/* The devices of virtio-mmio and all windows but the high one lie below 4 GiB. */
 #define ACPI_VIRTIO_MAX 32
 
 struct acpi_board {
@@ -38,7 +39,7 @@ struct acpi_board {
     uint16_t power_port;    /* base of the block of I/O ports */
     uint32_t event_gsi;     /* of the generic event device: power button, VM generation id */
     uint64_t event_base;    /* its selector register, MMIO */
-    uint16_t pm_timer_port; /* 0: none; only for tables that are not hardware-reduced */
+    uint16_t pm_timer_port; /* 0: none; hardware-reduced tables need none, Linux takes it */
     uint64_t generation_id; /* guest physical address of the 16 bytes; 0: none */
     uint16_t uart_port;     /* 0: none */
     uint32_t uart_gsi;
@@ -47,8 +48,8 @@ struct acpi_board {
 };
 
 /*
- * All tables and the RSDP, made to lie at gpa (16-byte aligned); the RSDP comes first. The block is
- * at most 64 KiB.
+ * All tables and the RSDP, made to lie at gpa (16-byte aligned, below 4 GiB); the RSDP comes first.
+ * The block is at most 64 KiB: -E2BIG for more than some 1,500 CPUs. *ret is replaced.
  */
 int acpi_build(const struct acpi_board *board, uint64_t gpa, struct buf *ret, struct err *err);
 

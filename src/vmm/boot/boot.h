@@ -64,6 +64,14 @@ int boot_load(const struct boot_plan *plan, struct memory *memory, struct x86_st
 int boot_unpack_kernel(int kernel_fd, const char *name, int cache_dir_fd, int *ret_fd,
                        struct err *err);
 
+/*
+ * The version that a bzImage says ("6.1.0-56-cloud-amd64"): its first word. -ENOENT: it says none,
+ * as an ELF file.
+ */
+#define BOOT_VERSION_SIZE ((size_t)128)
+int boot_kernel_version(int kernel_fd, const char *name, char ret[BOOT_VERSION_SIZE],
+                        struct err *err);
+
 /* Writes the ELF kernel inside a bzImage, or a copy of an ELF file, to the empty file out_fd. */
 int boot_unpack_to(int kernel_fd, const char *name, int out_fd, struct err *err);
 

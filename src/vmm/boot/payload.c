@@ -44,13 +44,13 @@ struct stream {
 
 static int damaged(const struct stream *s, struct err *err, const char *what)
 {
-    return err_say(err, ENOEXEC, "kernel '%s': its %s payload %s", s->payload->name, s->method,
-                   what);
+    return err_say(err, ENOEXEC, "%s '%s': its %s payload %s", s->payload->what, s->payload->name,
+                   s->method, what);
 }
 
 static int no_memory(const struct stream *s, struct err *err)
 {
-    return err_set(err, ENOMEM, "unpack kernel '%s'", s->payload->name);
+    return err_set(err, ENOMEM, "unpack %s '%s'", s->payload->what, s->payload->name);
 }
 
 /* Takes up to max bytes. Returns how many; 0 at the end; or a negative errno. */
@@ -59,7 +59,7 @@ static ssize_t take(struct stream *s, void *data, size_t max, struct err *err)
     size_t n = (size_t)MIN((uint64_t)max, s->end - s->at);
     int r = read_full_at(s->payload->fd, data, n, s->payload->offset + s->at);
     if (r < 0) {
-        return err_set(err, -r, "read kernel '%s'", s->payload->name);
+        return err_set(err, -r, "read %s '%s'", s->payload->what, s->payload->name);
     }
     s->at += n;
     return (ssize_t)n;
@@ -67,12 +67,12 @@ static ssize_t take(struct stream *s, void *data, size_t max, struct err *err)
 
 static int give(struct stream *s, const void *data, size_t len, struct err *err)
 {
-    if (len > s->payload->unpacked_bytes - s->done) {
-        return damaged(s, err, "unpacks to more than it says");
+    if (len > s->payload->most - s->done) {
+        return damaged(s, err, s->payload->exact ? "unpacks to more than it says" : "is too large");
     }
     int r = write_full(s->out_fd, data, len);
     if (r < 0) {
-        return err_set(err, -r, "unpack kernel '%s'", s->payload->name);
+        return err_set(err, -r, "unpack %s '%s'", s->payload->what, s->payload->name);
     }
     s->done += len;
     return 0;
@@ -266,14 +266,16 @@ int payload_size(struct payload *payload, struct err *err)
     int r =
         read_full_at(payload->fd, raw, sizeof(raw), payload->offset + payload->bytes - SIZE_BYTES);
     if (r < 0) {
-        return err_set(err, -r, "read kernel '%s'", payload->name);
+        return err_set(err, -r, "read %s '%s'", payload->what, payload->name);
     }
-    payload->unpacked_bytes = load_le32(raw);
-    if (payload->unpacked_bytes == 0 || payload->unpacked_bytes > PAYLOAD_OUTPUT_MAX) {
+    payload->most = load_le32(raw);
+    payload->exact = true;
+    payload->trailer = SIZE_BYTES;
+    if (payload->most == 0 || payload->most > PAYLOAD_OUTPUT_MAX) {
         return err_say(err, ENOEXEC,
-                       "kernel '%s': its payload says that it unpacks to %" PRIu32
+                       "kernel '%s': its payload says that it unpacks to %" PRIu64
                        " bytes; at most %" PRIu64 " are taken",
-                       payload->name, payload->unpacked_bytes, PAYLOAD_OUTPUT_MAX);
+                       payload->name, payload->most, PAYLOAD_OUTPUT_MAX);
     }
     return 0;
 }
@@ -290,30 +292,32 @@ static const struct method *find_method(const uint8_t *magic)
 
 int payload_unpack(const struct payload *payload, int out_fd, struct err *err)
 {
-    uint8_t magic[MAGIC_MAX];
-    int r = read_full_at(payload->fd, magic, sizeof(magic), payload->offset);
+    uint8_t magic[MAGIC_MAX] = {0};
+    int r = payload->bytes > MAGIC_MAX + payload->trailer
+                ? read_full_at(payload->fd, magic, sizeof(magic), payload->offset)
+                : 0;
     if (r < 0) {
-        return err_set(err, -r, "read kernel '%s'", payload->name);
+        return err_set(err, -r, "read %s '%s'", payload->what, payload->name);
     }
     const struct method *method = find_method(magic);
     if (method == NULL || method->unpack == NULL) {
-        (void)err_say(err, ENOEXEC, "kernel '%s': its payload is packed by %s", payload->name,
-                      method != NULL ? method->name : "an unknown method");
+        (void)err_say(err, ENOEXEC, "%s '%s': its payload is packed by %s", payload->what,
+                      payload->name, method != NULL ? method->name : "an unknown method");
         err_hint(err, "gzip, xz, lz4 and zstd can be unpacked");
         return -ENOEXEC;
     }
     AUTO(freep) struct stream *s = malloc(sizeof(*s));
     if (s == NULL) {
-        return err_set(err, ENOMEM, "unpack kernel '%s'", payload->name);
+        return err_set(err, ENOMEM, "unpack %s '%s'", payload->what, payload->name);
     }
     s->payload = payload;
     s->method = method->name;
     s->out_fd = out_fd;
     s->at = 0;
-    s->end = payload->bytes - SIZE_BYTES;
+    s->end = payload->bytes - payload->trailer;
     s->done = 0;
     r = method->unpack(s, err);
-    if (r == 0 && s->done != payload->unpacked_bytes) {
+    if (r == 0 && payload->exact && s->done != payload->most) {
         r = damaged(s, err, "unpacks to less than it says");
     }
     return r;

@@ -15,6 +15,7 @@
 #define F_JUMP 0x200
 #define F_HEADER 0x202
 #define F_VERSION 0x206
+#define F_KERNEL_VERSION 0x20e
 #define F_LOADFLAGS 0x211
 #define F_INITRD_ADDR_MAX 0x22c
 #define F_KERNEL_ALIGNMENT 0x230
@@ -81,6 +82,11 @@ static bool read_payload(const uint8_t *b, struct setup_header *h, struct setup_
 
 static bool read_rest(const uint8_t *b, struct setup_header *h, struct setup_fault *fault)
 {
+    uint32_t version = load_le16(b + F_KERNEL_VERSION);
+    /* It counts from 0x200. */
+    if (version != 0 && version + 0x200 < h->kernel_offset) {
+        h->version_offset = version + 0x200;
+    }
     h->xloadflags = load_le16(b + F_XLOADFLAGS);
     h->relocatable = b[F_RELOCATABLE] != 0;
     h->kernel_alignment = load_le32(b + F_KERNEL_ALIGNMENT);

@@ -23,6 +23,7 @@ struct setup_header {
     uint64_t pref_address;
     uint32_t init_size;
     size_t end;              /* of the header, behind its last byte */
+    uint64_t version_offset; /* of a text in the file, before kernel_offset; 0: none */
     uint64_t kernel_offset;  /* of the protected-mode kernel in the file */
     uint64_t kernel_bytes;   /* all of them in the file */
     uint64_t payload_offset; /* in the file */

@@ -26,7 +26,8 @@ struct source {
     const char *name;
     uint64_t size;
     bool is_elf;
-    struct payload payload; /* unless is_elf */
+    struct payload payload; /* unless is_elf, as the next */
+    uint64_t version_offset, version_end;
 };
 
 /* Whether fd is an ELF file of x86-64 with all its segments. */
@@ -90,8 +91,13 @@ static int source_open(int fd, const char *name, struct source *ret, struct err 
         return err_say(err, ENOEXEC, "kernel '%s': setup header field %s %" PRIu64 " %s", name,
                        fault.field, fault.value, fault.problem);
     }
-    ret->payload = (struct payload){
-        .fd = fd, .name = name, .offset = h.payload_offset, .bytes = h.payload_bytes};
+    ret->version_offset = h.version_offset;
+    ret->version_end = h.kernel_offset;
+    ret->payload = (struct payload){.fd = fd,
+                                    .what = "kernel",
+                                    .name = name,
+                                    .offset = h.payload_offset,
+                                    .bytes = h.payload_bytes};
     return payload_size(&ret->payload, err);
 }
 
@@ -99,7 +105,7 @@ static int source_open(int fd, const char *name, struct source *ret, struct err 
 static int unpack_to(const struct source *source, int out, struct err *err)
 {
     int r = payload_unpack(&source->payload, out, err);
-    return r < 0 ? r : check_elf(out, source->payload.unpacked_bytes, source->name, err);
+    return r < 0 ? r : check_elf(out, source->payload.most, source->name, err);
 }
 
 static int copy_to(const struct source *source, int out, struct err *err)
@@ -128,6 +134,29 @@ int boot_unpack_to(int kernel_fd, const char *name, int out_fd, struct err *err)
         return r;
     }
     return source.is_elf ? copy_to(&source, out_fd, err) : unpack_to(&source, out_fd, err);
+}
+
+int boot_kernel_version(int kernel_fd, const char *name, char ret[BOOT_VERSION_SIZE],
+                        struct err *err)
+{
+    struct source source;
+    char text[BOOT_VERSION_SIZE] = "";
+    int r = source_open(kernel_fd, name, &source, err);
+    if (r < 0) {
+        return r;
+    }
+    if (source.version_offset == 0) {
+        return err_say(err, ENOENT, "kernel '%s' does not say its version", name);
+    }
+    uint64_t left = source.version_end - source.version_offset;
+    r = read_full_at(kernel_fd, text, (size_t)MIN(left, (uint64_t)sizeof(text) - 1),
+                     source.version_offset);
+    if (r < 0) {
+        return err_set(err, -r, "read kernel '%s'", name);
+    }
+    text[strcspn(text, " ")] = '\0';
+    memcpy(ret, text, sizeof(text));
+    return 0;
 }
 
 static void md_freep(EVP_MD_CTX **md)
@@ -170,7 +199,7 @@ static int take_entry(const struct source *source, int dir, const char *entry)
         return -errno;
     }
     struct err ignored = ERR_NONE;
-    if (S_ISREG(st.st_mode) && (uint64_t)st.st_size == source->payload.unpacked_bytes &&
+    if (S_ISREG(st.st_mode) && (uint64_t)st.st_size == source->payload.most &&
         check_elf(fd, (uint64_t)st.st_size, source->name, &ignored) == 0) {
         return TAKE_FD(fd);
     }

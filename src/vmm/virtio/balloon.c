@@ -16,7 +16,7 @@
 /* Page numbers that are worked on at once, and those of one request: a guest's chain could name
  * thousands of millions. Linux sends 256. */
 #define NUMBERS 256
-#define NUMBERS_MAX 16384u
+#define NUMBERS_MAX 4096u
 #define STAT_SIZE 10
 #define STATS_BYTES_MAX ((size_t)32 * STAT_SIZE)
 

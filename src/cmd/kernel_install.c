@@ -1,0 +1,74 @@
+#include "cmd/kernel_install.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/err.h"
+#include "engine/kernel_install.h"
+
+struct install_options {
+    const char *from;
+    const char *modules;
+    const char *name;
+    bool no_default;
+};
+
+#define AT(member) offsetof(struct install_options, member)
+
+static const struct option_spec install_options[] = {
+    {"from", 0, OPTION_STRING, AT(from), "FILE",
+     "A package linux-image-*.deb, bzImage or vmlinux, instead of a download", NULL},
+    {"modules", 0, OPTION_STRING, AT(modules), "DIR",
+     "With a kernel file: its modules, as in /lib/modules/VERSION", NULL},
+    {"name", 0, OPTION_STRING, AT(name), "NAME", "Instead of the version that the kernel says",
+     NULL},
+    {"no-default", 0, OPTION_FLAG, AT(no_default), NULL, "Leave the default kernel as it is", NULL},
+    {0},
+};
+
+static int run_install(struct command_context *context, void *data, int argc, char **argv,
+                       struct err *err)
+{
+    (void)argc;
+    (void)argv;
+    const struct install_options *o = data;
+    AUTO(dirs_donep) struct dirs dirs = {0};
+    AUTO(strv_donep) struct strv missing = {0};
+    AUTO(freep) char *version = NULL;
+    if (o->modules != NULL && o->from == NULL) {
+        return err_say(err, EINVAL, "--modules goes with --from");
+    }
+    int r = dirs_init(context->global->root, context->global->run_dir, &dirs, err);
+    if (r < 0) {
+        return r;
+    }
+    (void)umask(022);
+    const struct kernel_install install = {
+        .root = dirs.root,
+        .from = o->from,
+        .modules = o->modules,
+        .name = o->name,
+        .not_default = o->no_default,
+    };
+    r = kernel_install(&install, &version, &missing, err);
+    if (r < 0) {
+        return r;
+    }
+    for (size_t i = 0; i < missing.count; i++) {
+        (void)fprintf(stderr, "isola: kernel '%s' has no '%s': machines go without it\n", version,
+                      missing.items[i]);
+    }
+    (void)printf("%s\n", version);
+    return 0;
+}
+
+const struct command kernel_install_commands[] = {
+    {.group = "kernel",
+     .name = "install",
+     .operands = KERNEL_INSTALL_OPERANDS,
+     .summary = KERNEL_INSTALL_SUMMARY,
+     .options = install_options,
+     .options_size = sizeof(struct install_options),
+     .run = run_install},
+    {0},
+};

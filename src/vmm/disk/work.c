@@ -1,0 +1,182 @@
+#include "vmm/disk/work.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include "base/loop.h"
+
+#define STACK_SIZE ((size_t)256 * 1024)
+#define THREADS_MAX 8
+
+struct workers {
+    pthread_mutex_t lock;
+    pthread_cond_t more;     /* work or stop */
+    pthread_cond_t finished; /* something in done */
+    struct work *queue, **queue_end;
+    struct work *done, **done_end;
+    bool stop;
+    unsigned under_way; /* of the loop's thread alone */
+    unsigned count;
+    pthread_t threads[THREADS_MAX];
+    int event_fd;
+    struct loop_source *source;
+};
+
+static void *worker_main(void *data)
+{
+    struct workers *workers = data;
+    (void)pthread_mutex_lock(&workers->lock);
+    for (;;) {
+        struct work *work = workers->queue;
+        if (work == NULL) {
+            if (workers->stop) {
+                break;
+            }
+            (void)pthread_cond_wait(&workers->more, &workers->lock);
+            continue;
+        }
+        workers->queue = work->next;
+        if (workers->queue == NULL) {
+            workers->queue_end = &workers->queue;
+        }
+        (void)pthread_mutex_unlock(&workers->lock);
+        work->run(work);
+        (void)pthread_mutex_lock(&workers->lock);
+        bool first = workers->done == NULL;
+        work->next = NULL;
+        *workers->done_end = work;
+        workers->done_end = &work->next;
+        (void)pthread_cond_signal(&workers->finished);
+        if (first) {
+            uint64_t one = 1;
+            ssize_t n = write(workers->event_fd, &one, sizeof(one));
+            assert(n == (ssize_t)sizeof(one));
+        }
+    }
+    (void)pthread_mutex_unlock(&workers->lock);
+    return NULL;
+}
+
+static struct work *take_done(struct workers *workers, bool wait)
+{
+    (void)pthread_mutex_lock(&workers->lock);
+    while (wait && workers->done == NULL) {
+        (void)pthread_cond_wait(&workers->finished, &workers->lock);
+    }
+    struct work *done = workers->done;
+    workers->done = NULL;
+    workers->done_end = &workers->done;
+    (void)pthread_mutex_unlock(&workers->lock);
+    return done;
+}
+
+static void finish(struct workers *workers, struct work *work)
+{
+    while (work != NULL) {
+        struct work *next = work->next;
+        workers->under_way--;
+        work->done(work);
+        work = next;
+    }
+}
+
+/* Edge-triggered: each write of the eventfd wakes the loop, nothing needs to be read back. */
+static void on_event(struct loop_source *source, int fd, uint32_t events, void *data)
+{
+    (void)source;
+    (void)fd;
+    (void)events;
+    struct workers *workers = data;
+    finish(workers, take_done(workers, false));
+}
+
+static int start_threads(struct workers *workers, unsigned threads)
+{
+    sigset_t all;
+    sigset_t before;
+    pthread_attr_t attr;
+    (void)sigfillset(&all);
+    int r = pthread_attr_init(&attr);
+    if (r != 0) {
+        return -r;
+    }
+    (void)pthread_attr_setstacksize(&attr, STACK_SIZE);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (r == 0 && workers->count < threads && workers->count < THREADS_MAX) {
+        r = pthread_create(&workers->threads[workers->count], &attr, worker_main, workers);
+        workers->count += r == 0;
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    (void)pthread_attr_destroy(&attr);
+    return -r;
+}
+
+int workers_new(struct loop *loop, unsigned threads, struct workers **ret)
+{
+    AUTO(workers_freep) struct workers *workers = calloc(1, sizeof(*workers));
+    if (workers == NULL) {
+        return -ENOMEM;
+    }
+    workers->queue_end = &workers->queue;
+    workers->done_end = &workers->done;
+    (void)pthread_mutex_init(&workers->lock, NULL);
+    (void)pthread_cond_init(&workers->more, NULL);
+    (void)pthread_cond_init(&workers->finished, NULL);
+    workers->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (workers->event_fd < 0) {
+        return -errno;
+    }
+    int r = loop_add_fd(loop, workers->event_fd, EPOLLIN | EPOLLET, on_event, workers,
+                        &workers->source);
+    if (r == 0) {
+        r = start_threads(workers, threads);
+    }
+    if (r < 0) {
+        return r;
+    }
+    *ret = TAKE_PTR(workers);
+    return 0;
+}
+
+void workers_free(struct workers *workers)
+{
+    if (workers == NULL) {
+        return;
+    }
+    assert(workers->under_way == 0);
+    (void)pthread_mutex_lock(&workers->lock);
+    workers->stop = true;
+    (void)pthread_cond_broadcast(&workers->more);
+    (void)pthread_mutex_unlock(&workers->lock);
+    for (unsigned i = 0; i < workers->count; i++) {
+        (void)pthread_join(workers->threads[i], NULL);
+    }
+    loop_remove(workers->source);
+    (void)close_fd(workers->event_fd);
+    (void)pthread_cond_destroy(&workers->finished);
+    (void)pthread_cond_destroy(&workers->more);
+    (void)pthread_mutex_destroy(&workers->lock);
+    free(workers);
+}
+
+void workers_submit(struct workers *workers, struct work *work)
+{
+    work->next = NULL;
+    workers->under_way++;
+    (void)pthread_mutex_lock(&workers->lock);
+    *workers->queue_end = work;
+    workers->queue_end = &work->next;
+    (void)pthread_cond_signal(&workers->more);
+    (void)pthread_mutex_unlock(&workers->lock);
+}
+
+void workers_wait(struct workers *workers)
+{
+    if (workers->under_way > 0) {
+        finish(workers, take_done(workers, true));
+    }
+}
