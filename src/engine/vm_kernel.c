@@ -96,9 +96,8 @@ static int ensure_initrd(const char *path, int agent, int kernel, struct err *er
     }
     AUTO(freep) char *unfinished = str_printf("%s.%d", path, (int)getpid());
     AUTO(closep)
-    int out = unfinished == NULL
-                  ? -1
-                  : open(unfinished, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int out =
+        unfinished == NULL ? -1 : open(unfinished, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (out < 0) {
         return err_set(err, errno, "make '%s'", path);
     }
