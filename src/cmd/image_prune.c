@@ -97,8 +97,8 @@ static int prune_all(struct image_store *store, const struct prune_options *o, s
         return r;
     }
     char size[32];
-    uint64_t was = before.layers_bytes + before.blobs_bytes;
-    uint64_t is = after.layers_bytes + after.blobs_bytes;
+    uint64_t was = before.layers_bytes + before.blobs_bytes + before.erofs_bytes;
+    uint64_t is = after.layers_bytes + after.blobs_bytes + after.erofs_bytes;
     format_size(was > is ? was - is : 0, size, sizeof(size));
     (void)printf("Total reclaimed space: %s\n", size);
     return 0;

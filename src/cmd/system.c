@@ -239,7 +239,8 @@ static int run_df(struct command_context *context, void *data, int argc, char **
         return r;
     }
     const uint64_t bytes[3][2] = {
-        {counts.usage.layers_bytes + counts.usage.blobs_bytes, counts.usage.reclaimable_bytes},
+        {counts.usage.layers_bytes + counts.usage.blobs_bytes + counts.usage.erofs_bytes,
+         counts.usage.reclaimable_bytes},
         {counts.workload_bytes, counts.workload_bytes_unused},
         {counts.volume_bytes, counts.volume_bytes_unused},
     };

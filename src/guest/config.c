@@ -120,6 +120,7 @@ static int read_root(struct guest_config *config, const struct json_path *top, s
     if (r == 0 && config->layer_count == 0) {
         r = json_fail(&at, NULL, err, "needs layers");
     }
+    r = r < 0 ? r : json_get_bool(root, &at, "user_xattrs", &config->user_xattrs, err);
     r = r < 0 ? r : json_get_object(root, &at, "scratch", &object, err);
     if (r <= 0) {
         return r;
