@@ -24,6 +24,7 @@
 #include "container/idmap.h"
 #include "container/init.h"
 #include "container/kernel.h"
+#include "container/labels.h"
 #include "container/names.h"
 #include "container/process.h"
 #include "container/rdt.h"
@@ -122,7 +123,7 @@ static int check_args(const struct container_create_args *args, struct err *err)
     if (args->spec->has_process && !process->terminal && console) {
         return err_say(err, EINVAL, "a console socket needs process.terminal = true");
     }
-    return process_check_labels(args->spec, err);
+    return labels_check(&args->spec->process, args->spec->mount_label, err);
 }
 
 /* Absolute paths for the state: the bundle, and the root below it. */

@@ -22,6 +22,7 @@
 #include "container/cgroup.h"
 #include "container/idmap.h"
 #include "container/init.h"
+#include "container/labels.h"
 #include "container/names.h"
 #include "container/process.h"
 #include "container/state.h"
@@ -39,6 +40,7 @@ struct joiner {
     int child_sync_fd;
     int console_fd;
     int notify_fd; /* to the listener of the filter, or -1 */
+    int proc_fd;   /* the host's /proc when labels are to be set, else -1 */
     char *notify_state;
     int pidfd;
     pid_t pid;
@@ -60,8 +62,8 @@ static void joiner_done(struct joiner *j)
     spec_free(j->config);
     cgroup_done(&j->cgroup);
     seccomp_filter_done(&j->filter);
-    const int fds[] = {j->first_fd,      j->pid_ns, j->user_ns,  j->sync_fd,
-                       j->child_sync_fd, j->pidfd,  j->notify_fd};
+    const int fds[] = {j->first_fd,      j->pid_ns, j->user_ns,   j->sync_fd,
+                       j->child_sync_fd, j->pidfd,  j->notify_fd, j->proc_fd};
     for (size_t i = 0; i < COUNT(fds); i++) {
         (void)close_fd(fds[i]);
     }
@@ -133,6 +135,7 @@ static int prepare(struct joiner *j, struct err *err)
     AUTO(closep) int root_fd = state_open_root(j->args->root, false, err);
     int r = root_fd < 0 ? root_fd : check_state(j, err);
     r = r < 0 ? r : container_exec_spec(j->args->root, j->args->id, &j->config, err);
+    r = r < 0 ? r : labels_check(j->args->process, NULL, err);
     r = r < 0 ? r : open_console(j, err);
     r = r < 0 ? r : seccomp_filter_init(&j->filter, j->config, root_fd, err);
     if (r == 0 && j->filter.notify) {
@@ -203,6 +206,18 @@ static int describe(struct joiner *j, struct err *err)
     return j->notify_state == NULL ? err_set(err, ENOMEM, "describe the state") : 0;
 }
 
+/* The host's: in the container others may have mounted over it, and its root may mount none anew.
+ */
+static int open_proc(struct joiner *j, struct err *err)
+{
+    if (!labels_wanted(j->args->process)) {
+        return 0;
+    }
+    j->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return j->proc_fd < 0 ? err_set(err, errno, "open '/proc'")
+                          : labels_try(j->proc_fd, j->args->process, err);
+}
+
 static int join(struct joiner *j, struct err *err)
 {
     const struct spec_process *process = j->args->process;
@@ -215,6 +230,7 @@ static int join(struct joiner *j, struct err *err)
     }
     (void)setsid();
     int r = describe(j, err);
+    r = r < 0 ? r : open_proc(j, err);
     r = r < 0 ? r
               : set_affinity(j, process->cpu_affinity_initial, "process.execCPUAffinity.initial",
                              err);
@@ -237,13 +253,6 @@ static int become(const struct joiner *j, struct err *err)
 {
     const struct spec_process *process = j->args->process;
     AUTO(freep) char *keyring = str_printf("_ses.%s", j->args->id);
-    AUTO(closep) int proc = -1;
-    if (process->apparmor_profile != NULL || process->selinux_label != NULL) {
-        proc = mount_new("proc", "proc", NULL, 0, 0, err);
-        if (proc < 0) {
-            return proc;
-        }
-    }
     const struct process_plan plan = {
         .process = process,
         .filter = &j->filter,
@@ -254,7 +263,7 @@ static int become(const struct joiner *j, struct err *err)
         .keyring = j->args->no_new_keyring ? NULL : keyring,
         .personality_set = j->config->personality_set,
         .personality = j->config->personality,
-        .label_fd = proc,
+        .label_fd = j->proc_fd,
     };
     int r = process_set_rlimits(0, process, err);
     return r < 0 ? r : process_become(&plan, err);
@@ -354,6 +363,7 @@ int container_exec(const struct container_exec_args *args, struct container_proc
         .child_sync_fd = -1,
         .console_fd = -1,
         .notify_fd = -1,
+        .proc_fd = -1,
         .pidfd = -1,
     };
     int r = prepare(&j, err);

@@ -26,6 +26,37 @@ machine_begin() {
     new=$tree/new # becomes "/" of the cases
 }
 
+# machine_bundles: isola-oci, and /bundle for the cases to be made from.
+machine_bundles() {
+    mkdir -p "$new/bundle/rootfs/bin"
+    cp "$new/bin/busybox" "$new/bundle/rootfs/bin/busybox"
+    cp "$build/src/main/isola-oci" "$new/bin/isola-oci"
+    "$build/src/main/isola-oci" spec -b "$new/bundle"
+}
+
+# bundle NAME PROGRAM: the bundle /NAME, changed by a program of jq, for the guest has no tool for JSON.
+bundle() {
+    mkdir -p "$new/$1"
+    ln -s /bundle/rootfs "$new/$1/rootfs"
+    jq ".process.terminal=false | .process.env=[\"PATH=/bin\"] | .linux.resources={} | $2" \
+        "$new/bundle/config.json" >"$new/$1/config.json"
+}
+
+# words SCRIPT: the part of such a program that makes the shell's script the process.
+words() { printf '.process.args=["/bin/busybox","sh","-c","%s"]' "$1"; }
+
+# copy FILE...: with the libraries that it asks for.
+copy() {
+    local file lib
+    for file in "$@"; do
+        mkdir -p "$new$(dirname "$file")"
+        [ -e "$new$file" ] || cp -L "$file" "$new$file"
+        for lib in $(ldd "$file" 2>/dev/null | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^\t\(\/[^ ]*\) (.*/\1/p'); do
+            [ -e "$new$lib" ] || { mkdir -p "$new$(dirname "$lib")"; cp -L "$lib" "$new$lib"; }
+        done
+    done
+}
+
 # machine_modules NAME...: loaded at the start, with what they need.
 machine_modules() {
     version=$(cat "$kernel/version")
@@ -50,18 +81,14 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 [ -e /new/lib/systemd/systemd ] || mount -t cgroup2 cgroup2 /sys/fs/cgroup
 [ ! -e /modules ] || for m in $(cat /modules); do modprobe $m || echo "# no module $m"; done
-# The initial file system of the kernel cannot be pivoted away from: live in one that can.
-[ ! -e /new/lib/systemd/systemd ] || {
-    mkdir /sysroot
-    mount -t tmpfs -o mode=755 root /sysroot
-    cp -a /new/. /sysroot/
-    for m in proc sys dev; do mount --move /$m /sysroot/$m; done
-    exec switch_root /sysroot /lib/systemd/systemd
-}
-mount -t tmpfs root /run
-cp -a /new/. /run/
-for m in proc sys dev; do mount --move /$m /run/$m; done
-exec chroot /run /bin/busybox sh -c '/bin/busybox --install -s /bin; mount -t tmpfs run /run; ip link set lo up; sh /cases; poweroff -f'
+# The initial file system of the kernel cannot be pivoted away from: live in one that can, and that
+# is the root of its mount namespace, which setns() into another one looks for.
+mkdir /sysroot
+mount -t tmpfs -o mode=755 root /sysroot
+cp -a /new/. /sysroot/
+for m in proc sys dev; do mount --move /$m /sysroot/$m; done
+[ ! -e /sysroot/lib/systemd/systemd ] || exec switch_root /sysroot /lib/systemd/systemd
+exec switch_root /sysroot /bin/busybox sh -c '/bin/busybox --install -s /bin; mount -t tmpfs run /run; ip link set lo up; sh /cases; poweroff -f'
 INIT
     chmod +x "$tree/init"
     (cd "$tree" && find . | cpio -o -H newc 2>/dev/null) | gzip -1 >"$work/initrd.gz"

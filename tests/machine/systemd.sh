@@ -12,17 +12,6 @@ for need in /lib/systemd/systemd /usr/bin/dbus-daemon; do
 done
 machine_begin "$@"
 
-# copy FILE...: with the libraries that it asks for.
-copy() {
-    local file lib
-    for file in "$@"; do
-        mkdir -p "$new$(dirname "$file")"
-        [ -e "$new$file" ] || cp -L "$file" "$new$file"
-        for lib in $(ldd "$file" 2>/dev/null | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^\t\(\/[^ ]*\) (.*/\1/p'); do
-            [ -e "$new$lib" ] || { mkdir -p "$new$(dirname "$lib")"; cp -L "$lib" "$new$lib"; }
-        done
-    done
-}
 copy /lib/systemd/systemd /lib/systemd/systemd-executor /bin/systemctl /usr/bin/dbus-daemon \
     2>/dev/null || true
 units=$new/lib/systemd/system
@@ -76,18 +65,7 @@ ExecStart=/bin/busybox sh -c '/bin/busybox --install -s /bin; sh /cases >/dev/tt
 Environment=PATH=/bin:/usr/bin:/sbin
 UNIT
 
-mkdir -p "$new/bundle/rootfs/bin"
-cp "$new/bin/busybox" "$new/bundle/rootfs/bin/busybox"
-cp "$build/src/main/isola-oci" "$new/bin/isola-oci"
-"$build/src/main/isola-oci" spec -b "$new/bundle"
-# One bundle a case: the guest has no tool for JSON.
-bundle() { # name, jq program
-    mkdir -p "$new/$1"
-    ln -s /bundle/rootfs "$new/$1/rootfs"
-    jq ".process.terminal=false | .process.env=[\"PATH=/bin\"] | .linux.resources={} | $2" \
-        "$new/bundle/config.json" >"$new/$1/config.json"
-}
-words() { printf '.process.args=["/bin/busybox","sh","-c","%s"]' "$1"; }
+machine_bundles
 bundle plain "$(words 'exit 7') | .linux.cgroupsPath=\"isola.slice:it:plain\""
 bundle memory "$(words 'busybox dd if=/dev/zero of=/dev/null bs=96M count=1') |
     .linux.cgroupsPath=\"isola.slice:it:memory\" | .linux.resources.memory={limit:33554432,swap:33554432}"
