@@ -406,6 +406,20 @@ static int exec_error(const char *program, int code, bool in_path, struct err *e
     return err_set(err, code, "exec '%s'", program);
 }
 
+/* Of what the kernel says to an exec, EPERM is the policy of SELinux about the change of labels. */
+static int refused(const struct spec_process *process, const char *program, int code,
+                   struct err *err)
+{
+    int r = exec_error(program, code, false, err);
+    if (code == EPERM && process->selinux_label != NULL && process->no_new_privileges) {
+        err_hint(err,
+                 "with process.noNewPrivileges the policy must allow the change to '%s' "
+                 "(nnp_transition)",
+                 process->selinux_label);
+    }
+    return r;
+}
+
 int process_exec(const struct spec_process *process, struct err *err)
 {
     const char *program = process->args.items[0];
@@ -415,7 +429,7 @@ int process_exec(const struct spec_process *process, struct err *err)
     }
     if (strchr(program, '/') != NULL) {
         (void)execve(program, process->args.items, env);
-        return exec_error(program, errno, false, err);
+        return refused(process, program, errno, err);
     }
     const char *path = env_value(&process->env, "PATH");
     if (path == NULL) {
@@ -430,7 +444,7 @@ int process_exec(const struct spec_process *process, struct err *err)
         if (n > 0 && (size_t)n < sizeof(full)) {
             (void)execve(full, process->args.items, env);
             if (errno != ENOENT && errno != ENOTDIR && errno != EACCES) {
-                return exec_error(full, errno, false, err);
+                return refused(process, full, errno, err);
             }
             if (errno == EACCES) {
                 struct stat st;
