@@ -91,9 +91,9 @@ for m in proc sys dev; do mount --move /$m /sysroot/$m; done
 exec switch_root /sysroot /bin/busybox sh -c '/bin/busybox --install -s /bin; mount -t tmpfs run /run; ip link set lo up; sh /cases; poweroff -f'
 INIT
     chmod +x "$tree/init"
-    (cd "$tree" && find . | cpio -o -H newc 2>/dev/null) | gzip -1 >"$work/initrd.gz"
+    (cd "$tree" && find . | cpio -o -H newc 2>/dev/null) >"$work/initrd"
     timeout "$2" qemu-system-x86_64 -accel tcg -cpu max -m "$1" -nographic -nodefaults -no-reboot \
-        -serial stdio -kernel "$kernel/vmlinuz" -initrd "$work/initrd.gz" \
+        -serial stdio -kernel "$kernel/vmlinuz" -initrd "$work/initrd" \
         -append "console=ttyS0 quiet panic=-1 reboot=t ${machine_append-cgroup_no_v1=all}" </dev/null 2>&1 |
         tr -d '\r' >"$work/serial" || true
     sed -n '/^1\.\./p; /^ok /p; /^not ok /p; /^# /p' "$work/serial"
