@@ -4,7 +4,7 @@
 # Usage: systemd.sh BUILD KERNEL-DIR
 set -eu
 . "$(dirname "$0")/machine.bash"
-for need in /lib/systemd/systemd /usr/bin/dbus-daemon; do
+for need in /lib/systemd/systemd /usr/bin/dbus-daemon /usr/bin/podman /usr/bin/conmon; do
     [ -x $need ] || {
         echo "1..0 # SKIP $need is not installed"
         exit 0
@@ -83,12 +83,19 @@ bundle own "$(words 'busybox cat /proc/self/cgroup; exit 5') | .linux.resources=
     .linux.uidMappings=[{containerID:0,hostID:1000,size:1}] |
     .linux.gidMappings=[{containerID:0,hostID:1000,size:1}] |
     .mounts|=map(select(.type!=\"cgroup\" and .type!=\"devpts\")) | del(.linux.resources.devices)"
+
+# Podman, whose containers are isola-oci's, in scopes that systemd makes for it.
+copy /usr/bin/podman /usr/bin/conmon
+mkdir -p "$new/etc/containers" "$new/run" "$new/tmp" "$new/var/tmp"
+echo '{"default":[{"type":"insecureAcceptAnything"}]}' >"$new/etc/containers/policy.json"
+printf '[storage]\ndriver="vfs"\nrunroot="/run/containers"\ngraphroot="/var/lib/containers"\n' \
+    >"$new/etc/containers/storage.conf"
 machine_cases >"$new/cases" <<'SH'
 oci() { isola-oci --root /run/oci --systemd-cgroup "$@"; }
 show() { systemctl show -p "$2" --value "$1"; }
 has() { echo "$1" | grep -c -e "$2"; }
 is_gone() { [ "$(show "$1" ActiveState)" = inactive ] && [ "$(show "$1" LoadState)" = not-found ]; echo $?; }
-echo "1..24"
+echo "1..29"
 oci run -b /plain one >/tmp/out 2>&1
 is "a container runs in a scope and gives its exit code" 7 $?
 is "the scope is gone with it" 0 "$(is_gone it-plain.scope)"
@@ -132,6 +139,25 @@ is "without the bus systemd's own socket serves" 7 $?
 oci create -b /plain nine </dev/null; oci start nine; oci delete --force nine
 is "create, start and delete in turn" "0 0" "$? $(is_gone it-plain.scope)"
 
+# Podman: its containers are ours, in scopes of its choice.
+peer() {
+    podman --runtime /bin/isola-oci --cgroup-manager systemd --events-backend file --log-level error "$@"
+}
+set -- --network none --ulimit nofile=1000:1000 --log-driver k8s-file
+peer run --rm "$@" --rootfs /bundle/rootfs /bin/busybox sh -c 'exit 6' >/tmp/out 2>&1
+is "podman with the systemd manager runs one" 6 $?; sed 's/^/# /' /tmp/out
+id=$(peer run -d --name pod -m 64m --pids-limit 40 "$@" --rootfs /bundle/rootfs /bin/busybox sleep 1000 2>&1)
+s=libpod-$id.scope
+g=/sys/fs/cgroup$(show $s ControlGroup)
+is "its limits are properties of its scope, and in the files" "active machine.slice 67108864 40 67108864 40" \
+    "$(show $s ActiveState) $(show $s Slice) $(show $s MemoryMax) $(show $s TasksMax) $(cat $g/memory.max) $(cat $g/pids.max)"
+out=$(peer exec pod /bin/busybox sh -c 'busybox cat /proc/1/cgroup /proc/self/cgroup' 2>&1 | sort | uniq -c | sed 's/^ *//')
+is "its exec joins the scope" "2 0::/" "$out"
+peer stop -t 0 pod >/tmp/out 2>&1
+is "its stop ends container and scope" "0 0" "$? $(is_gone $s)"
+peer rm pod >/tmp/out 2>&1
+is "and nothing of ours is left" "0 0" "$? $(ls /run/isola-oci 2>/dev/null | wc -l)"
+
 # An ordinary user, in a user namespace of his own, with his own manager.
 mkdir -p /run/user/1000
 chown 1000:1000 /run/user/1000
@@ -145,5 +171,5 @@ is "it lives below his own manager" 1 "$(has "$out" "/ann.service/user.slice/iso
 out=$(as_ann "XDG_RUNTIME_DIR=/nowhere isola-oci --root /tmp/ann --systemd-cgroup run -b /tmp/own mine" 2>&1)
 is "without a manager the error names the remedy" 1 "$(has "$out" "cgroupfs driver")"
 SH
-machine_append="${machine_append-cgroup_no_v1=all} systemd.show_status=0 systemd.log_level=warning systemd.log_target=console" machine_run 768 240
+machine_append="${machine_append-cgroup_no_v1=all} systemd.show_status=0 systemd.log_level=warning systemd.log_target=console" machine_run 1024 300
 [ -z "${MACHINE_LOG-}" ] || cp "$work/serial" "$MACHINE_LOG"
