@@ -10,6 +10,7 @@
 #include "base/user_namespace.h"
 #include "cmd/commands.h"
 #include "cmd/common.h"
+#include "engine/apparmor.h"
 #include "engine/network.h"
 
 #define OVERLAYFS_MAGIC 0x794c7630
@@ -142,6 +143,22 @@ static int check_user(void)
                                     "apt-get install passt");
 }
 
+static int check_apparmor(void)
+{
+    switch (apparmor_state()) {
+    case APPARMOR_READY:
+        return say(GOOD, "AppArmor: workloads run under the profile " APPARMOR_PROFILE, NULL);
+    case APPARMOR_NO_PARSER:
+        return say(POOR, "AppArmor is on, but no profile can be loaded for workloads",
+                   "apt-get install apparmor");
+    case APPARMOR_CONFINED:
+        return say(GOOD, "AppArmor: workloads run under the profile of isola itself", NULL);
+    case APPARMOR_NONE:
+        break;
+    }
+    return 0; /* another host's way, or none: nothing that could be mended here */
+}
+
 static int check_rights(void)
 {
     return user_is_host_root() ? say(GOOD, "running as root", NULL) : check_user();
@@ -191,7 +208,7 @@ static int run_doctor(struct command_context *context, void *data, int argc, cha
     }
     (void)printf("container: namespaces, cgroups and seccomp on this kernel\n");
     int bad = check_kernel() + check_root(engine) + check_rights() + check_programs();
-    bad += user_is_host_root() ? check_cgroups() : 0;
+    bad += user_is_host_root() ? check_cgroups() + check_apparmor() : 0;
     r = check_network(engine, err);
     if (r < 0) {
         return r;

@@ -15,6 +15,7 @@
 #include "base/path.h"
 #include "base/process.h"
 #include "base/user_namespace.h"
+#include "engine/apparmor.h"
 #include "engine/bundle.h"
 #include "engine/create.h"
 #include "engine/end.h"
@@ -263,10 +264,13 @@ static int write_bundle(struct start *start, struct err *err)
         .pid_path = start->namespaces.pid,
         .user_path = start->namespaces.user,
         .uts_path = str_eq(config->uts, "host") ? "" : NULL,
+        .apparmor = apparmor_profile(config),
         .host_cgroupns = str_eq(config->cgroupns, "host"),
     };
     AUTO(json_unrefp) json_t *spec = NULL;
-    int r = bundle_build(&inputs, &spec, err);
+    int r =
+        inputs.apparmor != NULL ? apparmor_load(inputs.apparmor, start->engine->dirs.run, err) : 0;
+    r = r < 0 ? r : bundle_build(&inputs, &spec, err);
     if (r < 0) {
         return r;
     }
