@@ -10,6 +10,7 @@
 #include "base/user_namespace.h"
 #include "cmd/commands.h"
 #include "cmd/common.h"
+#include "container/container.h"
 #include "engine/apparmor.h"
 #include "engine/network.h"
 
@@ -89,9 +90,41 @@ static int check_root(const struct engine *engine)
                "it is an overlay itself; put --root on ext4, xfs or btrfs");
 }
 
-/* Where limits of an ordinary user can come from: his own cgroup of v2, if he may write to it. */
+static bool has_word(const char *text, const char *word)
+{
+    AUTO(strv_donep) struct strv words = {0};
+    return strv_split(&words, text, " \n") == 0 && strv_has(&words, word);
+}
+
+/* Limits of an ordinary user whose workloads are scopes of his systemd manager. */
+static int check_user_manager(void)
+{
+    static const char *const wanted[] = {"memory", "cpu", "pids", "cpuset", "io"};
+    struct err err = ERR_NONE;
+    AUTO(freep) char *controllers = container_user_controllers(&err);
+    if (controllers == NULL) {
+        AUTO(freep) char *what = str_printf("no limits, pause and stats: %s", err_text(&err));
+        return say(POOR, what != NULL ? what : "no limits, pause and stats",
+                   "log in again, or as root: loginctl enable-linger NAME");
+    }
+    AUTO(buf_donep) struct buf missing = {0};
+    int r = buf_add_str(&missing, "your systemd manager may not limit:");
+    for (size_t i = 0; r == 0 && i < COUNT(wanted); i++) {
+        r = has_word(controllers, wanted[i]) ? 0 : buf_printf(&missing, " %s", wanted[i]);
+    }
+    bool all = r == 0 && str_ends(missing.data, ":");
+    return say(all ? GOOD : POOR,
+               all ? "limits, pause and stats by your systemd manager" : missing.data,
+               "as root: systemctl edit user@.service: [Service] Delegate=cpu cpuset io memory "
+               "pids; then log in again");
+}
+
+/* Else where limits can come from: his own cgroup of v2, if he may write to it. */
 static int check_delegation(void)
 {
+    if (container_has_user_scopes()) {
+        return check_user_manager();
+    }
     AUTO(buf_donep) struct buf text = {0};
     bool v2 = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
     char *own = v2 && read_file("/proc/self/cgroup", 65536, &text) == 0 && text.data != NULL
@@ -111,8 +144,8 @@ static int check_delegation(void)
     }
     return say(POOR,
                "no limits (--memory, --cpus, --pids-limit), pause and stats: no cgroup is yours",
-               v2 ? "systemctl edit user@.service: [Service] Delegate=yes; then systemd-run --user "
-                    "--scope -p Delegate=yes isola ..."
+               v2 ? "log in, so that XDG_RUNTIME_DIR names where your systemd manager is, or as "
+                    "root: loginctl enable-linger NAME"
                   : "boot with cgroup v2 (kernel parameter systemd.unified_cgroup_hierarchy=1)");
 }
 

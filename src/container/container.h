@@ -70,7 +70,9 @@ struct container_create_args {
     bool no_pivot;
     bool no_new_keyring;
     bool systemd_cgroup; /* a scope of systemd; cgroupsPath is SLICE:PREFIX:NAME */
-    bool no_cgroup;      /* the caller's own cgroups are kept */
+    /* With it: a container without limits goes without a cgroup when systemd cannot give one. */
+    bool cgroup_optional;
+    bool no_cgroup; /* the caller's own cgroups are kept */
     /*
      * Create and start in one go: no start socket, no second connection; returns when the workload
      * executes. start_fd must be -1.
@@ -190,6 +192,16 @@ int container_oom_kills(const char *root, const char *id, uint64_t *ret, struct 
 /* The processes in the cgroup and below it. The caller frees *ret. */
 int container_pids(const char *root, const char *id, pid_t **ret, size_t *ret_count,
                    struct err *err);
+
+/*
+ * True when containers of the calling, ordinary user can be scopes of his own systemd manager: it
+ * has a socket below XDG_RUNTIME_DIR, and the host has cgroup v2 alone.
+ */
+bool container_has_user_scopes(void);
+/* True for linux.cgroupsPath of a scope: SLICE:PREFIX:NAME. */
+bool container_is_scope_path(const char *cgroups_path);
+/* The controllers ("cpu memory pids") that his manager may give to them. Text or NULL: freed. */
+char *container_user_controllers(struct err *err);
 
 /* The features document of runtime-spec 1.2; NULL without memory. */
 json_t *container_features(void);

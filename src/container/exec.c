@@ -26,6 +26,7 @@
 #include "container/names.h"
 #include "container/process.h"
 #include "container/state.h"
+#include "container/systemd.h"
 
 struct joiner {
     const struct container_exec_args *args;
@@ -39,8 +40,9 @@ struct joiner {
     int sync_fd;
     int child_sync_fd;
     int console_fd;
-    int notify_fd; /* to the listener of the filter, or -1 */
-    int proc_fd;   /* the host's /proc when labels are to be set, else -1 */
+    int notify_fd;    /* to the listener of the filter, or -1 */
+    const char *unit; /* the scope of systemd's user manager that it joins, or NULL; of the state */
+    int proc_fd;      /* the host's /proc when labels are to be set, else -1 */
     char *notify_state;
     int pidfd;
     pid_t pid;
@@ -147,6 +149,9 @@ static int prepare(struct joiner *j, struct err *err)
     }
     r = r < 0 ? r : state_cgroup(&j->state, &j->cgroup, err);
     r = r < 0 ? r : cgroup_open_enter(&j->cgroup, j->args->cgroup, err);
+    if (r == 0 && json_is_true(json_object_get(j->state.json, "systemdUser"))) {
+        j->unit = json_string_value(json_object_get(j->state.json, "systemdUnit"));
+    }
     if (r < 0) {
         return r;
     }
@@ -160,8 +165,8 @@ static int prepare(struct joiner *j, struct err *err)
     }
     j->sync_fd = fds[0];
     j->child_sync_fd = fds[1];
-    j->wait_for_go =
-        j->args->process->oom_score_adj.set || j->config->namespaces[SPEC_NS_USER].listed;
+    j->wait_for_go = j->args->process->oom_score_adj.set ||
+                     j->config->namespaces[SPEC_NS_USER].listed || j->unit != NULL;
     return 0;
 }
 
@@ -234,7 +239,7 @@ static int join(struct joiner *j, struct err *err)
     r = r < 0 ? r
               : set_affinity(j, process->cpu_affinity_initial, "process.execCPUAffinity.initial",
                              err);
-    r = r < 0 ? r : cgroup_enter(&j->cgroup, !j->in_unified, err);
+    r = r < 0 ? r : cgroup_enter(&j->cgroup, !j->in_unified && j->unit == NULL, err);
     r = r < 0 ? r
               : set_affinity(j, process->cpu_affinity_final, "process.execCPUAffinity.final", err);
     r = r < 0 ? r : join_all(j, err);
@@ -315,12 +320,30 @@ static int give_birth(struct joiner *j, struct err *err)
     return 0;
 }
 
+/*
+ * The kernel lets a user move a process only inside what is his; he may have called us from a
+ * session's scope, which is not. His manager asks the system's.
+ */
+static int enter_scope(const struct joiner *j, struct err *err)
+{
+    const char *sub = j->args->cgroup;
+    AUTO(freep)
+    char *path = sub != NULL && sub[strspn(sub, "/")] != '\0'
+                     ? str_printf("/%s", sub + strspn(sub, "/"))
+                     : strdup("");
+    return path == NULL ? err_set(err, ENOMEM, "enter systemd unit '%s'", j->unit)
+                        : systemd_attach(j->unit, true, j->pid, path, err);
+}
+
 static int follow(struct joiner *j, bool *ret_exec_failed, struct err *err)
 {
     struct init_message message;
     ssize_t n;
     int r = 0;
-    if (j->wait_for_go) {
+    if (j->unit != NULL && !j->in_unified) {
+        r = enter_scope(j, err);
+    }
+    if (r == 0 && j->wait_for_go) {
         r = process_set_oom_score(j->pid, j->args->process, err);
         if (r == 0 && j->config->namespaces[SPEC_NS_USER].listed) {
             r = process_raise_rlimits(j->pid, j->args->process, err);

@@ -14,6 +14,7 @@
 #include "base/io.h"
 #include "base/process.h"
 #include "base/unix_socket.h"
+#include "base/user_namespace.h"
 #include "container/self.h"
 #include "engine/rootless.h"
 #include "engine/shim_protocol.h"
@@ -116,6 +117,7 @@ static int build_argv(const struct shim_process *process, struct strv *argv)
 struct birth_of_shim {
     const char *run; /* RUN */
     char *const *argv;
+    char *const *environment;
     int program_fd;
     int control_fd;
     int rootfs_fd;
@@ -125,7 +127,6 @@ struct birth_of_shim {
 static int become_shim(void *data)
 {
     const struct birth_of_shim *birth = data;
-    char *const environment[] = {NULL};
     int high[3];
     int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     const int wanted[] = {birth->control_fd, birth->rootfs_fd, birth->program_fd};
@@ -150,7 +151,7 @@ static int become_shim(void *data)
     if (chdir("/") < 0) {
         _exit(125);
     }
-    (void)fexecve(PROGRAM_FD, birth->argv, environment);
+    (void)fexecve(PROGRAM_FD, birth->argv, birth->environment);
     _exit(125);
 }
 
@@ -173,10 +174,22 @@ int shim_process_spawn(const struct shim_process *process, struct shim_identity 
     }
     AUTO(closep) int ours = pair[0];
     AUTO(closep) int theirs = pair[1];
+    /* Where systemd's user manager is found: for the scope's start and end, and for `isola reap`.
+     */
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    AUTO(freep) char *variable = str_printf("XDG_RUNTIME_DIR=%s", runtime != NULL ? runtime : "");
+    if (variable == NULL) {
+        return err_set(err, ENOMEM, "start isola-shim");
+    }
+    char *const environment[] = {
+        runtime != NULL && !user_is_host_root() ? variable : NULL,
+        NULL,
+    };
     /* It outlives us, or we it, and then it has nothing left to do: nobody waits for it. */
     struct birth_of_shim birth = {
         .run = process->engine->dirs.run,
         .argv = argv.items,
+        .environment = environment,
         .program_fd = program_fd,
         .control_fd = theirs,
         .rootfs_fd = process->rootfs_fd,

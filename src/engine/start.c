@@ -15,6 +15,7 @@
 #include "base/path.h"
 #include "base/process.h"
 #include "base/user_namespace.h"
+#include "container/container.h"
 #include "engine/apparmor.h"
 #include "engine/bundle.h"
 #include "engine/create.h"
@@ -234,13 +235,19 @@ static int prepare_storage(struct start *start, struct err *err)
     return r == 0 && start->host->rootless ? check_rootless(start, err) : r;
 }
 
+/* An ordinary user's workload is a scope of his systemd manager, where there is one. */
+static char *cgroup_of(const struct start *start)
+{
+    const char *parent = start->workload.config.cgroup_parent;
+    return parent == NULL && start->host->rootless && container_has_user_scopes()
+               ? str_printf("user.slice:isola:%s", start->workload.id)
+               : str_printf("%s/%s", parent != NULL ? parent : "/isola", start->workload.id);
+}
+
 static int write_bundle(struct start *start, struct err *err)
 {
     const struct workload_config *config = &start->workload.config;
-    AUTO(freep)
-    char *cgroup =
-        str_printf("%s/%s", config->cgroup_parent != NULL ? config->cgroup_parent : "/isola",
-                   start->workload.id);
+    AUTO(freep) char *cgroup = cgroup_of(start);
     start->init_path = dirs_helper("isola-init");
     if (cgroup == NULL || start->init_path == NULL) {
         return err_set(err, ENOMEM, "bundle");

@@ -61,7 +61,7 @@ copy() {
 machine_modules() {
     version=$(cat "$kernel/version")
     mkdir -p "$tree/lib/modules/$version"
-    for folder in fs/overlayfs net drivers/net/veth.ko lib; do
+    for folder in fs/overlayfs net drivers/net/veth.ko drivers/block/loop.ko lib; do
         mkdir -p "$tree/lib/modules/$version/kernel/$(dirname "$folder")"
         cp -r "$kernel/modules/kernel/$folder" "$tree/lib/modules/$version/kernel/$folder"
     done

@@ -90,12 +90,24 @@ mkdir -p "$new/etc/containers" "$new/run" "$new/tmp" "$new/var/tmp"
 echo '{"default":[{"type":"insecureAcceptAnything"}]}' >"$new/etc/containers/policy.json"
 printf '[storage]\ndriver="vfs"\nrunroot="/run/containers"\ngraphroot="/var/lib/containers"\n' \
     >"$new/etc/containers/storage.conf"
+
+# What an ordinary user has, on a file system that takes the attributes of an overlay of his.
+machine_modules overlay loop
+copy /usr/bin/newuidmap /usr/bin/newgidmap /usr/sbin/mkfs.ext4
+chmod u+s "$new/usr/bin/newuidmap" "$new/usr/bin/newgidmap"
+printf 'ann:100000:65536\n' | tee "$new/etc/subuid" >"$new/etc/subgid"
+for program in isola isola-shim isola-init; do
+    cp "$build/src/main/$program" "$new/bin/$program"
+done
+ISOLA_ROOT=$new/store ISOLA_RUN=$work/run "$build/src/main/isola" load -q \
+    -i "$build/src/main/isola-busybox.tar" >/dev/null
 machine_cases >"$new/cases" <<'SH'
 oci() { isola-oci --root /run/oci --systemd-cgroup "$@"; }
+lines() { tr '\n' ' ' | sed 's/ $//'; }
 show() { systemctl show -p "$2" --value "$1"; }
 has() { echo "$1" | grep -c -e "$2"; }
 is_gone() { [ "$(show "$1" ActiveState)" = inactive ] && [ "$(show "$1" LoadState)" = not-found ]; echo $?; }
-echo "1..29"
+echo "1..37"
 oci run -b /plain one >/tmp/out 2>&1
 is "a container runs in a scope and gives its exit code" 7 $?
 is "the scope is gone with it" 0 "$(is_gone it-plain.scope)"
@@ -170,6 +182,39 @@ is "an ordinary user's container runs" 5 $?
 is "it lives below his own manager" 1 "$(has "$out" "/ann.service/user.slice/isola-oci-mine.scope")"
 out=$(as_ann "XDG_RUNTIME_DIR=/nowhere isola-oci --root /tmp/ann --systemd-cgroup run -b /tmp/own mine" 2>&1)
 is "without a manager the error names the remedy" 1 "$(has "$out" "cgroupfs driver")"
+
+truncate -s 64M /tmp/disk
+mkfs.ext4 -q -F -O ^has_journal /tmp/disk
+mkdir -p /home/ann
+mount -o loop /tmp/disk /home/ann
+mkdir -p /home/ann/.local/share
+cp -a /store /home/ann/.local/share/isola
+chown -R 1000:1000 /home/ann
+as_ann() { su ann -s /bin/sh -c "export HOME=/home/ann XDG_RUNTIME_DIR=/run/user/1000; $1"; }
+run="isola run --network none"
+out=$(as_ann "$run -d --name web -m 64m --cpus 0.5 --pids-limit 30 isola/busybox sleep 1000" 2>&1)
+is "isola run of an ordinary user is in a scope of his manager, with limits" \
+    "/system.slice/ann.service/user.slice/isola-$out.scope" "$(cut -d: -f3 /proc/$(pidof sleep)/cgroup)"
+g=/sys/fs/cgroup/system.slice/ann.service/user.slice/isola-$out.scope
+is "they are in its files" "67108864 50000 100000 30" "$(cat $g/memory.max $g/cpu.max $g/pids.max | lines)"
+is "isola exec joins, though it comes from a place that is not his" "0::/" "$(as_ann "isola exec web cat /proc/self/cgroup" 2>&1)"
+as_ann "isola pause web" >/dev/null 2>&1; frozen=$(cat $g/cgroup.freeze)
+out=$(as_ann "isola unpause web; isola update -m 100m --memory-swap 200m web; isola stats --no-stream web; isola top web" 2>&1)
+is "pause, update, stats and top work" "1 104857600 1 1" \
+    "$frozen $(cat $g/memory.max) $(has "$out" "/ 100MiB") $(has "$out" "sleep 1000")"
+is "doctor says where limits come from" 1 "$(as_ann "isola doctor" | grep -c 'limits, pause and stats by your systemd manager')"
+kill -9 $(pidof isola-shim)
+out=$(as_ann "isola system check --repair")
+is "check --repair ends the scope of a workload whose shim was killed" "1 0" "$(has "$out" "'web': its run ended") $([ -d $g ]; echo $(($? - 1)))"
+mkdir -p /tmp/none /tmp/dead/systemd
+: >/tmp/dead/systemd/private # nobody listens
+chown -R 1000 /tmp/none /tmp/dead
+chmod -R 700 /tmp/none /tmp/dead
+out=$(as_ann "export XDG_RUNTIME_DIR=/tmp/none; $run --rm isola/busybox echo runs; $run --rm -m 32m isola/busybox true" 2>&1)
+is "without a manager it runs, but for limits, whose error names the remedy" "1 1" \
+    "$(has "$out" '^runs') $(has "$out" 'loginctl enable-linger')"
+out=$(as_ann "export XDG_RUNTIME_DIR=/tmp/dead; $run --rm isola/busybox echo runs; $run --rm -m 32m isola/busybox true" 2>&1)
+is "with one that does not answer it is the same" "1 1" "$(has "$out" '^runs') $(has "$out" 'loginctl enable-linger')"
 SH
 machine_append="${machine_append-cgroup_no_v1=all} systemd.show_status=0 systemd.log_level=warning systemd.log_target=console" machine_run 1024 300
 [ -z "${MACHINE_LOG-}" ] || cp "$work/serial" "$MACHINE_LOG"
