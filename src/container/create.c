@@ -278,7 +278,7 @@ static int make_cgroup(struct builder *b, struct err *err)
     if ((r == -EACCES || r == -EPERM || r == -EROFS) && limits && !user_is_host_root()) {
         err_hint(err, "limits of an ordinary user need cgroup v2 and his systemd manager, to be "
                       "found by XDG_RUNTIME_DIR (log in, or loginctl enable-linger), or a cgroup "
-                      "that is his and named by --cgroup-parent");
+                      "delegated to him and named by --cgroup-parent");
     }
     /* Rules without a device cgroup protect nothing, but an unprivileged user cannot make one. */
     return r < 0 ? r : cgroup_apply(&b->plan.cgroup, &b->spec->resources, false, err);
