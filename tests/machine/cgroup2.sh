@@ -3,6 +3,7 @@
 # Usage: cgroup2.sh BUILD KERNEL-DIR
 set -eu
 . "$(dirname "$0")/machine.bash"
+machine_need apparmor_parser
 machine_begin "$@"
 machine_bundles
 bundle plain "$(words 'exit 7')"

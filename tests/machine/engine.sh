@@ -3,6 +3,7 @@
 # older than the kernel of the other tests. Usage: engine.sh BUILD KERNEL-DIR
 set -eu
 . "$(dirname "$0")/machine.bash"
+machine_need apparmor_parser
 machine_begin "$@"
 machine_modules overlay veth bridge nf_tables nf_nat nf_conntrack nft_chain_nat nft_masq nft_ct nft_fib_inet \
     nft_reject_inet nft_nat nft_redir nft_hash nft_limit

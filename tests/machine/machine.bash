@@ -1,18 +1,26 @@
 # Boots Debian's own kernel in QEMU, without hardware help, with a tree as its initial file system,
 # and prints the TAP that its /cases prints. Sourced by the tests of this folder.
 
-# machine_begin BUILD KERNEL: sets build, kernel, work and tree; leaves with a skip when a part misses.
-machine_begin() {
-    build=$(cd "$1" && pwd)
-    kernel=$2
-    for need in qemu-system-x86_64 cpio depmod busybox; do
-        PATH=$PATH:/usr/sbin command -v $need >/dev/null || {
+PATH=$PATH:/usr/sbin:/sbin
+
+# machine_need PROGRAM...: leaves with a skip when one is missing.
+machine_need() {
+    local need
+    for need in "$@"; do
+        command -v "$need" >/dev/null || {
             echo "1..0 # SKIP $need is not installed"
             exit 0
         }
     done
+}
+
+# machine_begin BUILD KERNEL: sets build, kernel, work and tree; leaves with a skip when a part misses.
+machine_begin() {
+    build=$(cd "$1" && pwd)
+    kernel=$2
+    machine_need qemu-system-x86_64 cpio depmod busybox
     [ -e "$kernel/vmlinuz" ] || {
-        echo "1..0 # SKIP no cloud kernel could be downloaded"
+        echo "1..0 # SKIP $(cat "$kernel/missing" 2>/dev/null || echo "no cloud kernel was unpacked")"
         exit 0
     }
     work=$(mktemp -d /var/tmp/isola-machine-XXXXXX)
@@ -66,7 +74,7 @@ machine_modules() {
         cp -r "$kernel/modules/kernel/$folder" "$tree/lib/modules/$version/kernel/$folder"
     done
     cp "$kernel"/modules/modules.builtin* "$kernel"/modules/modules.order "$tree/lib/modules/$version/"
-    PATH=$PATH:/usr/sbin depmod -b "$tree" "$version" 2>/dev/null
+    depmod -b "$tree" "$version" 2>/dev/null
     echo "$*" >"$tree/modules"
 }
 
