@@ -29,7 +29,7 @@ void shim_close_ends(const struct shim *shim)
     const int ends[] = {
         shim->input_fd,   shim->output_fd[0], shim->output_fd[1], shim->listen_fd,
         shim->log.fd,     shim->log_dir_fd,   shim->scratch[0],   shim->scratch[1],
-        shim->process_fd, shim->waiter_fd,    shim->wake_fd,
+        shim->process_fd, shim->waiter_fd,    shim->wake_fd,      shim->tail_fd,
     };
     for (size_t i = 0; i < COUNT(ends); i++) {
         (void)close_fd(ends[i]);
@@ -79,7 +79,7 @@ void shim_start(struct shim *shim)
 
 void shim_leave(struct shim *shim)
 {
-    if (atomic_load(&shim->shared->ended) && !shim_client_is_slow(shim)) {
+    if (atomic_load(&shim->shared->ended) && shim->awaited == 0 && !shim_client_is_slow(shim)) {
         loop_quit(shim->loop, 0);
     }
 }
@@ -136,6 +136,7 @@ void shim_workload_exit(struct shim *shim, int wait_status)
     shim->status.lost_output = shim->log.lost;
     loop_remove(TAKE_PTR(shim->health_timer));
     (void)status_write(shim->run_fd, &shim->status);
+    atomic_store(&shim->shared->final, SHIM_EXITED_BIT | (uint32_t)shim->status.exit_code);
     find_reaper(shim);
     shim_client_tell(shim, SHIM_EXITED, (uint32_t)shim->status.exit_code, NULL, 0);
     shim_end(shim);
@@ -307,10 +308,10 @@ static int set_up(struct shim *shim)
     if (r == 0 && shim->wake_fd >= 0) {
         r = loop_add_fd(shim->loop, shim->wake_fd, EPOLLIN, on_wake, shim, NULL);
     }
-    if (r == 0 && shim->run_fd >= 0) {
+    if (r == 0 && shim->run_fd >= 0 && shim->phase != SHIM_PHASE_EXITED) {
         r = open_log(shim);
     }
-    return r < 0 || shim->run_fd < 0 ? r : shim_client_listen(shim);
+    return r < 0 || shim->listen_fd < 0 ? r : shim_client_listen(shim);
 }
 
 /* Goes on where the worker before has died. False when there is nothing to do any more. */
@@ -321,13 +322,20 @@ static bool take_over(struct shim *shim)
     if (!shim->successor) {
         return true;
     }
-    if (shim->run_fd >= 0 && (fstat(shim->run_fd, &st) < 0 || st.st_nlink == 0)) {
+    uint64_t final = atomic_load(&shim->shared->final);
+    bool wanted = final != 0 && shim_tail_is_used(shim) &&
+                  (atomic_load(&shim->shared->roles) & SHIM_WATCH) != 0;
+    if (shim->run_fd >= 0 && (fstat(shim->run_fd, &st) < 0 || st.st_nlink == 0) && !wanted) {
         return false; /* the workload was removed */
     }
     if (shim->run_fd >= 0 && status_read(shim->run_fd, &before) == 0) {
         shim->status = before;
     }
-    shim->phase = shim->status.finished_ns != 0 ? SHIM_PHASE_EXITED : SHIM_PHASE_BUILDING;
+    if (final != 0) {
+        shim->status.exit_code = (int)(uint32_t) final;
+    }
+    shim->phase =
+        final != 0 || shim->status.finished_ns != 0 ? SHIM_PHASE_EXITED : SHIM_PHASE_BUILDING;
     shim->input_ended = atomic_load(&shim->shared->input_ended);
     shim->awaited = atomic_load(&shim->shared->roles) & ~(unsigned)SHIM_RESUME;
     if (atomic_load(&shim->shared->start_asked) && shim->status.started_ns != 0) {
