@@ -27,9 +27,9 @@
 void shim_close_ends(const struct shim *shim)
 {
     const int ends[] = {
-        shim->input_fd,   shim->output_fd[0], shim->output_fd[1], shim->listen_fd,
-        shim->log.fd,     shim->log_dir_fd,   shim->scratch[0],   shim->scratch[1],
-        shim->process_fd, shim->waiter_fd,    shim->wake_fd,      shim->tail_fd,
+        shim->input_fd,   shim->output_fd[0], shim->output_fd[1], shim->listen_fd,  shim->log.fd,
+        shim->log_dir_fd, shim->scratch[0],   shim->scratch[1],   shim->process_fd, shim->waiter_fd,
+        shim->wake_fd,    shim->tail_fd,      shim->files_fd,
     };
     for (size_t i = 0; i < COUNT(ends); i++) {
         (void)close_fd(ends[i]);

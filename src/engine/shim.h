@@ -81,6 +81,7 @@ struct shim {
     int scratch[2]; /* the pipe between the workload's pipes and shared->data */
     int tail_fd;    /* the file of shim_tail.c */
     int listen_fd;  /* shim.sock */
+    int files_fd;   /* a message with the directory of the workload's files waits in it */
     bool successor; /* a worker was before this one */
 
     /* The worker's */
@@ -125,11 +126,12 @@ struct shim_build_fds {
     int stdio[3];
     int console[2]; /* socket pair: [1] goes to the builder, the pty's master comes out of [0] */
     int start;
+    int files;
 };
 
 #define SHIM_BUILD_FDS_INIT                                                                        \
     {                                                                                              \
-        .stdio = {-1, -1, -1}, .console = {-1, -1}, .start = -1                                    \
+        .stdio = {-1, -1, -1}, .console = {-1, -1}, .start = -1, .files = -1                       \
     }
 
 void shim_build_fds_done(struct shim_build_fds *fds);

@@ -332,6 +332,22 @@ static void on_hello(struct shim_client *client, uint32_t roles, const char *dat
     }
 }
 
+/* The message in files_fd stays, for the next who asks and for the worker after us. */
+static void on_files(struct shim_client *client)
+{
+    char c;
+    int dir = -1;
+    size_t count = 1;
+    ssize_t n = unix_peek_fds(client->shim->files_fd, &c, sizeof(c), &dir, &count);
+    const struct shim_message answer = {.type = SHIM_FILES};
+    int r = n < 0 ? (int)n : n == 0 || count == 0 ? -ENOENT : 0;
+    r = r < 0 ? r : unix_send_fds(client->fd, &answer, sizeof(answer), &dir, 1);
+    (void)close_fd(dir);
+    if (r < 0) {
+        client_send(client, SHIM_FILES, r == -EAGAIN ? ENOENT : (uint32_t)-r, NULL, 0);
+    }
+}
+
 static void on_message(struct shim_client *client, const struct shim_message *message,
                        const char *data, size_t len)
 {
@@ -361,6 +377,9 @@ static void on_message(struct shim_client *client, const struct shim_message *me
         client_send(client, SHIM_DNS, (uint32_t)-r, &err, sizeof(err));
         break;
     }
+    case SHIM_FILES:
+        on_files(client);
+        break;
     case SHIM_REAPED:
         if (shim->reaper == client) {
             shim->reaper = NULL;

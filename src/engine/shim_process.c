@@ -305,6 +305,31 @@ int shim_process_dns(struct engine *engine, const struct workload *workload, str
     }
 }
 
+int shim_process_files(struct engine *engine, const struct workload *workload, struct err *err)
+{
+    AUTO(closep) int fd = shim_process_connect(engine, workload, 0, err);
+    const struct shim_message ask = {.type = SHIM_FILES};
+    if (fd < 0 || send(fd, &ask, sizeof(ask), MSG_NOSIGNAL) < 0) {
+        return fd < 0 ? fd : err_set(err, errno, "reach the shim of '%s'", workload->name);
+    }
+    for (;;) {
+        struct shim_message answer = {.type = 0};
+        size_t count = 1;
+        AUTO(closep) int dir = -1;
+        ssize_t n = unix_recv_fds(fd, &answer, sizeof(answer), &dir, &count);
+        if (n < (ssize_t)sizeof(answer)) {
+            return err_say(err, EPIPE, "the shim of '%s' went away", workload->name);
+        }
+        if (answer.type == SHIM_FILES && answer.value == 0 && count == 1) {
+            return TAKE_FD(dir);
+        }
+        if (answer.type == SHIM_FILES) {
+            return err_set(err, answer.value != 0 ? (int)answer.value : EPROTO,
+                           "find the files of '%s'", workload->name);
+        }
+    }
+}
+
 /* The end as the database has it, once the shim is gone. */
 static int exit_code_in_db(struct engine *engine, const char *id, int *ret, struct err *err)
 {

@@ -56,6 +56,12 @@ int shim_process_reconnect(struct engine *engine, const char *id, int held_fd,
 int shim_process_dns(struct engine *engine, const struct workload *workload, struct err *err);
 
 /*
+ * The directory of the files that the running workload has as its hosts, hostname and resolv.conf:
+ * those that the user did not mount himself. A descriptor; -ENOENT: there are none.
+ */
+int shim_process_files(struct engine *engine, const struct workload *workload, struct err *err);
+
+/*
  * Waits for the end of the run, whoever notes it. timeout_ns < 0: for ever. Returns 0 and the exit
  * code, or -ETIMEDOUT.
  */

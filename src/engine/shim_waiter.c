@@ -214,6 +214,7 @@ int shim_main(const struct shim_options *options)
         .wake_fd = -1,
         .scratch = {-1, -1},
         .tail_fd = -1,
+        .files_fd = -1,
         .waiter_fd = -1,
         .process_fd = -1,
         .input_fd = -1,

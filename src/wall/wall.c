@@ -26,6 +26,7 @@ static int container_wall_create(const struct wall_create *args, struct containe
     create.rootfs_fd = args->rootfs_fd;
     create.io = args->io;
     create.start_fd = args->start_fd;
+    create.copies_fd = args->copies_fd;
     return container_create(&create, ret, ret_exec_failed, err);
 }
 
