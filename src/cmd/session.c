@@ -220,6 +220,16 @@ static void count_packet(struct session *s, const char *packet, size_t len)
     }
 }
 
+/* A reset (the other side left what we sent unread) is told once, before what it had sent. */
+static ssize_t receive(int fd, char *packet, size_t size, int flags)
+{
+    ssize_t n;
+    do {
+        n = recv(fd, packet, size, flags);
+    } while (n < 0 && (errno == EINTR || errno == ECONNRESET));
+    return n;
+}
+
 /* Output that is on its way to somebody who does not read is counted, too. */
 static int keep_packets(struct session *s)
 {
@@ -229,10 +239,7 @@ static int keep_packets(struct session *s)
         link = &(*link)->next;
     }
     for (;;) {
-        ssize_t n = recv(s->control_fd, packet, sizeof(packet), MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
+        ssize_t n = receive(s->control_fd, packet, sizeof(packet), MSG_DONTWAIT);
         if (n < (ssize_t)sizeof(struct shim_message)) {
             return 0;
         }
@@ -344,10 +351,7 @@ static void on_control(struct loop_source *source, int fd, uint32_t events, void
     (void)events;
     struct session *s = data;
     char packet[sizeof(struct shim_message) + SHIM_DATA_MAX];
-    ssize_t n = recv(fd, packet, sizeof(packet), 0);
-    if (n < 0 && errno == EINTR) {
-        return;
-    }
+    ssize_t n = receive(fd, packet, sizeof(packet), 0);
     if (n < (ssize_t)sizeof(struct shim_message)) {
         s->lost = reconnect(s) < 0;
     } else {
