@@ -15,7 +15,9 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "base/process.h"
+#include "engine/network.h"
 #include "engine/shim_dns.h"
+#include "engine/shim_proxy.h"
 
 /* So long a worker waits for the clients of the one before it. */
 #define AWAIT_NS (5 * NS_PER_SEC)
@@ -45,12 +47,36 @@ static void fail(struct shim *shim, const struct shim_build *build)
                      sizeof(build->err));
 }
 
+static void on_proxy_idle(void *data)
+{
+    shim_leave(data);
+}
+
+int shim_proxy_serve(struct shim *shim, struct err *err)
+{
+    struct network_proxy config;
+    int r = network_proxy_read(shim->run_fd, &config);
+    if (r < 0) {
+        return err_set(err, -r, "read what to serve on [::1]");
+    }
+    if (config.count == 0) {
+        shim_proxy_free(TAKE_PTR(shim->proxy));
+        return 0;
+    }
+    if (shim->proxy != NULL) {
+        shim_proxy_follow(shim->proxy, &config);
+        return 0;
+    }
+    return shim_proxy_new(shim->loop, &config, on_proxy_idle, shim, &shim->proxy, err);
+}
+
 void shim_start(struct shim *shim)
 {
     struct shim_build build = {.error = 0};
     bool again = atomic_exchange(&shim->shared->start_asked, true);
     /* Only now: the bridge whose address it answers at was made between create and start. */
     int r = shim_dns_start(shim, &build.err);
+    r = r < 0 ? r : shim_proxy_serve(shim, &build.err);
     if (r < 0) {
         build.error = -r;
     } else {
@@ -79,7 +105,8 @@ void shim_start(struct shim *shim)
 
 void shim_leave(struct shim *shim)
 {
-    if (atomic_load(&shim->shared->ended) && shim->awaited == 0 && !shim_client_is_slow(shim)) {
+    if (atomic_load(&shim->shared->ended) && shim->awaited == 0 && !shim_client_is_slow(shim) &&
+        !shim_proxy_is_busy(shim->proxy)) {
         loop_quit(shim->loop, 0);
     }
 }
@@ -129,6 +156,10 @@ void shim_workload_exit(struct shim *shim, int wait_status)
     if (!shim->failed) {
         /* Also when it ended before its start: isola died or was told to stop. */
         shim->status.exit_code = exit_code_of(wait_status);
+    }
+    /* Before anybody hears of the end: the next start wants the ports. */
+    if (shim->proxy != NULL) {
+        shim_proxy_stop(shim->proxy);
     }
     shim_io_drain(shim);
     shim->phase = SHIM_PHASE_EXITED;
@@ -190,6 +221,9 @@ static void on_created(struct shim *shim)
         }
     } else {
         (void)shim_dns_start(shim, &err);
+        if (atomic_load(&shim->shared->exited) == 0) {
+            (void)shim_proxy_serve(shim, &err);
+        }
         (void)shim_health_start(shim);
     }
 }

@@ -114,7 +114,8 @@ struct shim {
     struct shim_client *clients;
     struct shim_client *reaper; /* the run's end waits for it */
 
-    struct dns *dns; /* NULL: no user-defined network */
+    struct dns *dns;          /* NULL: no user-defined network */
+    struct shim_proxy *proxy; /* NULL: no port on [::1] */
 
     struct loop_source *health_timer;
     pid_t health_pid;
@@ -157,6 +158,8 @@ int shim_worker(struct shim *shim);
 /* In a forked child: gives up what only the shim may hold open, for its end must be seen. */
 void shim_close_ends(const struct shim *shim);
 void shim_start(struct shim *shim);
+/* Reads RUN/workloads/ID/proxy: opens what it asks for, or follows it. */
+int shim_proxy_serve(struct shim *shim, struct err *err);
 /* The workload is gone: sees to it that the run is ended in the database. */
 void shim_end(struct shim *shim);
 /* The first process has ended so: writes down its end. */

@@ -374,6 +374,7 @@ static void on_message(struct shim_client *client, const struct shim_message *me
     case SHIM_DNS: {
         struct err err = ERR_NONE;
         int r = shim->phase == SHIM_PHASE_RUNNING ? shim_dns_start(shim, &err) : 0;
+        r = r == 0 && shim->phase == SHIM_PHASE_RUNNING ? shim_proxy_serve(shim, &err) : r;
         client_send(client, SHIM_DNS, (uint32_t)-r, &err, sizeof(err));
         break;
     }

@@ -52,9 +52,12 @@ int workload_write_dns(struct network_host *host, const struct network_lease *le
     if (r < 0) {
         return r;
     }
+    struct network_proxy proxy;
+    network_proxy_of(lease, &proxy);
     AUTO(closep) int dir = open(run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     r = dir < 0 ? -errno : network_dns_write(dir, &dns);
-    return r < 0 ? err_set(err, -r, "write '%s/dns'", run_dir) : 0;
+    r = r < 0 ? r : network_proxy_write(dir, &proxy);
+    return r < 0 ? err_set(err, -r, "write to '%s' what the shim serves", run_dir) : 0;
 }
 
 /* The texts of a workload's files at one moment. */
