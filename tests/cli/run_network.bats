@@ -51,6 +51,10 @@ isola() {
     for i in 1 2 3 4 5 6 7 8; do
         isola exec client ping -c1 -W5 web
     done
+    # The new worker knows the workload's files, too.
+    equals 2 "$(isola exec client cat /etc/hosts | grep -c "$(isola exec client hostname)")"
+    isola network disconnect kept client
+    equals 1 "$(isola exec client cat /etc/hosts | grep -c "$(isola exec client hostname)")"
     isola rm -f web client >/dev/null
     isola network rm kept
 }
