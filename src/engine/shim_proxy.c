@@ -32,6 +32,7 @@ struct listener {
     int fd;
     uint8_t protocol;
     uint16_t port; /* of the workload */
+    size_t to;     /* UDP: which of its addresses is asked */
 };
 
 enum {
@@ -64,7 +65,7 @@ struct connection {
 struct flow {
     struct shim_proxy *proxy;
     struct flow *next;
-    const struct listener *listener;
+    struct listener *listener;
     union dns_socket_address sender;
     int fd;
     int64_t used_ns;
@@ -348,15 +349,18 @@ static void on_flow(struct loop_source *source, int fd, uint32_t events, void *d
     struct flow *f = data;
     char datagram[DATAGRAM_SIZE];
     ssize_t n = recv(fd, datagram, sizeof(datagram), MSG_DONTWAIT);
-    /* An error is that of an earlier datagram: nobody listens there now. */
-    if (n >= 0) {
+    if (n < 0 && errno == ECONNREFUSED) {
+        /* Nobody listens there: whoever asks again is heard at the other address. */
+        f->listener->to++;
+        flow_free(f);
+    } else if (n >= 0) {
         f->used_ns = clock_monotonic_ns();
         (void)sendto(f->listener->fd, datagram, (size_t)n, MSG_DONTWAIT, &f->sender.any,
                      sizeof(f->sender.v6));
     }
 }
 
-static struct flow *flow_new(const struct listener *l, const union dns_socket_address *sender)
+static struct flow *flow_new(struct listener *l, const union dns_socket_address *sender)
 {
     struct shim_proxy *p = l->proxy;
     if (p->flow_count >= FLOWS_MAX) {
@@ -373,7 +377,7 @@ static struct flow *flow_new(const struct listener *l, const union dns_socket_ad
     *f = (struct flow){.proxy = p, .next = p->flows, .listener = l, .sender = *sender, .fd = -1};
     p->flows = f;
     p->flow_count++;
-    f->fd = dns_socket_connect(&p->to[0], l->port, SOCK_DGRAM);
+    f->fd = dns_socket_connect(&p->to[l->to % p->to_count], l->port, SOCK_DGRAM);
     if (f->fd < 0 || loop_add_fd(p->loop, f->fd, EPOLLIN, on_flow, f, &f->source) < 0 ||
         loop_add_timer(p->loop, FLOW_IDLE_NS, on_flow_timer, f, &f->timer) < 0) {
         flow_free(f);
@@ -394,7 +398,7 @@ static void on_datagram(struct loop_source *source, int fd, uint32_t events, voi
 {
     (void)source;
     (void)events;
-    const struct listener *l = data;
+    struct listener *l = data;
     union dns_socket_address sender = {0};
     socklen_t len = sizeof(sender.v6);
     char datagram[DATAGRAM_SIZE];

@@ -139,6 +139,19 @@ s = socket.create_server(("::1", 8083), family=socket.AF_INET6); print("ready", 
     isola rm -f late || true
 }
 
+@test "where a workload has IPv6 as well, [::1] reaches a server that has IPv4 alone" {
+    SERVERS=()
+    isola network create --ipv6 six >/dev/null
+    isola run -d --name web --network six -p 8080:80 -p 8080:80/udp $IMAGE sleep 1000
+    serve6 web serve 80
+    ask6 ask 8080 1000
+    equals HELLO "$(ask6 udp 8080 hello)"
+    end_servers
+    run -1 ask6 ask 8080 10
+    isola rm -f web
+    isola network rm six
+}
+
 @test "who is slow on [::1] holds nobody else up, and the end of the workload not at all" {
     SERVERS=()
     isola run -d --name web -p 8080:80 $IMAGE sleep 1000
