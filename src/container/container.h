@@ -84,6 +84,12 @@ struct container_create_args {
      * given to container_start_fd(). Stays the caller's.
      */
     int start_fd;
+    /*
+     * A connected Unix socket that gets the directory of the files that the container has as copies
+     * (mount option isola-copy), which no path of the container leads to; or -1. Nothing is sent
+     * when there are none. Stays the caller's.
+     */
+    int copies_fd;
 };
 
 #define CONTAINER_IO_INIT                                                                          \
@@ -92,7 +98,7 @@ struct container_create_args {
     }
 #define CONTAINER_CREATE_ARGS_INIT                                                                 \
     {                                                                                              \
-        .rootfs_fd = -1, .io = CONTAINER_IO_INIT, .start_fd = -1                                   \
+        .rootfs_fd = -1, .io = CONTAINER_IO_INIT, .start_fd = -1, .copies_fd = -1                  \
     }
 
 /*

@@ -350,6 +350,7 @@ static int prepare(struct builder *b, struct err *err)
     }
     bool user = spec->namespaces[SPEC_NS_USER].listed;
     plan->mounts.cgroup = &plan->cgroup;
+    plan->mounts.copies_socket = b->args->copies_fd;
     plan->parent_opens_mounts = b->is_root;
     plan->parent_sets_limits = user && b->is_root;
     plan->wait_for_go = user || wants_idmap(&plan->mounts) || spec->process.oom_score_adj.set ||

@@ -31,7 +31,7 @@ void mount_plan_done(struct mount_plan *plan)
     }
     free(plan->sources);
     free(plan->options);
-    *plan = (struct mount_plan){.rootfs_fd = -1, .bundle_fd = -1};
+    *plan = (struct mount_plan){.rootfs_fd = -1, .bundle_fd = -1, .copies_socket = -1};
 }
 
 int mount_plan_init(struct mount_plan *plan, const struct spec *spec, int bundle_fd, int rootfs_fd,
@@ -39,7 +39,12 @@ int mount_plan_init(struct mount_plan *plan, const struct spec *spec, int bundle
 {
     size_t count = spec->mount_count;
     *plan = (struct mount_plan){
-        .spec = spec, .bundle_fd = bundle_fd, .rootfs_fd = rootfs_fd, .own_rootfs = rootfs_fd < 0};
+        .spec = spec,
+        .bundle_fd = bundle_fd,
+        .rootfs_fd = rootfs_fd,
+        .own_rootfs = rootfs_fd < 0,
+        .copies_socket = -1,
+    };
     plan->sources = malloc((count + 1) * sizeof(*plan->sources));
     plan->options = calloc(count + 1, sizeof(*plan->options));
     if (plan->sources == NULL || plan->options == NULL) {
@@ -76,8 +81,10 @@ int mounts_open(struct mount_plan *plan, struct err *err)
             continue;
         }
         unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
-        plan->sources[i] = open_tree(plan->bundle_fd, spec->mounts[i].source,
-                                     flags | (options->recursive ? AT_RECURSIVE : 0));
+        plan->sources[i] =
+            options->copy ? openat(plan->bundle_fd, spec->mounts[i].source, O_RDONLY | O_CLOEXEC)
+                          : open_tree(plan->bundle_fd, spec->mounts[i].source,
+                                      flags | (options->recursive ? AT_RECURSIVE : 0));
         if (plan->sources[i] < 0) {
             return err_set(err, errno, "mounts[%zu].source: open '%s'", i, spec->mounts[i].source);
         }
@@ -95,7 +102,7 @@ int mounts_idmap(struct mount_plan *plan, int user_ns, struct err *err)
 {
     for (size_t i = 0; i < plan->spec->mount_count; i++) {
         const struct spec_mount *mount = &plan->spec->mounts[i];
-        if (!plan->options[i].idmap || plan->sources[i] < 0) {
+        if (!plan->options[i].idmap || plan->options[i].copy || plan->sources[i] < 0) {
             continue;
         }
         AUTO(closep) int own = -1;
@@ -435,6 +442,9 @@ static int attach_root(struct mount_plan *plan, struct err *err)
 int mounts_attach(struct mount_plan *plan, struct err *err)
 {
     int r = attach_root(plan, err);
+    if (r >= 0) {
+        r = mount_copies_make(plan, err);
+    }
     for (size_t i = 0; r >= 0 && i < plan->spec->mount_count; i++) {
         const struct spec_mount *mount = &plan->spec->mounts[i];
         if (plan->options[i].bind) {

@@ -353,7 +353,7 @@ static int reconnect(struct start *start, const struct start_options *options, s
 {
     const struct shim_seen nothing = {{0}};
     start->control_fd = close_fd(start->control_fd);
-    start->control_fd = shim_process_reconnect(start->engine, start->workload.id, &start->shim,
+    start->control_fd = shim_process_reconnect(start->engine, start->workload.id, -1, &start->shim,
                                                roles_of(options) | SHIM_STARTER, &nothing, NULL);
     return start->control_fd < 0
                ? err_say(err, EPIPE, "isola-shim died before the workload started")

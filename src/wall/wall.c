@@ -29,6 +29,7 @@ static int container_wall_create(const struct wall_create *args, struct containe
     create.systemd_cgroup =
         spec->cgroups_path != NULL && container_is_scope_path(spec->cgroups_path);
     create.cgroup_optional = true;
+    create.copies_fd = args->copies_fd;
     return container_create(&create, ret, ret_exec_failed, err);
 }
 

@@ -17,7 +17,7 @@ copy /usr/sbin/apparmor_parser /etc/apparmor.d/abi/3.0
 machine_cases >"$new/cases" <<'SH'
 export ISOLA_ROOT=/var/isola ISOLA_RUN=/run/isola
 image=isola/busybox
-echo "1..24"
+echo "1..26"
 out=$(isola run --rm --network none $image sh -c 'echo hello; exit 7' 2>&1)
 is "a workload runs and gives its exit code" "7 hello" "$? $out"
 out=$(echo abc | isola run --rm -i --network none --read-only $image cat 2>&1)
@@ -40,6 +40,14 @@ isola network create back >/tmp/out 2>&1
 isola run -d --name db --network back $image sleep 100 >/tmp/out 2>&1
 out=$(isola run --rm --network back $image ping -c 1 -W 5 db 2>&1 | grep -c 'bytes from')
 is "a name on a network of the user's own is found" 1 "$out"
+out=$(isola run --rm --network none --init $image cat /proc/self/mountinfo 2>&1)
+is "the workload's files do not tell where ours lie" "4 0" \
+    "$(echo "$out" | grep -c tmpfs.files) $(echo "$out" | grep -v ' / / ' | grep -c -e isola -e workloads)"
+isola network create more >/tmp/out 2>&1
+isola network connect more db
+isola cp db:/etc/hosts /tmp/hosts
+is "they follow when it joins a network" 2 "$(grep -c "$(isola inspect -f '{{.Config.Hostname}}' db)" /tmp/hosts)"
+isola network disconnect more db
 is "exec works" "in" "$(isola exec web echo in 2>&1)"
 
 mount -t securityfs securityfs /sys/kernel/security
