@@ -345,12 +345,12 @@ static int run_prune(struct command_context *context, void *data, int argc, char
     if (r < 0) {
         return r;
     }
-    /* The images' own total follows, from the program that has them. */
-    format_size(bytes, size, sizeof(size));
-    (void)printf("Reclaimed without images: %s\n", size);
+    /* The total is said by the program that has the images. */
+    (void)snprintf(size, sizeof(size), "%llu", (unsigned long long)bytes);
     (void)fflush(stdout);
-    char *argv_images[] = {"isola-image", "--root",  engine->dirs.root,       "image",
-                           "prune",       "--force", o->all ? "--all" : NULL, NULL};
+    char *argv_images[] = {
+        "isola-image", "--root", engine->dirs.root,       "image", "prune", "--force",
+        "--reclaimed", size,     o->all ? "--all" : NULL, NULL};
     r = command_run_helper("isola-image", argv_images, err);
     return r == -ECHILD ? err_say(err, ECHILD, "pruning images failed") : r;
 }
