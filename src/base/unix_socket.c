@@ -106,11 +106,11 @@ int unix_send_fds(int fd, const void *data, size_t len, const int *fds, size_t f
     }
     if (fd_count > 0) {
         msg.msg_control = control.space;
-        msg.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+        msg.msg_controllen = (unsigned)CMSG_SPACE(fd_count * sizeof(int));
         struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
         cmsg->cmsg_level = SOL_SOCKET;
         cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+        cmsg->cmsg_len = (unsigned)CMSG_LEN(fd_count * sizeof(int));
         memcpy(CMSG_DATA(cmsg), fds, fd_count * sizeof(int));
     }
     ssize_t n;
