@@ -10,6 +10,9 @@ import subprocess
 import sys
 import tempfile
 
+if "--inside" not in sys.argv:
+    # Mounts of its own, that go with it.
+    os.execvp("unshare", ["unshare", "-m", sys.executable, __file__, *sys.argv[1:], "--inside"])
 TOOL = sys.argv[1]
 count = failed = 0
 
