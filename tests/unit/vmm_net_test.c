@@ -38,6 +38,7 @@ struct guest {
     unsigned queues;
     uint32_t rx_room;
     uint64_t rx_buffer[4][DRIVER_SIZE_MAX]; /* of chain id, by pair */
+    struct limit_options receive_limit, send_limit;
     unsigned sent;
     int udp;      /* the host's socket */
     uint32_t len; /* of the last frame, without header */
@@ -113,6 +114,8 @@ static void attach(struct guest *g, struct net_backend *b, uint16_t mtu)
 {
     struct net_options options = {.mtu = mtu};
     struct err err = ERR_NONE;
+    options.receive_limit = g->receive_limit;
+    options.send_limit = g->send_limit;
     memcpy(options.mac, guest_mac, sizeof(guest_mac));
     ck_assert_msg(net_new("net", &options, b, g->bed.memory, g->bed.loop, &g->bed.virtio, &err) ==
                       0,
@@ -443,6 +446,58 @@ START_TEST(frames_wait_while_the_guest_has_no_buffer)
         ck_assert_uint_eq(got, i);
     }
     stop(g);
+    free(g);
+}
+END_TEST
+
+static void slow_start(struct guest *g, const struct limit_options *in,
+                       const struct limit_options *out)
+{
+    memset(g, 0, sizeof(*g));
+    g->receive_limit = *in;
+    g->send_limit = *out;
+    bed_open(&g->bed);
+    attach(g, open_tap(1, 1500), 1500);
+    g->udp = udp_socket();
+    up(g, VIRTIO_F_EVENT_IDX | VIRTIO_NET_F_MRG_RXBUF, 2048, 60);
+}
+
+/* 1,000 bytes each: what the bucket does not hold at the beginning takes its time. */
+START_TEST(limits_slow_both_directions_down_and_lose_nothing)
+{
+    static const struct limit_options none;
+    static const struct limit_options few = {.operations = {.size = 5, .refill_ms = 100}};
+    static const struct limit_options bytes = {.bytes = {.size = 6000, .refill_ms = 120}};
+    static const uint8_t header[HEADER];
+    uint8_t data[1000] = {1};
+    uint8_t frame[1100];
+    struct guest *g = malloc(sizeof(*g));
+    for (unsigned i = 0; i < 2; i++) {
+        const struct limit_options *limit = i == 0 ? &few : &bytes;
+        slow_start(g, &none, limit);
+        int64_t begin = clock_monotonic_ns();
+        for (unsigned k = 0; k < 15; k++) {
+            data[1] = (uint8_t)k;
+            transmit(g, 1, header, frame, udp_frame(frame, data, sizeof(data)), true);
+            ssize_t n = 0;
+            BED_UNTIL(&g->bed, (n = recv(g->udp, frame, sizeof(frame), 0)) > 0);
+            ck_assert_int_eq(n, 1000);
+            ck_assert_uint_eq(frame[1], k);
+        }
+        ck_assert_int_ge(clock_monotonic_ns() - begin, 150 * NS_PER_MS);
+        stop(g);
+        slow_start(g, limit, &none);
+        begin = clock_monotonic_ns();
+        for (unsigned k = 0; k < 15; k++) {
+            data[1] = (uint8_t)k;
+            ck_assert_int_eq(to_guest(g, data, sizeof(data)), 0);
+        }
+        for (unsigned k = 0; k < 15; k++) {
+            ck_assert_uint_eq(expect_udp(g, sizeof(data))[1], k);
+        }
+        ck_assert_int_ge(clock_monotonic_ns() - begin, 150 * NS_PER_MS);
+        stop(g);
+    }
     free(g);
 }
 END_TEST
@@ -986,6 +1041,7 @@ int main(void)
                                    a_long_frame_lies_in_several_buffers,
                                    a_guest_with_few_buffers_loses_no_frame,
                                    frames_wait_while_the_guest_has_no_buffer,
+                                   limits_slow_both_directions_down_and_lose_nothing,
                                    segments_to_be_cut_reach_the_kernel_as_such,
                                    headers_are_checked_and_cleaned,
                                    hostile_frames_are_lost_alone,

@@ -147,6 +147,33 @@ static void deliver(struct net *net, struct virtq *q, struct gather *g, size_t l
     g->bytes -= bytes;
 }
 
+static uint64_t frame_max(const struct net *net)
+{
+    bool big = (net->offloads & ~(VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_ECN)) != 0;
+    return big ? NET_FRAME_MAX : NET_HEADER_SIZE + ETHERNET_MAX + net->options.mtu;
+}
+
+/*
+ * Reads a frame of at most so many bytes. -EBUSY: the limit does not let it yet; it was asked for
+ * the longest frame that may come, because a tap does not tell before.
+ */
+static ssize_t read_frame(struct net *net, unsigned index, const struct iovec *iov, unsigned count,
+                          uint64_t most)
+{
+    most -= NET_HEADER_SIZE;
+    if (!limit_take(&net->rx_limit, most)) {
+        return -EBUSY;
+    }
+    ssize_t n = net->backend->ops->receive(net->backend, index, iov, (int)count);
+    if (n <= (ssize_t)NET_HEADER_SIZE) {
+        net_limit_return(&net->rx_limit, most, 1);
+        return n < 0 ? n : -EIO;
+    }
+    uint64_t len = (uint64_t)n - NET_HEADER_SIZE;
+    net_limit_return(&net->rx_limit, most - MIN(most, len), 0);
+    return n;
+}
+
 /* Reads the next frame of unknown size to where it can wait. */
 static int hold(struct net *net, unsigned index)
 {
@@ -158,9 +185,9 @@ static int hold(struct net *net, unsigned index)
         return -ENOBUFS;
     }
     struct iovec iov = {.iov_base = pair->held, .iov_len = NET_FRAME_MAX};
-    ssize_t n = net->backend->ops->receive(net->backend, index, &iov, 1);
-    if (n <= (ssize_t)NET_HEADER_SIZE) {
-        return n < 0 ? (int)n : -EIO;
+    ssize_t n = read_frame(net, index, &iov, 1, frame_max(net));
+    if (n < 0) {
+        return (int)n;
     }
     pair->held_len = (size_t)n;
     return 0;
@@ -188,14 +215,8 @@ static int drop(struct net *net, unsigned index, ssize_t size)
     return n < 0 ? (int)n : 0;
 }
 
-static uint64_t frame_max(const struct net *net)
-{
-    bool big = (net->offloads & ~(VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_ECN)) != 0;
-    return big ? NET_FRAME_MAX : NET_HEADER_SIZE + ETHERNET_MAX + net->options.mtu;
-}
-
 /* Into the buffers that are there, which are enough. */
-static int fill(struct net *net, unsigned index, struct virtq *q, struct gather *g)
+static int fill(struct net *net, unsigned index, struct virtq *q, struct gather *g, uint64_t most)
 {
     struct net_pair *pair = &net->pair[index];
     if (pair->held_len > 0) {
@@ -206,17 +227,18 @@ static int fill(struct net *net, unsigned index, struct virtq *q, struct gather 
     }
     bool merge = virtio_has(&net->virtio, VIRTIO_NET_F_MRG_RXBUF);
     unsigned pieces = merge ? g->piece_count - g->first_piece : g->buffer[g->first].pieces;
-    ssize_t n =
-        net->backend->ops->receive(net->backend, index, g->iov + g->first_piece, (int)pieces);
-    if (n < (ssize_t)NET_HEADER_SIZE) {
-        return n < 0 ? (int)n : -EIO;
+    ssize_t n = read_frame(net, index, g->iov + g->first_piece, pieces, most);
+    if (n < 0) {
+        return (int)n;
     }
     deliver(net, q, g, (size_t)n);
     return 0;
 }
 
-/* 0: one frame less. -EAGAIN: none is there. -ENOBUFS: no buffers. Else the backend's end, or that
- * of the device, whose ring was broken. */
+/*
+ * 0: one frame less. -EAGAIN: none is there. -ENOBUFS: no buffers. -EBUSY: the limit. Else the
+ * backend's end, or that of the device, whose ring was broken.
+ */
 static int receive_one(struct net *net, unsigned index, struct virtq *q, struct gather *g)
 {
     struct net_pair *pair = &net->pair[index];
@@ -236,7 +258,7 @@ static int receive_one(struct net *net, unsigned index, struct virtq *q, struct 
         return drop(net, index, size);
     }
     if (r == 0) {
-        return fill(net, index, q, g);
+        return fill(net, index, q, g, need);
     }
     if (size > 0) {
         return r == -EAGAIN ? -ENOBUFS : drop(net, index, size);
@@ -276,7 +298,7 @@ void net_receive(struct net *net, unsigned index)
     put_back(q, &g);
     if (r == -EAGAIN) {
         pair->readable = false;
-    } else if (r < 0 && r != -ENOBUFS && v->active) {
+    } else if (r < 0 && r != -ENOBUFS && r != -EBUSY && v->active) {
         net_link_down(net, r);
     }
     virtio_interrupt_if_wanted(v, 2 * index);
