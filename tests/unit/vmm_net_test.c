@@ -364,6 +364,42 @@ START_TEST(hostile_frames_are_lost_alone)
 }
 END_TEST
 
+/* Chains without a byte to write to, between the buffers of one frame. */
+START_TEST(useless_buffers_come_back_once_and_cost_no_frame)
+{
+    struct guest *g = malloc(sizeof(*g));
+    uint8_t data[1400];
+    memset(data, 0x77, sizeof(data));
+    start(g, open_tap(1, 1500), 1500);
+    g->udp = udp_socket();
+    up(g, VIRTIO_NET_F_MRG_RXBUF | VIRTIO_F_EVENT_IDX, 512, 0);
+    for (unsigned i = 0; i < 40; i++) {
+        struct driver_piece useless = {.gpa = TX_BUFFERS, .len = 8};
+        MUST(i % 2 != 0 || bed_send(&g->bed, 0, &useless, 1, 0) >= 0);
+        post(g, 0, RX_BUFFERS + i * 512ULL);
+    }
+    for (unsigned i = 0; i < 12; i++) {
+        ck_assert_int_eq(to_guest(g, data, sizeof(data) - i), 0);
+    }
+    bed_run(&g->bed, 10 * NS_PER_MS);
+    unsigned frames = 0;
+    unsigned empty = 0;
+    unsigned parts = 0;
+    for (unsigned id = 0, len = 0; driver_get(&g->bed.driver[0], &id, &len);) {
+        uint8_t header[HEADER];
+        MUST(memory_read(g->bed.memory, g->rx_buffer[0][id], header, HEADER) == 0);
+        empty += len == 0;
+        parts += len > 0;
+        frames += len == 512 && load_le16(header + 10) == 3;
+    }
+    ck_assert_uint_eq(frames, 12);
+    ck_assert_uint_eq(parts, 36);
+    ck_assert_uint_ge(empty, 17);
+    stop(g);
+    free(g);
+}
+END_TEST
+
 START_TEST(commands_are_answered_by_what_was_agreed_on)
 {
     static const uint64_t features = VIRTIO_NET_F_CTRL_VQ | VIRTIO_NET_F_CTRL_RX |
@@ -745,6 +781,7 @@ int main(void)
                                    segments_to_be_cut_reach_the_kernel_as_such,
                                    headers_are_checked_and_cleaned,
                                    hostile_frames_are_lost_alone,
+                                   useless_buffers_come_back_once_and_cost_no_frame,
                                    commands_are_answered_by_what_was_agreed_on,
                                    two_pairs_carry_their_own_flows,
                                    an_inherited_tap_must_be_of_the_right_kind,

@@ -743,6 +743,35 @@ static int64_t cpu_ns(void)
     return t.tv_sec * NS_PER_SEC + t.tv_nsec;
 }
 
+START_TEST(who_does_not_go_on_is_dropped_after_ten_seconds)
+{
+    struct guest g;
+    start(&g);
+    int silent = unix_connect(g.uds, SOCK_STREAM);
+    say(&g, silent, "CONNE");
+    int unanswered = unix_connect(g.uds, SOCK_STREAM);
+    say(&g, unanswered, "CONNECT 5\n");
+    expect(&g, REQUEST);
+    uint32_t port = g.src_port;
+    int talking = host_program(&g);
+    uint32_t other = g.src_port;
+    bed_run(&g.bed, 9 * NS_PER_SEC);
+    struct pollfd p[2] = {{.fd = silent, .events = POLLIN}, {.fd = unanswered, .events = POLLIN}};
+    ck_assert_int_eq(poll(p, 2, 0), 0);
+    bed_run(&g.bed, 2 * NS_PER_SEC);
+    hear_end(&g, silent);
+    hear_end(&g, unanswered);
+    expect(&g, RST);
+    ck_assert_uint_eq(g.src_port, port);
+    send_op(&g, RW, 1024, other, "alive", 5, 0);
+    hear(&g, talking, "alive");
+    (void)close(silent);
+    (void)close(unanswered);
+    (void)close(talking);
+    stop(&g);
+}
+END_TEST
+
 /* Firecracker's issue 6031: a connection that hangs up while nothing can be delivered. */
 START_TEST(nothing_makes_the_loop_spin)
 {
@@ -865,6 +894,7 @@ int main(void)
         wrong_packets_are_counted_and_answered,
         wrong_packets_end_their_connection,
         thousands_of_connections_are_refused_not_kept,
+        who_does_not_go_on_is_dropped_after_ten_seconds,
         nothing_makes_the_loop_spin,
         buffers_too_small_are_given_back,
         a_restored_guest_is_told_that_its_connections_are_gone,

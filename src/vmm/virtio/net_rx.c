@@ -19,7 +19,7 @@
 struct buffer {
     struct virtq_token token;
     uint32_t pieces;
-    uint64_t bytes;
+    uint64_t bytes; /* 0: of no use; it has kept its place in the order, for put_back() */
 };
 
 /* Taken and not used yet: buffers [first, count), their pieces [first_piece, piece_count). */
@@ -78,8 +78,12 @@ static int gather(struct net *net, struct virtq *q, struct gather *g, uint64_t n
         if (chain.writable_len < least || chain.writable_count > PIECES_MAX / 2) {
             device_guest_error(&v->device, "buffer of %llu bytes in %u pieces",
                                (unsigned long long)chain.writable_len, chain.writable_count);
-            (void)virtq_push(q, v->memory, &chain, 0);
-            continue;
+            if (g->count == g->first) {
+                (void)virtq_push(q, v->memory, &chain, 0);
+                continue;
+            }
+            chain.writable_count = 0;
+            chain.writable_len = 0;
         }
         if (chain.writable_count > PIECES_MAX - g->piece_count) {
             virtq_unpop(q, &chain);
@@ -115,22 +119,35 @@ static void copy_in(const struct gather *g, size_t offset, const uint8_t *data, 
     }
 }
 
+/* Gives back those of no use that are first now. */
+static void skip_useless(struct net *net, struct virtq *q, struct gather *g)
+{
+    while (g->first < g->count && g->buffer[g->first].bytes == 0) {
+        (void)virtq_push_token(q, net->virtio.memory, g->buffer[g->first++].token, 0);
+    }
+}
+
 /* Gives the guest the frame of len bytes that lies in the first buffers. */
 static void deliver(struct net *net, struct virtq *q, struct gather *g, size_t len)
 {
     struct virtq_token token[BUFFERS_MAX];
+    struct virtq_token useless[BUFFERS_MAX];
     uint32_t written[BUFFERS_MAX];
+    uint32_t none[BUFFERS_MAX] = {0};
     unsigned used = 0;
-    unsigned piece = g->first_piece;
-    uint64_t bytes = 0;
+    unsigned useless_count = 0;
     size_t left = len;
-    while (left > 0 && g->first + used < g->count) {
-        const struct buffer *b = &g->buffer[g->first + used];
+    unsigned piece = g->first_piece;
+    while (left > 0 && g->first < g->count) {
+        const struct buffer *b = &g->buffer[g->first++];
+        if (b->bytes == 0) {
+            useless[useless_count++] = b->token;
+            continue;
+        }
         size_t here = MIN(left, (size_t)b->bytes);
         token[used] = b->token;
-        written[used] = (uint32_t)here;
-        used++;
-        bytes += b->bytes;
+        written[used++] = (uint32_t)here;
+        g->bytes -= b->bytes;
         left -= here;
         for (unsigned i = 0; i < b->pieces; i++, piece++) {
             size_t n = MIN(here, g->iov[piece].iov_len);
@@ -141,10 +158,10 @@ static void deliver(struct net *net, struct virtq *q, struct gather *g, size_t l
     uint8_t count[2];
     store_le16(count, (uint16_t)used);
     copy_in(g, NUM_BUFFERS, count, sizeof(count));
-    (void)virtq_push_tokens(q, net->virtio.memory, token, written, used);
-    g->first += used;
     g->first_piece = piece;
-    g->bytes -= bytes;
+    (void)virtq_push_tokens(q, net->virtio.memory, token, written, used);
+    (void)virtq_push_tokens(q, net->virtio.memory, useless, none, useless_count);
+    skip_useless(net, q, g);
 }
 
 static uint64_t frame_max(const struct net *net)
