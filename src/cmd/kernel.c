@@ -129,5 +129,10 @@ const struct command kernel_commands[] = {
      .operands_min = 1,
      .operands_max = -1,
      .run = run_rm},
+    {.group = "kernel",
+     .name = "unpack",
+     .operands = KERNEL_UNPACK_OPERANDS,
+     .summary = KERNEL_UNPACK_SUMMARY,
+     .helper = "isola-kernel"},
     {0},
 };

@@ -58,7 +58,7 @@ void agent_connection_closed(struct agent *agent)
 {
     bool waiting = false;
     for (const struct connection *c = agent->connections; c != NULL; c = c->next) {
-        waiting |= c->ending;
+        waiting |= c->told;
     }
     if (agent->workload.reported && !waiting) {
         loop_quit(agent->loop, 0);
@@ -73,6 +73,7 @@ void agent_report_exit(struct agent *agent)
         next = c->next;
         if (c->waits || (c == agent->events && !w->reported)) {
             c->waits = false;
+            c->told = true;
             connection_send(c, guest_exit_new(&w->exit));
             connection_end(c);
             told = true;

@@ -23,6 +23,7 @@ struct connection {
     struct buf out;
     size_t sent; /* of out */
     bool waits;  /* wants to know how the workload ends */
+    bool told;   /* how the workload ended: the machine lives until the host has read it */
     bool ending; /* no more answers: closes when the host does */
 };
 

@@ -90,6 +90,14 @@ void link_put_mtu(struct nl_batch *batch, int index, uint32_t mtu)
     }
 }
 
+void link_put_port(struct nl_batch *batch, const char *name, int master)
+{
+    struct ifinfomsg info = {.ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+    nl_message_begin(batch, RTM_NEWLINK, 0, &info, sizeof(info));
+    nl_put_str(batch, IFLA_IFNAME, name);
+    nl_put_u32(batch, IFLA_MASTER, (uint32_t)master);
+}
+
 void link_put_hairpin(struct nl_batch *batch, const char *name)
 {
     struct ifinfomsg header = {0};

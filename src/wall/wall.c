@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/str.h"
+#include "wall/vm.h"
 
 static int container_wall_create(const struct wall_create *args, struct container_process *ret,
                                  bool *ret_exec_failed, struct err *err)
@@ -56,6 +57,10 @@ int wall_find(const char *name, const struct wall **ret, struct err *err)
         *ret = &container_wall;
         return 0;
     }
-    return err_say(err, EOPNOTSUPP, "isolation '%s' is not available: this isola has 'container'",
-                   name);
+    if (str_eq(name, vm_wall.name)) {
+        *ret = &vm_wall;
+        return 0;
+    }
+    return err_say(err, EOPNOTSUPP,
+                   "isolation '%s' is not available: this isola has 'container' and 'vm'", name);
 }

@@ -177,6 +177,29 @@ make_package() {
     equals "a b" "$(isola kernel ls -q | tr '\n' ' ' | sed 's/ $//')"
 }
 
+@test "kernel unpack unpacks once and says where" {
+    need_kernel
+    first=$(isola kernel unpack "$KERNEL/vmlinuz")
+    inode=$(stat -c %i "$first")
+    isola kernel install --from "$KERNEL/vmlinuz" --name a
+    cmp "$first" "$ISOLA_ROOT/kernels/a/vmlinux"
+    equals "$first" "$(isola kernel unpack "$KERNEL/vmlinuz")"
+    equals "$inode" "$(stat -c %i "$first")"
+    truncate -s 1000 "$first"
+    equals "$first" "$(isola kernel unpack "$KERNEL/vmlinuz")"
+    cmp "$first" "$ISOLA_ROOT/kernels/a/vmlinux"
+    equals "$(readlink -f "$ISOLA_ROOT/kernels/a/vmlinux")" "$(isola kernel unpack "$ISOLA_ROOT/kernels/a/vmlinux")"
+    # Eight stay, the oldest goes.
+    for i in 1 2 3 4 5 6 7 8; do
+        cp "$KERNEL/vmlinuz" other && printf $i | dd of=other bs=1 conv=notrunc status=none
+        isola kernel unpack other >last
+    done
+    equals 8 "$(find "$ISOLA_ROOT/kernels/.cache" -type f | wc -l)"
+    [ ! -e "$first" ]
+    [ -e "$(cat last)" ]
+    equals a "$(isola kernel ls -q)"
+}
+
 @test "what is no kernel is refused with the reason" {
     echo nothing >file
     run -1 isola kernel install --from file

@@ -1,4 +1,6 @@
 /* The real agent, driven as the host drives it. */
+#include "container/seccomp_filter.h"
+#include "guest/filter.h"
 #include "guest_machine.h"
 
 START_TEST(a_workload_runs_in_the_overlay_and_its_exit_code_arrives)
@@ -28,6 +30,7 @@ START_TEST(input_reaches_the_workload_to_its_end)
     machine_begin(&m, machine_configuration(&m, "cat; echo done", false));
     AUTO(closep) int in = machine_accept(&m, 1);
     AUTO(closep) int out = machine_accept(&m, 2);
+    machine_discard(&m, 3);
     ck_assert_int_eq(write_full(in, "hello\n", 6), 0);
     in = close_fd(in);
     AUTO(freep) char *said = machine_read_all(out);
@@ -45,6 +48,7 @@ START_TEST(output_is_whole_for_a_slow_reader)
     machine_begin(
         &m, machine_configuration(&m, "dd if=/dev/zero bs=65536 count=80 2>/dev/null", false));
     AUTO(closep) int out = machine_accept(&m, 2);
+    machine_discard(&m, 3);
     (void)usleep(300000);
     size_t total = 0;
     char data[8192];
@@ -69,6 +73,7 @@ START_TEST(signals_reach_the_workload)
     machine_begin(&m, machine_configuration(
                           &m, "trap 'exit 3' TERM; echo on; while :; do sleep 0.05; done", false));
     AUTO(closep) int out = machine_accept(&m, 2);
+    machine_discard(&m, 3);
     char on[3];
     ck_assert_int_eq(read_full(out, on, sizeof(on)), 0);
     machine_expect(machine_ask(&m, json_pack("{s:s, s:i}", "type", "signal", "signal", SIGTERM)),
@@ -99,7 +104,7 @@ static void begin_sleeper(struct machine *m)
     machine_start(m, NULL);
     machine_begin(m, machine_configuration(m, "sleep 1000", false));
     for (int i = 1; i <= 3; i++) {
-        (void)close(machine_accept(m, i));
+        machine_discard(m, i);
     }
 }
 
@@ -194,6 +199,7 @@ START_TEST(stats_processes_and_pause_speak_of_the_workload)
     machine_start(&m, NULL);
     machine_begin(&m, machine_configuration(&m, "while :; do echo x; done", false));
     AUTO(closep) int out = machine_accept(&m, 2);
+    machine_discard(&m, 3);
     char data[4096];
     ck_assert_int_eq(read_full(out, data, sizeof(data)), 0);
 
@@ -251,6 +257,7 @@ START_TEST(interfaces_are_found_by_mac_and_files_written_into_the_root)
     ck_assert_int_eq(symlink("../run/somewhere/else", link), 0);
     machine_begin(&m, configuration);
     AUTO(closep) int out = machine_accept(&m, 2);
+    machine_discard(&m, 3);
     AUTO(freep) char *said = machine_read_all(out);
     static const char *const lines[] = {
         "machine\n",
@@ -278,6 +285,60 @@ static void expect_error(json_t *answer, const char *text)
     ck_assert_msg(strstr(err.text, text) != NULL, "'%s' is not in '%s'", text, err.text);
     json_decref(answer);
 }
+
+/* What the host does with a profile. */
+static char *compile_filter(void)
+{
+    static const char text[] =
+        "{\"ociVersion\":\"1.2.0\",\"root\":{\"path\":\"/\"},\"linux\":{\"seccomp\":{"
+        "\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"mkdir\"],"
+        "\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":28}]}}}";
+    AUTO(spec_freep) struct spec *spec = NULL;
+    AUTO(seccomp_filter_donep) struct seccomp_filter filter = {0};
+    struct err err = ERR_NONE;
+    ck_assert_msg(spec_parse(text, strlen(text), "t", &spec, &err) == 0, "%s", err_text(&err));
+    ck_assert_int_eq(seccomp_filter_init(&filter, spec, -1, &err), 0);
+    return guest_filter_encode(&filter);
+}
+
+START_TEST(the_hosts_filter_holds_for_the_workload_and_for_execs)
+{
+    struct machine m;
+    AUTO(freep) char *filter = compile_filter();
+    machine_start(&m, NULL);
+    json_t *configuration = machine_configuration(&m, "mkdir /tmp/x; exec sleep 1000", false);
+    (void)json_object_set_new(configuration, "seccomp", json_string(filter));
+    machine_begin(&m, configuration);
+    AUTO(closep) int error = machine_accept(&m, 3);
+    char said[64] = "";
+    ck_assert_int_gt(read(error, said, sizeof(said) - 1), 0);
+    ck_assert_ptr_nonnull(strstr(said, "No space left on device"));
+    machine_discard(&m, 2);
+    error = close_fd(error);
+    AUTO(closep) int exec = machine_connect(&m);
+    machine_expect(machine_ask_on(exec, exec_request("mkdir /tmp/y 2>&1", 6)), "started");
+    AUTO(closep) int out = machine_accept(&m, 6);
+    AUTO(freep) char *refused = machine_read_all(out);
+    ck_assert_ptr_nonnull(strstr(refused, "No space left on device"));
+    out = close_fd(out);
+    ck_assert_int_eq(machine_exit_code(exec), 1);
+    end_workload(&m);
+}
+END_TEST
+
+START_TEST(a_profile_without_its_program_is_refused)
+{
+    struct machine m;
+    machine_start(&m, NULL);
+    json_t *configuration = machine_configuration(&m, "true", false);
+    json_t *linux_part = json_object_get(json_object_get(configuration, "config"), "linux");
+    (void)json_object_set_new(linux_part, "seccomp",
+                              json_pack("{s:s}", "defaultAction", "SCMP_ACT_ERRNO"));
+    expect_error(machine_ask(&m, configuration), "no compiled program");
+    machine_expect(machine_ask(&m, json_pack("{s:s}", "type", "power-off")), "ok");
+    machine_end(&m);
+}
+END_TEST
 
 START_TEST(the_step_that_fails_is_named_to_whoever_asks)
 {
@@ -309,7 +370,7 @@ START_TEST(wrong_configurations_are_refused_and_leave_the_machine_usable)
     expect_error(machine_ask(&m, json_pack("{s:s}", "type", "stats")), "configure it first");
     machine_begin(&m, machine_configuration(&m, "exit 4", false));
     for (int i = 1; i <= 3; i++) {
-        (void)close(machine_accept(&m, i));
+        machine_discard(&m, i);
     }
     ck_assert_int_eq(machine_exit_code(m.control), 4);
     machine_end(&m);
@@ -346,6 +407,7 @@ START_TEST(orphans_are_reaped)
     (void)json_array_remove(json_object_get(linux_part, "namespaces"), 1);
     machine_begin(&m, configuration);
     AUTO(closep) int out = machine_accept(&m, 2);
+    machine_discard(&m, 3);
     AUTO(freep) char *said = machine_read_all(out);
     ck_assert_str_eq(said, "0\n");
     out = close_fd(out);
@@ -361,6 +423,7 @@ START_TEST(a_cut_stream_is_connected_again)
     machine_begin(&m, machine_configuration(&m, "echo one; read x; echo $x; echo three", false));
     AUTO(closep) int in = machine_accept(&m, 1);
     AUTO(closep) int out = machine_accept(&m, 2);
+    machine_discard(&m, 3);
     char one[4];
     ck_assert_int_eq(read_full(out, one, sizeof(one)), 0);
     /* As a restore from a snapshot does; `start`'s connection, too. */
@@ -394,6 +457,8 @@ int main(void)
         a_terminal_has_the_size_that_the_host_says,
         stats_processes_and_pause_speak_of_the_workload,
         interfaces_are_found_by_mac_and_files_written_into_the_root,
+        the_hosts_filter_holds_for_the_workload_and_for_execs,
+        a_profile_without_its_program_is_refused,
         the_step_that_fails_is_named_to_whoever_asks,
         wrong_configurations_are_refused_and_leave_the_machine_usable,
         garbage_on_a_connection_ends_that_connection_only,

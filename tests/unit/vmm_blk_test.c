@@ -409,6 +409,32 @@ START_TEST(more_requests_than_the_pool_holds_are_all_served)
 }
 END_TEST
 
+/*
+ * A device with requests that were submitted and did not end so far. Zeros are written by threads
+ * of the kernel; that they all end before we look is possible, and then we try again.
+ */
+static void start_with_requests_under_way(struct bed *bed)
+{
+    for (unsigned i = 0; i < 1000; i++) {
+        bed_start(bed, F_WRITE_ZEROES, 1, 128);
+        for (unsigned n = 0; n < 20; n++) {
+            uint64_t sector = n * 100;
+            uint32_t sectors = 100;
+            memset(data_of(bed, n), 0, 16);
+            memcpy(data_of(bed, n), &sector, 8);
+            memcpy(data_of(bed, n) + 8, &sectors, 4);
+            ck_assert_int_ge(submit(bed, 0, n, ZEROES, 0, 16), 0);
+        }
+        (void)pthread_mutex_lock(&bed->virtio->device.lock);
+        bed->virtio->ops->queue(bed->virtio, 0);
+        (void)pthread_mutex_unlock(&bed->virtio->device.lock);
+        if (bed->virtio->queue[0].in_flight > 0) {
+            return;
+        }
+    }
+    ck_abort_msg("requests end at once");
+}
+
 START_TEST(a_reset_with_requests_under_way_drops_them_and_the_device_works_on)
 {
     struct bed bed;
@@ -416,13 +442,7 @@ START_TEST(a_reset_with_requests_under_way_drops_them_and_the_device_works_on)
     uint32_t len = 0;
     int fd = open_blk(&bed, 1, false);
     for (unsigned round = 0; round < 20; round++) {
-        bed_start(&bed, 0, 1, 128);
-        for (unsigned i = 0; i < 20; i++) {
-            ck_assert_int_ge(submit(&bed, 0, i, i % 2 == 0 ? READ : WRITE, i * 20, 10240), 0);
-        }
-        (void)pthread_mutex_lock(&bed.virtio->device.lock);
-        bed.virtio->ops->queue(bed.virtio, 0); /* submitted, and not completed */
-        (void)pthread_mutex_unlock(&bed.virtio->device.lock);
+        start_with_requests_under_way(&bed);
         bed_set(&bed, 0x70, 0);
         ck_assert_uint_eq(bed_get(&bed, 0x70), 0);
         /* After it the memory is the guest's alone. */
@@ -453,25 +473,13 @@ static void *reset_from_a_cpu(void *data)
     return NULL;
 }
 
-/* Twenty requests that are submitted and not completed. */
-static void submit_twenty(struct bed *bed)
-{
-    for (unsigned i = 0; i < 20; i++) {
-        ck_assert_int_ge(submit(bed, 0, i, READ, i * 20, 10240), 0);
-    }
-    (void)pthread_mutex_lock(&bed->virtio->device.lock);
-    bed->virtio->ops->queue(bed->virtio, 0);
-    (void)pthread_mutex_unlock(&bed->virtio->device.lock);
-}
-
 START_TEST(a_cpu_that_resets_the_device_waits_for_the_loop)
 {
     struct bed bed;
     int fd = open_blk(&bed, 1, false);
     for (unsigned round = 0; round < 5; round++) {
         pthread_t cpu;
-        bed_start(&bed, 0, 1, 128);
-        submit_twenty(&bed);
+        start_with_requests_under_way(&bed);
         ck_assert_int_eq(pthread_create(&cpu, NULL, reset_from_a_cpu, &bed), 0);
         (void)usleep(30000);
         ck_assert_int_eq(pthread_tryjoin_np(cpu, NULL), EBUSY);
@@ -495,8 +503,7 @@ START_TEST(a_reset_that_waited_long_enough_leaves_old_requests_behind)
     uint32_t len = 0;
     pthread_t cpu;
     int fd = open_blk(&bed, 1, false);
-    bed_start(&bed, 0, 1, 128);
-    submit_twenty(&bed);
+    start_with_requests_under_way(&bed);
     ck_assert_int_eq(pthread_create(&cpu, NULL, reset_from_a_cpu, &bed), 0);
     ck_assert_int_eq(pthread_join(cpu, NULL), 0);
     bed_set(&bed, 0x70, 3);
