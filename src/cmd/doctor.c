@@ -10,7 +10,9 @@
 #include "base/user_namespace.h"
 #include "cmd/commands.h"
 #include "cmd/common.h"
+#include "engine/kernel.h"
 #include "engine/network.h"
+#include "wall/wall.h"
 
 #define OVERLAYFS_MAGIC 0x794c7630
 
@@ -178,6 +180,35 @@ static int check_programs(void)
     return bad;
 }
 
+static int check_kvm(void)
+{
+    struct err err = ERR_NONE;
+    const struct wall *wall;
+    int r = wall_find("vm", &wall, &err);
+    r = r < 0 ? r : wall->check(&err);
+    return r < 0 ? say(BAD, err_text(&err), NULL)
+                 : say(GOOD, "KVM executes a guest's kernel by hardware", NULL);
+}
+
+static int check_vm(const struct engine *engine)
+{
+    static const char *const programs[] = {"isola-vmm", "isola-guest", "isola-kernel"};
+    struct err err = ERR_NONE;
+    int bad = check_kvm();
+    AUTO(closep) int kernel = kernel_open(engine->dirs.root, NULL, &err);
+    bad += say(kernel >= 0 ? GOOD : BAD, "a guest kernel", "isola kernel install");
+    bad += say(access("/dev/net/tun", F_OK) == 0 ? GOOD : POOR, "/dev/net/tun, for networks",
+               "modprobe tun");
+    bad += say(access("/usr/bin/mkfs.erofs", X_OK) == 0 ? GOOD : BAD, "mkfs.erofs, for images",
+               "apt-get install erofs-utils");
+    for (size_t i = 0; i < COUNT(programs); i++) {
+        AUTO(freep) char *path = dirs_helper(programs[i]);
+        bad += say(path != NULL && access(path, X_OK) == 0 ? GOOD : BAD, programs[i],
+                   "install Isola again: make install");
+    }
+    return bad;
+}
+
 static int run_doctor(struct command_context *context, void *data, int argc, char **argv,
                       struct err *err)
 {
@@ -196,9 +227,12 @@ static int run_doctor(struct command_context *context, void *data, int argc, cha
     if (r < 0) {
         return r;
     }
-    (void)printf("vm: not in this version of isola\n");
     (void)printf("%s\n", bad == 0 ? "the container wall can run here"
                                   : "the container wall cannot run here: see MISSING above");
+    (void)printf("\nvm: a kernel of its own in a virtual machine\n");
+    int bad_vm = check_vm(engine);
+    (void)printf("%s\n", bad_vm == 0 ? "the vm wall can run here"
+                                     : "the vm wall cannot run here: see MISSING above");
     return bad == 0 ? 0 : 1;
 }
 

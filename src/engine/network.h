@@ -227,6 +227,10 @@ int network_release(struct network_host *host, const char *workload_id, struct e
 int network_attach(struct network_host *host, const struct network_lease *lease, int netns_fd,
                    struct err *err);
 
+/* The same for a machine, whose cards are taps with the names of the lease's host ends. */
+int network_attach_taps(struct network_host *host, const struct network_lease *lease,
+                        struct err *err);
+
 enum network_links {
     NETWORK_LINKS_DIE,    /* the kernel removes them: the namespace has no process left */
     NETWORK_LINKS_REMOVE, /* now; the kernel takes some 20 ms for it */

@@ -25,6 +25,7 @@
 #include "engine/rootfs.h"
 #include "engine/shim_process.h"
 #include "engine/shim_protocol.h"
+#include "engine/vm_start.h"
 #include "engine/volume.h"
 #include "engine/workload_network.h"
 
@@ -244,12 +245,13 @@ static int write_bundle(struct start *start, struct err *err)
     if (cgroup == NULL || start->init_path == NULL) {
         return err_set(err, ENOMEM, "bundle");
     }
+    bool vm = vm_start_wanted(&start->workload);
     const struct bundle_inputs inputs = {
         .id = start->workload.id,
         .config = config,
         .mounts = &start->mounts,
         .user = &start->user,
-        .files_dir = start->root_dir,
+        .files_dir = vm ? NULL : start->root_dir,
         .hostname = start->hostname,
         .rootless = start->host->rootless,
         .ids = &start->ids,
@@ -257,8 +259,8 @@ static int write_bundle(struct start *start, struct err *err)
                     : start->ids.size > 0 ? start->ids.size - 1
                                           : UINT32_MAX - 1,
         .cgroup = cgroup,
-        .init_path = start->init_path,
-        .net_path = start->namespaces.net,
+        .init_path = vm ? VM_GUEST_INIT : start->init_path,
+        .net_path = vm ? "" : start->namespaces.net,
         .ipc_path = start->namespaces.ipc,
         .pid_path = start->namespaces.pid,
         .user_path = start->namespaces.user,
@@ -304,7 +306,12 @@ static int prepare(struct start *start, const struct start_options *options, str
     if (r == 0) {
         r = prepare_storage(start, err);
     }
-    return r < 0 ? r : write_bundle(start, err);
+    r = r < 0 ? r : write_bundle(start, err);
+    if (r == 0 && vm_start_wanted(&start->workload)) {
+        r = vm_start_prepare(start->engine, &start->workload, &start->lease, start->root_dir,
+                             start->run_dir, start->hostname, err);
+    }
+    return r;
 }
 
 /* The shim's next packet; -EPIPE when the connection has ended. */
@@ -395,6 +402,9 @@ static int attach_network(struct start *start, pid_t pid, struct err *err)
 {
     if (start->namespaces.net != NULL) {
         return 0;
+    }
+    if (vm_start_wanted(&start->workload)) {
+        return network_attach_taps(start->host, &start->lease, err);
     }
     char path[64];
     (void)snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);

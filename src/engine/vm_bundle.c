@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/dirs.h"
 #include "base/err.h"
 #include "base/io.h"
 #include "base/json.h"
@@ -37,9 +38,11 @@ int vm_bundle_check(const struct workload_config *config, struct err *err)
         {config->device.count > 0, "--device", "the host's devices are not the machine's"},
         {config->device_cgroup_rule.count > 0, "--device-cgroup-rule",
          "the host's devices are not the machine's"},
-        {str_eq(config->pid, "host") || (config->pid != NULL && str_starts(config->pid, "container:")),
+        {str_eq(config->pid, "host") ||
+             (config->pid != NULL && str_starts(config->pid, "container:")),
          "--pid", "processes of another kernel cannot be shared"},
-        {str_eq(config->ipc, "host") || (config->ipc != NULL && str_starts(config->ipc, "container:")),
+        {str_eq(config->ipc, "host") ||
+             (config->ipc != NULL && str_starts(config->ipc, "container:")),
          "--ipc", "memory of another kernel cannot be shared"},
         {str_eq(config->uts, "host"), "--uts", "the machine has its own host name"},
         {str_eq(config->cgroupns, "host"), "--cgroupns", "the machine has its own cgroups"},
@@ -84,9 +87,9 @@ static void add_drive(json_t *machine, json_t *binds, const char *id, const char
     char to[64];
     (void)snprintf(to, sizeof(to), "/disks/%s", id);
     (void)json_array_append_new(binds, bind_of(path, to, write));
-    (void)json_array_append_new(json_object_get(machine, "drives"),
-                                json_pack("{s:s, s:s, s:b}", "drive_id", id, "path_on_host", to,
-                                          "is_read_only", !write));
+    (void)json_array_append_new(
+        json_object_get(machine, "drives"),
+        json_pack("{s:s, s:s, s:b}", "drive_id", id, "path_on_host", to, "is_read_only", !write));
 }
 
 static int add_disks(const struct vm_bundle_inputs *in, const char *scratch, json_t *machine,
@@ -94,7 +97,7 @@ static int add_disks(const struct vm_bundle_inputs *in, const char *scratch, jso
 {
     json_t *layers = json_array();
     for (size_t i = 0; i < in->layers->count; i++) {
-        char id[16];
+        char id[32];
         (void)snprintf(id, sizeof(id), "layer%zu", i);
         add_drive(machine, binds, id, in->layers->items[i], false);
         (void)json_array_append_new(layers, json_pack("{s:s}", "serial", id));
@@ -129,28 +132,28 @@ static int add_networks(const struct vm_bundle_inputs *in, json_t *vm, json_t *m
             if (e->ip[f].address.family == 0) {
                 continue;
             }
-            (void)json_array_append_new(
-                addresses, json_sprintf("%s/%u", ip_format(&e->ip[f].address, address),
-                                        (unsigned)e->ip[f].length));
+            (void)json_array_append_new(addresses,
+                                        json_sprintf("%s/%u", ip_format(&e->ip[f].address, address),
+                                                     (unsigned)e->ip[f].length));
             if (!e->internal && !has_route[f]) {
                 has_route[f] = true;
-                (void)json_array_append_new(
-                    routes, json_pack("{s:s, s:s, s:s}", "to", f == 0 ? "0.0.0.0/0" : "::/0", "via",
-                                      ip_format(&e->gateway[f], address), "interface",
-                                      e->interface));
+                (void)json_array_append_new(routes, json_pack("{s:s, s:s, s:s}", "to",
+                                                              f == 0 ? "0.0.0.0/0" : "::/0", "via",
+                                                              ip_format(&e->gateway[f], address),
+                                                              "interface", e->interface));
             }
         }
         (void)json_array_append_new(taps, json_string(e->veth));
-        (void)json_array_append_new(
-            interfaces, json_pack("{s:s, s:s, s:i, s:o}", "mac", mac, "name", e->interface, "mtu",
-                                  (int)e->mtu, "addresses", addresses));
+        (void)json_array_append_new(interfaces, json_pack("{s:s, s:s, s:i, s:o}", "mac", mac,
+                                                          "name", e->interface, "mtu", (int)e->mtu,
+                                                          "addresses", addresses));
         (void)json_array_append_new(json_object_get(machine, "network-interfaces"),
                                     json_pack("{s:s, s:i, s:s}", "iface_id", e->interface, "tap_fd",
                                               3 + (int)i, "guest_mac", mac));
     }
     (void)json_object_set_new(vm, "taps", taps);
-    return json_object_set_new(
-        guest, "network", json_pack("{s:o, s:o}", "interfaces", interfaces, "routes", routes));
+    return json_object_set_new(guest, "network",
+                               json_pack("{s:o, s:o}", "interfaces", interfaces, "routes", routes));
 }
 
 static int add_files(const struct vm_bundle_inputs *in, json_t *guest, struct err *err)
@@ -187,13 +190,12 @@ static json_t *make_machine(const struct workload_config *config)
 {
     uint64_t memory = config->memory != 0 ? config->memory : VM_MEMORY_DEFAULT;
     return json_pack(
-        "{s:{s:s, s:s, s:s}, s:{s:i, s:I, s:b}, s:[], s:[], s:{s:i, s:s, s:b}, s:{s:b}, s:{}, "
-        "s:s}",
+        "{s:{s:s, s:s, s:s}, s:{s:i, s:I, s:b}, s:[], s:[], s:{s:i, s:s, s:b}, s:{s:b}, s:{}, s:s}",
         "boot-source", "kernel_image_path", "/kernel", "initrd_path", "/initrd", "boot_args",
         KERNEL_ARGUMENTS, "machine-config", "vcpu_count", cpu_count(config), "mem_size_mib",
-        "drives", "network-interfaces", "vsock", "guest_cid", GUEST_CID, "uds_path",
-        "/run/" VM_SOCKET, "stdio_ports", true, "balloon", "free_page_reporting", true, "entropy",
-        "stdio", "none");
+        (json_int_t)((memory + MIB - 1) / MIB), "require_hardware", true, "drives",
+        "network-interfaces", "vsock", "guest_cid", GUEST_CID, "uds_path", "/run/" VM_SOCKET,
+        "stdio_ports", true, "balloon", "free_page_reporting", true, "entropy", "stdio", "none");
 }
 
 int vm_bundle_build(const struct vm_bundle_inputs *in, json_t **ret, struct err *err)

@@ -20,7 +20,7 @@ struct vm_bundle_inputs {
     const char *id;
     const struct workload_config *config;
     const struct network_lease *lease;
-    const char *root; /* the directory ROOT */
+    const char *root;     /* the directory ROOT */
     const char *root_dir; /* ROOT/workloads/ID */
     const char *run_dir;  /* RUN/workloads/ID */
     const char *hostname;

@@ -24,12 +24,22 @@ static int make_file_system(const char *path, struct err *err)
     if (fd < 0 || ftruncate(fd, DISK_SIZE) < 0) {
         return err_set(err, errno, "make '%s'", path);
     }
-    /* No journal: what a dead machine leaves half-written is thrown away, or checked by the next. */
+    /* No journal: what a dead machine leaves half-written is thrown away, or checked by the next.
+     */
     char *const argv[] = {
-        "mkfs.ext4",        "-q", "-F", "-O", "^has_journal,^resize_inode,sparse_super2", "-E",
+        "mkfs.ext4",
+        "-q",
+        "-F",
+        "-O",
+        "^has_journal,^resize_inode,sparse_super2",
+        "-E",
         "lazy_itable_init=1,num_backup_sb=0,nodiscard",
-        "-m",               "0",  "-U", "00000000-0000-0000-0000-000000000001",
-        (char *)(uintptr_t)path, NULL,
+        "-m",
+        "0",
+        "-U",
+        "00000000-0000-0000-0000-000000000001",
+        (char *)(uintptr_t)path,
+        NULL,
     };
     int r = process_run(argv, NULL, err);
     if (r == -ENOENT) {

@@ -20,7 +20,7 @@
 #define ORDER_MAX ((size_t)64 << 10)
 
 struct parts {
-    struct initramfs_entry entry[MODULES_MAX + 3];
+    struct initramfs_entry entry[MODULES_MAX + 4];
     size_t count;
     struct strv paths; /* what the entries' names point to */
 };
@@ -75,34 +75,42 @@ static int add_modules(struct parts *parts, int kernel, struct buf *order, struc
     return r;
 }
 
-static int write_initrd(int agent, int kernel, int out, struct err *err)
+static int add_program(struct parts *parts, const char *path, const char *name, struct err *err)
+{
+    AUTO(freep) char *program = dirs_helper(name);
+    int fd = program == NULL ? -1 : open(program, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return err_set(err, errno, "open '%s'", program == NULL ? name : program);
+    }
+    parts->entry[parts->count++] =
+        (struct initramfs_entry){.path = path, .mode = S_IFREG | 0755, .fd = fd};
+    return 0;
+}
+
+static int write_initrd(int kernel, int out, struct err *err)
 {
     AUTO(parts_donep) struct parts parts = {0};
     AUTO(buf_donep) struct buf order = {0};
-    parts.entry[parts.count++] = (struct initramfs_entry){
-        .path = "init",
-        .mode = S_IFREG | 0755,
-        .fd = fcntl(agent, F_DUPFD_CLOEXEC, 3),
-    };
-    int r = add_modules(&parts, kernel, &order, err);
+    int r = add_program(&parts, "init", "isola-guest", err);
+    r = r < 0 ? r : add_program(&parts, "isola-init", "isola-init", err);
+    r = r < 0 ? r : add_modules(&parts, kernel, &order, err);
     return r < 0 ? r : initramfs_write(parts.entry, parts.count, out, err);
 }
 
 /* One a version of the agent, beside the kernel's directory, which never changes. */
-static int ensure_initrd(const char *path, int agent, int kernel, struct err *err)
+static int ensure_initrd(const char *path, int kernel, struct err *err)
 {
     if (access(path, F_OK) == 0) {
         return 0;
     }
     AUTO(freep) char *unfinished = str_printf("%s.%d", path, (int)getpid());
     AUTO(closep)
-    int out = unfinished == NULL
-                  ? -1
-                  : open(unfinished, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int out =
+        unfinished == NULL ? -1 : open(unfinished, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (out < 0) {
         return err_set(err, errno, "make '%s'", path);
     }
-    int r = write_initrd(agent, kernel, out, err);
+    int r = write_initrd(kernel, out, err);
     if (r == 0 && rename(unfinished, path) < 0) {
         r = err_set(err, errno, "make '%s'", path);
     }
@@ -119,10 +127,9 @@ int vm_kernel_find(const char *root, char **ret_kernel, char **ret_initrd, struc
         return kernel;
     }
     AUTO(freep) char *agent_path = dirs_helper("isola-guest");
-    AUTO(closep) int agent = agent_path == NULL ? -1 : open(agent_path, O_RDONLY | O_CLOEXEC);
     struct stat st;
     struct stat kernel_st;
-    if (agent < 0 || fstat(agent, &st) < 0 || fstat(kernel, &kernel_st) < 0) {
+    if (agent_path == NULL || stat(agent_path, &st) < 0 || fstat(kernel, &kernel_st) < 0) {
         return err_set(err, errno, "open '%s'", agent_path == NULL ? "isola-guest" : agent_path);
     }
     AUTO(freep) char *directory = str_printf("%s/machines", root);
@@ -140,7 +147,7 @@ int vm_kernel_find(const char *root, char **ret_kernel, char **ret_initrd, struc
     if (r < 0) {
         return err_set(err, -r, "make directory '%s'", directory);
     }
-    r = ensure_initrd(initrd, agent, kernel, err);
+    r = ensure_initrd(initrd, kernel, err);
     if (r == 0) {
         *ret_kernel = TAKE_PTR(path);
         *ret_initrd = TAKE_PTR(initrd);

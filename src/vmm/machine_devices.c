@@ -5,10 +5,12 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <sys/eventfd.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/macros.h"
+#include "freestanding/byteorder.h"
 #include "vmm/config.h"
 #include "vmm/disk/disk.h"
 #include "vmm/layout.h"
@@ -17,8 +19,11 @@
 #include "vmm/virtio/blk.h"
 #include "vmm/virtio/console.h"
 #include "vmm/virtio/mmio.h"
+#include "vmm/virtio/net.h"
+#include "vmm/virtio/net_backend.h"
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/virtio.h"
+#include "vmm/virtio/vsock.h"
 
 /* Takes v over, also on failure. */
 static int attach_mmio(struct machine *machine, struct virtio *v, struct err *err)
@@ -112,11 +117,71 @@ static int add_balloon(struct machine *machine, const struct vmm_config *from, s
     return attach_mmio(machine, v, err);
 }
 
+static int open_backend(const struct config_net *net, struct net_backend **ret, struct err *err)
+{
+    if (net->passt != NULL) {
+        return net_passt_connect(net->passt, ret, err);
+    }
+    return net->fd >= 0 ? net_tap_adopt(&net->fd, 1, ret, err)
+                        : net_tap_open(net->tap, net->queues, ret, err);
+}
+
+/* Locally administered, and the same for the same machine: the description's id decides. */
+static void choose_mac(const char *id, uint8_t mac[6])
+{
+    uint32_t hash = 2166136261u;
+    for (; *id != '\0'; id++) {
+        hash = (hash ^ (uint8_t)*id) * 16777619u;
+    }
+    mac[0] = 0x02;
+    mac[1] = 0x15;
+    store_le32(mac + 2, hash);
+}
+
+static int add_net(struct machine *machine, const struct config_net *net, struct err *err)
+{
+    struct net_backend *backend = NULL;
+    struct net_options options = {.mtu = net->mtu == 0 ? 1500 : net->mtu};
+    memcpy(options.mac, net->mac, sizeof(options.mac));
+    if (!net->has_mac) {
+        choose_mac(net->id, options.mac);
+    }
+    struct virtio *v = NULL;
+    int r = open_backend(net, &backend, err);
+    r = r < 0 ? r
+              : net_new(net->id, &options, backend, machine->memory, machine->board.loop, &v, err);
+    return r < 0 ? err_wrap(err, -r, "network interface '%s'", net->id)
+                 : attach_mmio(machine, v, err);
+}
+
+static int add_vsock(struct machine *machine, const struct vmm_config *config, struct err *err)
+{
+    struct virtio *v = NULL;
+    int r = vsock_new("vsock", config->vsock.cid, config->vsock.path, machine->memory,
+                      machine->board.loop, &v, err);
+    r = r < 0 ? r : attach_mmio(machine, v, err);
+    if (r == 0) {
+        machine->vsock = v;
+    }
+    return r;
+}
+
+struct virtio *machine_vsock(struct machine *machine)
+{
+    return machine->vsock;
+}
+
 int machine_add_devices(struct machine *machine, const struct vmm_config *config, struct err *err)
 {
     int r = 0;
     for (size_t i = 0; r == 0 && i < config->drive_count; i++) {
         r = add_drive(machine, &config->drive[i], err);
+    }
+    for (size_t i = 0; r == 0 && i < config->net_count; i++) {
+        r = add_net(machine, &config->net[i], err);
+    }
+    if (r == 0 && config->vsock.present) {
+        r = add_vsock(machine, config, err);
     }
     if (r == 0 && config->stdio == CONFIG_STDIO_CONSOLE) {
         r = add_console(machine, err);

@@ -15,7 +15,10 @@
 #include "base/json.h"
 #include "base/process.h"
 #include "base/str.h"
+#include "container/seccomp_filter.h"
+#include "guest/filter.h"
 #include "guest/protocol.h"
+#include "vmm/speed.h"
 
 #define TAPS_MAX 8
 #define FIRST_TAP_FD 3
@@ -148,9 +151,28 @@ static int vm_create(const struct wall_create *args, struct container_process *r
     return r < 0 ? r : container_create(&create, ret, ret_exec_failed, err);
 }
 
-/* The agent's "configure": what the engine wrote, and the workload's own configuration. */
-static json_t *make_configure(int bundle, const char *id, struct err *err)
+/* libseccomp is not in the guest: the program goes there compiled. *ret stays NULL without one. */
+static int compile_filter(int bundle, const char *root, char **ret, struct err *err)
 {
+    AUTO(spec_freep) struct spec *spec = NULL;
+    AUTO(seccomp_filter_donep) struct seccomp_filter filter = {0};
+    AUTO(closep) int cache = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r = spec_load(bundle, "config.json", &spec, err);
+    r = r < 0 || !spec->seccomp.set ? r : seccomp_filter_init(&filter, spec, cache, err);
+    if (r < 0 || filter.code == NULL) {
+        return r;
+    }
+    *ret = guest_filter_encode(&filter);
+    return *ret == NULL ? err_set(err, ENOMEM, "send the system call filter") : 0;
+}
+
+/* The agent's "configure": what the engine wrote, and the workload's own configuration. */
+static json_t *make_configure(int bundle, const char *root, const char *id, struct err *err)
+{
+    AUTO(freep) char *filter = NULL;
+    if (compile_filter(bundle, root, &filter, err) < 0) {
+        return NULL;
+    }
     AUTO(json_unrefp) json_t *vm = NULL;
     AUTO(json_unrefp) json_t *oci = NULL;
     if (json_load_at(bundle, VM_FILE, VM_FILE_MAX, &vm, err) < 0 ||
@@ -158,6 +180,9 @@ static json_t *make_configure(int bundle, const char *id, struct err *err)
         return NULL;
     }
     json_t *message = json_deep_copy(json_object_get(vm, "guest"));
+    if (message != NULL && filter != NULL) {
+        (void)json_object_set_new(message, "seccomp", json_string(filter));
+    }
     if (message == NULL || json_object_set_new(message, "type", json_string("configure")) < 0 ||
         json_object_set_new(message, "id", json_string(id)) < 0 ||
         json_object_set(message, "config", oci) < 0 ||
@@ -169,15 +194,15 @@ static json_t *make_configure(int bundle, const char *id, struct err *err)
     return message;
 }
 
-static int start_inside(const struct container_state *state, const char *id, bool *ret_exec_failed,
-                        struct err *err)
+static int start_inside(const struct container_state *state, const char *root, const char *id,
+                        bool *ret_exec_failed, struct err *err)
 {
     AUTO(closep) int bundle = open(state->bundle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     AUTO(closep) int pidfd = pidfd_open_pid(state->pid);
     if (bundle < 0 || pidfd < 0) {
         return err_set(err, errno, "open bundle '%s'", state->bundle);
     }
-    AUTO(json_unrefp) json_t *configure = make_configure(bundle, id, err);
+    AUTO(json_unrefp) json_t *configure = make_configure(bundle, root, id, err);
     AUTO(json_unrefp) json_t *start = json_pack("{s:s}", "type", "start");
     if (configure == NULL) {
         return -EINVAL;
@@ -197,7 +222,7 @@ static int vm_start(const char *root, const char *id, int start_fd, bool *ret_ex
     bool outer_failed = false;
     int r = container_start_fd(root, id, start_fd, &outer_failed, err);
     r = r < 0 ? r : container_state(root, id, &state, err);
-    r = r < 0 ? r : start_inside(&state, id, ret_exec_failed, err);
+    r = r < 0 ? r : start_inside(&state, root, id, ret_exec_failed, err);
     if (r < 0) {
         (void)container_kill(root, id, SIGKILL, true, NULL);
     }
@@ -230,9 +255,16 @@ static int vm_remove(const char *root, const char *id, struct err *err)
     return container_delete(root, id, true, err);
 }
 
+static int vm_check(struct err *err)
+{
+    int64_t ns = 0;
+    return speed_check_kvm(-1, &ns, err);
+}
+
 const struct wall vm_wall = {
     .name = "vm",
     .summary = "a kernel of its own in a virtual machine",
+    .check = vm_check,
     .create = vm_create,
     .start = vm_start,
     .exec = vm_exec,

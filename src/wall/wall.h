@@ -29,6 +29,11 @@ struct wall_create {
 struct wall {
     const char *name; /* "container" */
     const char *summary;
+    /*
+     * Whether this host can run it; -EOPNOTSUPP or another error with the remedy in err. May take
+     * some milliseconds. NULL: nothing to look at.
+     */
+    int (*check)(struct err *err);
     int (*create)(const struct wall_create *args, struct container_process *ret,
                   bool *ret_exec_failed, struct err *err);
     int (*start)(const char *root, const char *id, int start_fd, bool *ret_exec_failed,
