@@ -380,8 +380,8 @@ START_TEST(useless_buffers_come_back_once_and_cost_no_frame)
     }
     for (unsigned i = 0; i < 12; i++) {
         ck_assert_int_eq(to_guest(g, data, sizeof(data) - i), 0);
+        bed_run(&g->bed, 2 * NS_PER_MS); /* each time what was taken ahead is put back */
     }
-    bed_run(&g->bed, 10 * NS_PER_MS);
     unsigned frames = 0;
     unsigned empty = 0;
     unsigned parts = 0;
@@ -423,7 +423,7 @@ START_TEST(commands_are_answered_by_what_was_agreed_on)
         {1, 0, 14, {0, 0, 0, 0, 1, 0, 0, 0}, 0},
         {1, 0, 14, {2, 0, 0, 0}, 1},
         {1, 0, 8, {0xff, 0xff, 0xff, 0xff}, 1},
-        {1, 0, 8, {0xab, 0xaa, 0xaa, 0xaa}, 1}, /* times six is small in 32 bits */
+        {1, 0, 8, {0, 0, 0, 0x80}, 1}, /* times six is nothing in 32 bits */
         {1, 0, 9, {0}, 1},
         {1, 0, 4, {0}, 1},
         {1, 1, 6, {2, 9, 9, 9, 9, 9}, 0},
