@@ -495,6 +495,13 @@ START_TEST(two_pairs_carry_their_own_flows)
     hear_udp(g, "one pair");
     ck_assert_int_eq(to_guest(g, "and back", 8), 0);
     ck_assert_int_eq(memcmp(expect_udp(g, 8), "and back", 8), 0);
+    /* Nothing goes to the queue that is not in use, whatever the flow. */
+    for (unsigned i = 0; i < 16; i++) {
+        (void)close_fd(g->udp);
+        g->udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        ck_assert_int_eq(to_guest(g, "flow", 4), 0);
+        ck_assert_int_eq(memcmp(expect_udp(g, 4), "flow", 4), 0);
+    }
     stop(g);
     free(g);
 }
