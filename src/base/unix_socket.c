@@ -137,7 +137,7 @@ static void keep_fds(struct cmsghdr *cmsg, int *fds, size_t room, size_t *count)
     }
 }
 
-ssize_t unix_recv_fds(int fd, void *data, size_t len, int *fds, size_t *fd_count)
+static ssize_t receive(int fd, void *data, size_t len, int *fds, size_t *fd_count, int flags)
 {
     union {
         struct cmsghdr header;
@@ -152,7 +152,7 @@ ssize_t unix_recv_fds(int fd, void *data, size_t len, int *fds, size_t *fd_count
     };
     ssize_t n;
     do {
-        n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+        n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC | flags);
     } while (n < 0 && errno == EINTR);
     if (n < 0) {
         return -errno;
@@ -165,4 +165,14 @@ ssize_t unix_recv_fds(int fd, void *data, size_t len, int *fds, size_t *fd_count
         }
     }
     return n;
+}
+
+ssize_t unix_recv_fds(int fd, void *data, size_t len, int *fds, size_t *fd_count)
+{
+    return receive(fd, data, len, fds, fd_count, 0);
+}
+
+ssize_t unix_peek_fds(int fd, void *data, size_t len, int *fds, size_t *fd_count)
+{
+    return receive(fd, data, len, fds, fd_count, MSG_PEEK | MSG_DONTWAIT);
 }

@@ -297,6 +297,31 @@ int network_dns_of(struct network_host *host, const struct network_lease *lease,
 int network_dns_write(int run_fd, const struct network_dns *dns);
 int network_dns_read(int run_fd, struct network_dns *ret);
 
+/* ---- Published ports on [::1] ---- */
+
+/* One port that the shim serves there (engine/shim_proxy.h). */
+struct network_proxy_port {
+    uint8_t protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+    bool must;        /* published at [::1] by name; else the host may have it */
+    uint16_t host_port;
+    uint16_t port; /* of the workload */
+};
+
+#define NETWORK_PROXY_PORTS_MAX ((size_t)256)
+
+struct network_proxy {
+    struct ip_address to[2]; /* of the workload, the one to try first */
+    size_t to_count;
+    struct network_proxy_port ports[NETWORK_PROXY_PORTS_MAX];
+    size_t count;
+};
+
+/* What of a lease is served: of ports on all addresses the first ones that there is room for. */
+void network_proxy_of(const struct network_lease *lease, struct network_proxy *ret);
+/* RUN/workloads/ID/proxy; run_fd is that directory. No file: nothing to serve. 0 or -errno. */
+int network_proxy_write(int run_fd, const struct network_proxy *proxy);
+int network_proxy_read(int run_fd, struct network_proxy *ret);
+
 /* ---- Order in the house ---- */
 
 /*

@@ -15,6 +15,8 @@
 #include "base/path.h"
 #include "base/process.h"
 #include "base/user_namespace.h"
+#include "container/container.h"
+#include "engine/apparmor.h"
 #include "engine/bundle.h"
 #include "engine/create.h"
 #include "engine/end.h"
@@ -234,13 +236,19 @@ static int prepare_storage(struct start *start, struct err *err)
     return r == 0 && start->host->rootless ? check_rootless(start, err) : r;
 }
 
+/* An ordinary user's workload is a scope of his systemd manager, where there is one. */
+static char *cgroup_of(const struct start *start)
+{
+    const char *parent = start->workload.config.cgroup_parent;
+    return parent == NULL && start->host->rootless && container_has_user_scopes()
+               ? str_printf("user.slice:isola:%s", start->workload.id)
+               : str_printf("%s/%s", parent != NULL ? parent : "/isola", start->workload.id);
+}
+
 static int write_bundle(struct start *start, struct err *err)
 {
     const struct workload_config *config = &start->workload.config;
-    AUTO(freep)
-    char *cgroup =
-        str_printf("%s/%s", config->cgroup_parent != NULL ? config->cgroup_parent : "/isola",
-                   start->workload.id);
+    AUTO(freep) char *cgroup = cgroup_of(start);
     start->init_path = dirs_helper("isola-init");
     if (cgroup == NULL || start->init_path == NULL) {
         return err_set(err, ENOMEM, "bundle");
@@ -265,10 +273,13 @@ static int write_bundle(struct start *start, struct err *err)
         .pid_path = start->namespaces.pid,
         .user_path = start->namespaces.user,
         .uts_path = str_eq(config->uts, "host") ? "" : NULL,
+        .apparmor = vm ? NULL : apparmor_profile(config),
         .host_cgroupns = str_eq(config->cgroupns, "host"),
     };
     AUTO(json_unrefp) json_t *spec = NULL;
-    int r = bundle_build(&inputs, &spec, err);
+    int r =
+        inputs.apparmor != NULL ? apparmor_load(inputs.apparmor, start->engine->dirs.run, err) : 0;
+    r = r < 0 ? r : bundle_build(&inputs, &spec, err);
     if (r < 0) {
         return r;
     }
@@ -349,7 +360,7 @@ static int reconnect(struct start *start, const struct start_options *options, s
 {
     const struct shim_seen nothing = {{0}};
     start->control_fd = close_fd(start->control_fd);
-    start->control_fd = shim_process_reconnect(start->engine, start->workload.id, &start->shim,
+    start->control_fd = shim_process_reconnect(start->engine, start->workload.id, -1, &start->shim,
                                                roles_of(options) | SHIM_STARTER, &nothing, NULL);
     return start->control_fd < 0
                ? err_say(err, EPIPE, "isola-shim died before the workload started")

@@ -52,9 +52,12 @@ int workload_write_dns(struct network_host *host, const struct network_lease *le
     if (r < 0) {
         return r;
     }
+    struct network_proxy proxy;
+    network_proxy_of(lease, &proxy);
     AUTO(closep) int dir = open(run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     r = dir < 0 ? -errno : network_dns_write(dir, &dns);
-    return r < 0 ? err_set(err, -r, "write '%s/dns'", run_dir) : 0;
+    r = r < 0 ? r : network_proxy_write(dir, &proxy);
+    return r < 0 ? err_set(err, -r, "write to '%s' what the shim serves", run_dir) : 0;
 }
 
 /* The texts of a workload's files at one moment. */
@@ -76,12 +79,18 @@ static int make_files(const struct network_request *request, const struct networ
                               err);
 }
 
-/* In place: the workload has this very file mounted. What it has changed itself stays. */
+/*
+ * In place: the workload has this very file mounted, unless the user mounted another. What it has
+ * changed itself stays.
+ */
 static int follow(int dir, const char *name, const struct buf *before, const struct buf *after,
                   struct err *err)
 {
     AUTO(buf_donep) struct buf now = {0};
     int r = read_file_at(dir, name, FILE_MAX, &now);
+    if (r == -ENOENT) {
+        return 0;
+    }
     if (r < 0 && r != -EFBIG) {
         return err_set(err, -r, "read the workload's '%s'", name);
     }
@@ -146,6 +155,13 @@ static int begin(struct change *change, struct err *err)
     return change->netns_fd < 0 ? change->netns_fd : 0;
 }
 
+static int follow_all(int dir, const struct change *change, const struct files *after,
+                      struct err *err)
+{
+    int r = follow(dir, "resolv.conf", &change->before.resolv, &after->resolv, err);
+    return r < 0 ? r : follow(dir, "hosts", &change->before.hosts, &after->hosts, err);
+}
+
 static int finish(struct change *change, struct err *err)
 {
     const struct workload *workload = change->workload;
@@ -167,8 +183,12 @@ static int finish(struct change *change, struct err *err)
     if (dir < 0) {
         return err_set(err, errno, "open '%s'", root);
     }
-    r = follow(dir, "resolv.conf", &change->before.resolv, &after.resolv, err);
-    return r < 0 ? r : follow(dir, "hosts", &change->before.hosts, &after.hosts, err);
+    AUTO(closep) int copies = shim_process_files(change->engine, workload, err);
+    if (copies < 0 && copies != -ENOENT) {
+        return copies;
+    }
+    r = follow_all(dir, change, &after, err);
+    return r < 0 || copies < 0 ? r : follow_all(copies, change, &after, err);
 }
 
 int workload_network_join(struct engine *engine, const struct workload *workload,

@@ -72,6 +72,7 @@ struct guest_config {
     bool with_stdin;            /* else /dev/null */
     struct guest_layer *layers; /* topmost first */
     size_t layer_count;
+    bool user_xattrs; /* marks of overlayfs are user.overlay.*: layers of an ordinary user */
     struct guest_scratch scratch;
     struct guest_interface *interfaces;
     size_t interface_count;

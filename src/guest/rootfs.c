@@ -138,12 +138,14 @@ static int make_upper(void)
 }
 
 /* Names relative to LAYERS, for the kernel takes one page of options. */
-static int mount_overlay(size_t layers)
+static int mount_overlay(size_t layers, bool user_xattrs)
 {
     AUTO(buf_donep) struct buf options = {0};
     AUTO(closep) int before = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    int r = buf_add_str(&options, "redirect_dir=off,metacopy=off,upperdir=../scratch/upper,"
-                                  "workdir=../scratch/work,lowerdir=");
+    int r = buf_add_str(&options, user_xattrs ? "userxattr," : "redirect_dir=off,metacopy=off,");
+    r = r < 0
+            ? r
+            : buf_add_str(&options, "upperdir=../scratch/upper,workdir=../scratch/work,lowerdir=");
     for (size_t i = 0; r == 0 && i < layers; i++) {
         r = buf_printf(&options, i == 0 ? "%zu" : ":%zu", i);
     }
@@ -171,7 +173,7 @@ int rootfs_build(const struct guest_config *config, struct err *err)
     if (r < 0) {
         return err_set(err, -r, "root: make directories for changes");
     }
-    r = mount_overlay(config->layer_count);
+    r = mount_overlay(config->layer_count, config->user_xattrs);
     if (r < 0) {
         return err_set(err, -r, "root: mount an overlay of %zu layers", config->layer_count);
     }

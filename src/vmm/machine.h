@@ -35,6 +35,7 @@ struct machine_options {
     bool serial;
     int serial_in_fd, serial_out_fd; /* borrowed; -1: none */
     bool pci;
+    bool jail; /* threads of CPUs restrict themselves; jail_enter() was called (jail.h) */
 };
 
 /* How it ended. */

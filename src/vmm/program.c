@@ -16,6 +16,7 @@
 #include "vmm/agent.h"
 #include "vmm/boot/boot.h"
 #include "vmm/config.h"
+#include "vmm/jail.h"
 #include "vmm/machine.h"
 #include "vmm/machine_devices.h"
 #include "vmm/speed.h"
@@ -130,6 +131,7 @@ static int make_machine(const struct vmm_config *config, struct loop *loop, stru
         .serial_in_fd = serial_stdio ? STDIN_FILENO : -1,
         .serial_out_fd = serial_stdio ? STDOUT_FILENO : -1,
         .pci = config->pci,
+        .jail = true,
     };
     AUTO(machine_freep) struct machine *machine = NULL;
     int r = machine_new(&options, loop, &machine, err);
@@ -186,6 +188,23 @@ static int exit_code_of_ending(const struct machine *machine, const char *id)
     return EXIT_GUEST_FAILED;
 }
 
+/* From here on nothing more is opened; the first guest instruction comes after this. */
+static int enter_jail(const struct vmm_config *config, struct err *err)
+{
+    AUTO(freep) char *dir = NULL;
+    if (config->vsock.present) {
+        const char *slash = strrchr(config->vsock.path, '/');
+        dir = slash == NULL ? strdup(".")
+                            : strndup(config->vsock.path,
+                                      MAX((size_t)(slash - config->vsock.path), (size_t)1));
+        if (dir == NULL) {
+            return err_set(err, ENOMEM, "enter the jail");
+        }
+    }
+    const struct jail_options jail = {.socket_dir = dir};
+    return jail_enter(&jail, err);
+}
+
 static int run(const struct vmm_options *options, int *ret_code, struct err *err)
 {
     AUTO(vmm_config_donep) struct vmm_config config = {0};
@@ -212,7 +231,8 @@ static int run(const struct vmm_options *options, int *ret_code, struct err *err
     if (r < 0) {
         return err_set(err, -r, "listen for signals");
     }
-    r = machine_start(machine, on_end, loop, err);
+    r = enter_jail(&config, err);
+    r = r < 0 ? r : machine_start(machine, on_end, loop, err);
     if (r < 0) {
         return r;
     }

@@ -27,6 +27,10 @@ static int container_wall_create(const struct wall_create *args, struct containe
     create.rootfs_fd = args->rootfs_fd;
     create.io = args->io;
     create.start_fd = args->start_fd;
+    create.systemd_cgroup =
+        spec->cgroups_path != NULL && container_is_scope_path(spec->cgroups_path);
+    create.cgroup_optional = true;
+    create.copies_fd = args->copies_fd;
     return container_create(&create, ret, ret_exec_failed, err);
 }
 

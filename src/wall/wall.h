@@ -23,7 +23,8 @@ struct wall_create {
     const char *bundle; /* holds config.json */
     int rootfs_fd;      /* detached mount of the root file system */
     struct container_io io;
-    int start_fd; /* see container_create_args.start_fd */
+    int start_fd;  /* see container_create_args.start_fd */
+    int copies_fd; /* and copies_fd there */
 };
 
 struct wall {

@@ -290,7 +290,8 @@ static void expect_error(json_t *answer, const char *text)
 static char *compile_filter(void)
 {
     static const char text[] =
-        "{\"ociVersion\":\"1.2.0\",\"root\":{\"path\":\"/\"},\"linux\":{\"seccomp\":{"
+        "{\"ociVersion\":\"1.2.0\",\"root\":{\"path\":\"/"
+        "\"},\"linux\":{\"namespaces\":[{\"type\":\"mount\"}],\"seccomp\":{"
         "\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"mkdir\"],"
         "\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":28}]}}}";
     AUTO(spec_freep) struct spec *spec = NULL;
