@@ -6,6 +6,7 @@
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/landlock.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -45,16 +46,22 @@ struct landlock_attributes {
         SYS_ioctl, 1, 0xffffffffu, (uint32_t)(request)                                             \
     }
 
+#define FCNTL(command)                                                                             \
+    {                                                                                              \
+        SYS_fcntl, 1, 0xffffffffu, command                                                         \
+    }
+
 /* Running a guest, its registers, and locks; what the C library needs for memory and an end. */
 #define CPU_RULES                                                                                  \
     IOCTL(KVM_RUN), IOCTL(KVM_GET_REGS), JAIL_ALLOW(read), JAIL_ALLOW(write), JAIL_ALLOW(futex),   \
-        JAIL_ALLOW(rt_sigreturn), JAIL_ALLOW(rt_sigprocmask), JAIL_ALLOW(tgkill),                  \
+        JAIL_ALLOW(rt_sigreturn), JAIL_ALLOW(rt_sigprocmask), {SYS_tgkill, JAIL_SELF, 0, 0},       \
         JAIL_ALLOW(gettid), JAIL_ALLOW(getpid), JAIL_ALLOW(clock_gettime), JAIL_ALLOW(exit),       \
         JAIL_ALLOW(exit_group), NO_EXEC(mmap), NO_EXEC(mprotect), JAIL_ALLOW(munmap),              \
         JAIL_ALLOW(mremap), JAIL_ALLOW(madvise), JAIL_ALLOW(brk), JAIL_ALLOW(sched_yield),         \
         JAIL_ALLOW(restart_syscall), JAIL_ALLOW(rseq), JAIL_ALLOW(timerfd_settime),                \
         JAIL_ALLOW(getrandom), IOCTL(KVM_IRQFD), IOCTL(KVM_SET_GSI_ROUTING), IOCTL(KVM_IOEVENTFD), \
-        JAIL_ALLOW(epoll_ctl), JAIL_ALLOW(close), JAIL_ALLOW(eventfd2)
+        JAIL_ALLOW(epoll_ctl), JAIL_ALLOW(close), JAIL_ALLOW(eventfd2),                            \
+        JAIL_ALLOW(sched_getaffinity) /* malloc() */
 
 static const struct jail_rule cpu_rules[] = {CPU_RULES};
 
@@ -86,7 +93,14 @@ static const struct jail_rule process_rules[] = {
     JAIL_ALLOW(ftruncate),
     JAIL_ALLOW(fstat),
     JAIL_ALLOW(newfstatat),
-    JAIL_ALLOW(fcntl),
+    /* Not F_SETOWN: with it and F_SETSIG signals go to other processes. */
+    FCNTL(F_GETFL),
+    FCNTL(F_SETFL),
+    FCNTL(F_GETFD),
+    FCNTL(F_SETFD),
+    FCNTL(F_DUPFD_CLOEXEC),
+    FCNTL(F_OFD_SETLK),
+    FCNTL(F_OFD_GETLK),
     JAIL_ALLOW(io_uring_enter),
     JAIL_ALLOW(recvfrom),
     JAIL_ALLOW(recvmsg),
@@ -158,6 +172,10 @@ static int drop_capabilities(void)
 int jail_enter(const struct jail_options *options, struct err *err)
 {
     const struct rlimit none = {0, 0};
+    /* Landlock and capabilities are a thread's own: another one would keep them. Refused then. */
+    if (unshare(CLONE_THREAD) < 0) {
+        return err_set(err, errno, "jail a process of more than one thread");
+    }
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||
         setrlimit(RLIMIT_CORE, &none) < 0) {
         return err_set(err, errno, "give up rights");
