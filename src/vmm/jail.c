@@ -61,7 +61,10 @@ struct landlock_attributes {
         JAIL_ALLOW(restart_syscall), JAIL_ALLOW(rseq), JAIL_ALLOW(timerfd_settime),                \
         JAIL_ALLOW(getrandom), IOCTL(KVM_IRQFD), IOCTL(KVM_SET_GSI_ROUTING), IOCTL(KVM_IOEVENTFD), \
         JAIL_ALLOW(epoll_ctl), JAIL_ALLOW(close), JAIL_ALLOW(eventfd2),                            \
-        JAIL_ALLOW(sched_getaffinity) /* malloc() */
+        JAIL_ALLOW(sched_getaffinity), /* malloc() */ /* A driver's features go to its tap, its    \
+                                                         reset flushes and closes connections. */  \
+        IOCTL(TUNSETOFFLOAD), IOCTL(TUNSETQUEUE), JAIL_ALLOW(readv), JAIL_ALLOW(writev),           \
+        JAIL_ALLOW(sendto), JAIL_ALLOW(sendmsg), JAIL_ALLOW(recvfrom), JAIL_ALLOW(shutdown)
 
 static const struct jail_rule cpu_rules[] = {CPU_RULES};
 
@@ -78,8 +81,6 @@ static const struct jail_rule process_rules[] = {
     JAIL_ALLOW(epoll_pwait),
     JAIL_ALLOW(poll),
     JAIL_ALLOW(ppoll),
-    JAIL_ALLOW(readv),
-    JAIL_ALLOW(writev),
     JAIL_ALLOW(pread64),
     JAIL_ALLOW(pwrite64),
     JAIL_ALLOW(preadv),
@@ -102,13 +103,9 @@ static const struct jail_rule process_rules[] = {
     FCNTL(F_OFD_SETLK),
     FCNTL(F_OFD_GETLK),
     JAIL_ALLOW(io_uring_enter),
-    JAIL_ALLOW(recvfrom),
     JAIL_ALLOW(recvmsg),
-    JAIL_ALLOW(sendto),
-    JAIL_ALLOW(sendmsg),
     JAIL_ALLOW(accept4),
     JAIL_ALLOW(connect),
-    JAIL_ALLOW(shutdown),
     JAIL_ALLOW(getsockopt),
     JAIL_ALLOW(setsockopt),
     {SYS_socket, 0, 0xffffffffu, AF_UNIX},
@@ -116,8 +113,6 @@ static const struct jail_rule process_rules[] = {
     JAIL_ALLOW(unlink),
     JAIL_ALLOW(unlinkat),
     {SYS_ioctl, 1, 0xff00u, 0xae00u}, /* all of KVM's, on descriptors of this machine */
-    IOCTL(TUNSETOFFLOAD),
-    IOCTL(TUNSETQUEUE),
     IOCTL(TCGETS),
     IOCTL(TCSETS),
     IOCTL(TCSETSW),
