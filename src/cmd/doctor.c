@@ -10,9 +10,9 @@
 #include "base/user_namespace.h"
 #include "cmd/commands.h"
 #include "cmd/common.h"
-#include "engine/kernel.h"
 #include "container/container.h"
 #include "engine/apparmor.h"
+#include "engine/kernel.h"
 #include "engine/network.h"
 #include "wall/wall.h"
 
@@ -242,7 +242,7 @@ static int check_kvm(void)
 
 static int check_vm(const struct engine *engine)
 {
-    static const char *const programs[] = {"isola-vmm", "isola-guest", "isola-kernel"};
+    static const char *const programs[] = {"isola-vmm", "isola-fs", "isola-guest", "isola-kernel"};
     struct err err = ERR_NONE;
     int bad = check_kvm();
     AUTO(closep) int kernel = kernel_open(engine->dirs.root, NULL, &err);
