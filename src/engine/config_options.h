@@ -65,7 +65,7 @@ int config_parse_entrypoint(const char *value, void *target, struct err *err);
     {"ip6", 0, OPTION_STRING, CONFIG_AT(ip6), "ADDRESS", "IPv6 address", NULL}, \
     {"ipc", 0, OPTION_STRING, CONFIG_AT(ipc), "MODE", "IPC namespace: private, host, container:NAME", \
      NULL}, \
-    {"isolation", 0, OPTION_STRING, CONFIG_AT(isolation), "WALL", "Wall: container", NULL}, \
+    {"isolation", 0, OPTION_STRING, CONFIG_AT(isolation), "WALL", "Wall: container or vm", NULL}, \
     {"label", 'l', OPTION_LIST, CONFIG_AT(label), "KEY=VALUE", "Set a label", NULL}, \
     {"label-file", 0, OPTION_LIST, CONFIG_AT(label_file), "FILE", "Read labels from a file", NULL}, \
     {"log-driver", 0, OPTION_STRING, CONFIG_AT(log_driver), "DRIVER", "k8s-file (default) or none", NULL}, \

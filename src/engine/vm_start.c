@@ -21,6 +21,18 @@ bool vm_start_wanted(const struct workload *workload)
     return str_eq(workload->config.isolation, vm_wall.name);
 }
 
+int vm_start_refuse(const struct workload *workload, const char *what, struct err *err)
+{
+    if (!vm_start_wanted(workload)) {
+        return 0;
+    }
+    (void)err_say(err, EOPNOTSUPP,
+                  "%s: workload '%s' is behind the vm wall, its disk is the machine's", what,
+                  workload->name);
+    err_hint(err, "isola exec works in it");
+    return -EOPNOTSUPP;
+}
+
 static int write_description(const char *run_dir, const json_t *vm, struct err *err)
 {
     AUTO(freep) char *text = json_dumps(vm, JSON_COMPACT);

@@ -26,4 +26,10 @@ int vm_start_prepare(struct engine *engine, const struct workload *workload,
                      const struct network_lease *lease, const char *root_dir, const char *run_dir,
                      const char *hostname, const struct mount_specs *mounts, struct err *err);
 
+/*
+ * What works on files or interfaces from outside does not reach into a machine: -EOPNOTSUPP naming
+ * the workload when it is behind the vm wall, else 0.
+ */
+int vm_start_refuse(const struct workload *workload, const char *what, struct err *err);
+
 #endif

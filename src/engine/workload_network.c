@@ -13,6 +13,7 @@
 #include "engine/create.h"
 #include "engine/engine.h"
 #include "engine/shim_process.h"
+#include "engine/vm_start.h"
 
 #define RESOLV_CONF "/etc/resolv.conf"
 #define FILE_MAX ((size_t)1 << 20)
@@ -194,6 +195,10 @@ static int finish(struct change *change, struct err *err)
 int workload_network_join(struct engine *engine, const struct workload *workload,
                           const struct network_endpoint_request *endpoint, struct err *err)
 {
+    int refused = vm_start_refuse(workload, "network connect", err);
+    if (refused < 0) {
+        return refused;
+    }
     AUTO(change_done)
     struct change change = {.engine = engine, .workload = workload, .netns_fd = -1};
     int r = begin(&change, err);
@@ -213,6 +218,10 @@ int workload_network_join(struct engine *engine, const struct workload *workload
 int workload_network_leave(struct engine *engine, const struct workload *workload,
                            const char *network_id, struct err *err)
 {
+    int refused = vm_start_refuse(workload, "network disconnect", err);
+    if (refused < 0) {
+        return refused;
+    }
     AUTO(change_done)
     struct change change = {.engine = engine, .workload = workload, .netns_fd = -1};
     int r = begin(&change, err);

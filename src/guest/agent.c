@@ -129,6 +129,7 @@ static int boot(struct err *err)
     int r = boot_console(err);
     r = r < 0 ? r : boot_mounts(err);
     r = r < 0 ? r : boot_modules(BOOT_MODULES, err);
+    r = r < 0 ? r : boot_leave_initramfs(err);
     return r < 0 ? r : network_start_loopback(err);
 }
 

@@ -109,6 +109,42 @@ int boot_modules(const char *list, struct err *err)
     return r;
 }
 
+static bool on_initramfs(void)
+{
+    static const char first[] = "rootfs / rootfs";
+    char text[sizeof(first)] = "";
+    AUTO(closep) int fd = open("/proc/mounts", O_RDONLY | O_CLOEXEC);
+    return fd >= 0 && read_upto(fd, text, sizeof(first) - 1) > 0 && str_starts(text, first);
+}
+
+static int move_to(const char *root)
+{
+    static const char *const kept[] = {"proc", "sys", "dev", "run"};
+    if ((mkdir(root, 0755) < 0 && errno != EEXIST) ||
+        mount("root", root, "tmpfs", 0, "mode=755") < 0 || chdir(root) < 0) {
+        return -errno;
+    }
+    for (size_t i = 0; i < COUNT(kept); i++) {
+        char from[16] = "/";
+        (void)strcat(from, kept[i]);
+        if (mkdir(kept[i], 0755) < 0 || mount(from, kept[i], NULL, MS_MOVE, NULL) < 0) {
+            return -errno;
+        }
+    }
+    return mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 || chdir("/") < 0 ? -errno
+                                                                                         : 0;
+}
+
+int boot_leave_initramfs(struct err *err)
+{
+    if (!on_initramfs()) {
+        return 0;
+    }
+    (void)remove_tree_at(AT_FDCWD, "/modules");
+    int r = move_to("/newroot");
+    return r < 0 ? err_set(err, -r, "boot: leave the initramfs") : 0;
+}
+
 void boot_power_off(void)
 {
     sync();

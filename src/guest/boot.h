@@ -21,6 +21,12 @@ int boot_mounts(struct err *err);
 #define BOOT_MODULES "/modules/list"
 int boot_modules(const char *list, struct err *err);
 
+/*
+ * From the initramfs, which the workload could not be pivoted out of, to a tmpfs of its own; what
+ * was for the boot alone is removed, for it is memory. Elsewhere: nothing to do.
+ */
+int boot_leave_initramfs(struct err *err);
+
 /* Writes everything out and switches the machine off. Does not return from a virtual machine. */
 void boot_power_off(void);
 

@@ -112,11 +112,13 @@ static int read_root(struct guest_config *config, const struct json_path *top, s
     struct guest_scratch *scratch = &config->scratch;
     json_t *root = NULL;
     json_t *object = NULL;
+    void *items = NULL;
     int64_t size = 0;
     int r = json_get_object(config->json, top, "root", &root, err);
     r = r < 0 ? r
               : read_list(config, root, &at, "layers", GUEST_LAYERS_MAX, sizeof(*config->layers),
-                          read_layer, (void **)&config->layers, &config->layer_count, err);
+                          read_layer, &items, &config->layer_count, err);
+    config->layers = items;
     if (r == 0 && config->layer_count == 0) {
         r = json_fail(&at, NULL, err, "needs layers");
     }
@@ -230,12 +232,18 @@ static int read_network(struct guest_config *config, const struct json_path *top
     if (r <= 0) {
         return r;
     }
+    void *items = NULL;
     r = read_list(config, network, &at, "interfaces", GUEST_LIST_MAX, sizeof(*config->interfaces),
-                  read_interface, (void **)&config->interfaces, &config->interface_count, err);
-    return r < 0
-               ? r
-               : read_list(config, network, &at, "routes", GUEST_LIST_MAX, sizeof(*config->routes),
-                           read_route, (void **)&config->routes, &config->route_count, err);
+                  read_interface, &items, &config->interface_count, err);
+    config->interfaces = items;
+    if (r < 0) {
+        return r;
+    }
+    items = NULL;
+    r = read_list(config, network, &at, "routes", GUEST_LIST_MAX, sizeof(*config->routes),
+                  read_route, &items, &config->route_count, err);
+    config->routes = items;
+    return r;
 }
 
 static int read_share(struct guest_config *config, const json_t *item, const struct json_path *at,
@@ -286,12 +294,16 @@ int guest_config_parse(json_t *message, struct guest_config *ret, struct err *er
     r = r < 0 ? r : json_get_int(message, &top, "realtime_ns", 0, INT64_MAX, &c.realtime_ns, err);
     r = r < 0 ? r : read_root(&c, &top, err);
     r = r < 0 ? r : read_network(&c, &top, err);
+    void *shares = NULL;
+    void *files = NULL;
     r = r < 0 ? r
               : read_list(&c, message, &top, "shares", GUEST_LIST_MAX, sizeof(*c.shares),
-                          read_share, (void **)&c.shares, &c.share_count, err);
+                          read_share, &shares, &c.share_count, err);
+    c.shares = shares;
     r = r < 0 ? r
               : read_list(&c, message, &top, "files", GUEST_LIST_MAX, sizeof(*c.files),
-                          read_file_entry, (void **)&c.files, &c.file_count, err);
+                          read_file_entry, &files, &c.file_count, err);
+    c.files = files;
     if (r < 0) {
         return r;
     }

@@ -44,7 +44,7 @@ static void take_message(struct agent *agent, const char *text, size_t len)
     AUTO(json_unrefp) json_t *message = NULL;
     int64_t code = 0;
     if (json_parse(text, len, "agent", &message, NULL) < 0 || !json_is_object(message) ||
-        !str_eq(json_string_value(json_object_get(message, "type")), "exit")) {
+        !str_eq(json_string_value(json_object_get(message, "type")), "exited")) {
         return;
     }
     if (json_get_int(message, NULL, "code", 0, 255, &code, NULL) == 1 && !agent->exited) {

@@ -250,6 +250,19 @@ static int vm_signal(const char *root, const char *id, int signal, bool all, str
     return fd < 0 ? fd : vm_ask(fd, request, "ok", NULL, NULL, err);
 }
 
+/* CPUs and weights are the cgroup's; memory is what the machine was started with. */
+static int vm_update(const char *root, const char *id, const struct spec_resources *resources,
+                     struct err *err)
+{
+    if (resources->memory.limit.set || resources->memory.swap.set ||
+        resources->memory.reservation.set || resources->pids_limit.set) {
+        return err_say(err, EOPNOTSUPP,
+                       "memory and process limits of a running machine cannot be changed: stop it, "
+                       "and start it with others");
+    }
+    return container_update(root, id, resources, err);
+}
+
 static int vm_remove(const char *root, const char *id, struct err *err)
 {
     return container_delete(root, id, true, err);
@@ -272,7 +285,7 @@ const struct wall vm_wall = {
     /* The machine as a whole stands still, its kernel too. */
     .pause = container_pause,
     .resume = container_resume,
-    .update = container_update,
+    .update = vm_update,
     .stats = container_stats,
     .oom_kills = container_oom_kills,
     .pids = container_pids,

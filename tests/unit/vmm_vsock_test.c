@@ -445,6 +445,38 @@ START_TEST(a_guest_with_little_credit_gets_everything)
 }
 END_TEST
 
+START_TEST(credit_that_is_taken_back_or_nonsense_is_none)
+{
+    static const struct {
+        uint32_t alloc, forwarded;
+    } cases[] = {{500, 0}, {0, 0}, {1000, 1001}, {1000, 0x80000000}};
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct guest g;
+        start(&g);
+        g.my_alloc = 1000;
+        int fd = host_program(&g);
+        uint32_t port = g.src_port;
+        char data[3000] = {0};
+        ck_assert_int_eq(write_full(fd, data, sizeof(data)), 0);
+        expect(&g, RW);
+        ck_assert_uint_eq(g.len, 1000);
+        expect(&g, ASK);
+        g.my_alloc = cases[i].alloc;
+        g.my_forwarded = cases[i].forwarded;
+        send_op(&g, UPDATE, 1024, port, NULL, 0, 0);
+        bed_run(&g.bed, 5 * NS_PER_MS);
+        ck_assert(!receive(&g));
+        g.my_alloc = 2000;
+        g.my_forwarded = 500;
+        send_op(&g, UPDATE, 1024, port, NULL, 0, 0);
+        expect(&g, RW);
+        ck_assert_uint_eq(g.len, 1500);
+        (void)close(fd);
+        stop(&g);
+    }
+}
+END_TEST
+
 START_TEST(a_slow_reader_holds_the_guest_back_by_credit)
 {
     struct guest g;
@@ -743,6 +775,35 @@ static int64_t cpu_ns(void)
     return t.tv_sec * NS_PER_SEC + t.tv_nsec;
 }
 
+START_TEST(who_does_not_go_on_is_dropped_after_ten_seconds)
+{
+    struct guest g;
+    start(&g);
+    int silent = unix_connect(g.uds, SOCK_STREAM);
+    say(&g, silent, "CONNE");
+    int unanswered = unix_connect(g.uds, SOCK_STREAM);
+    say(&g, unanswered, "CONNECT 5\n");
+    expect(&g, REQUEST);
+    uint32_t port = g.src_port;
+    int talking = host_program(&g);
+    uint32_t other = g.src_port;
+    bed_run(&g.bed, 9 * NS_PER_SEC);
+    struct pollfd p[2] = {{.fd = silent, .events = POLLIN}, {.fd = unanswered, .events = POLLIN}};
+    ck_assert_int_eq(poll(p, 2, 0), 0);
+    bed_run(&g.bed, 2 * NS_PER_SEC);
+    hear_end(&g, silent);
+    hear_end(&g, unanswered);
+    expect(&g, RST);
+    ck_assert_uint_eq(g.src_port, port);
+    send_op(&g, RW, 1024, other, "alive", 5, 0);
+    hear(&g, talking, "alive");
+    (void)close(silent);
+    (void)close(unanswered);
+    (void)close(talking);
+    stop(&g);
+}
+END_TEST
+
 /* Firecracker's issue 6031: a connection that hangs up while nothing can be delivered. */
 START_TEST(nothing_makes_the_loop_spin)
 {
@@ -857,6 +918,7 @@ int main(void)
         bound_ports_carry_stdin_and_stdout,
         a_file_and_the_null_device_serve_as_stdio,
         a_guest_with_little_credit_gets_everything,
+        credit_that_is_taken_back_or_nonsense_is_none,
         a_slow_reader_holds_the_guest_back_by_credit,
         a_drain_writes_the_last_bytes_for_a_slow_reader,
         a_reset_loses_nothing_that_the_guest_had_sent,
@@ -865,6 +927,7 @@ int main(void)
         wrong_packets_are_counted_and_answered,
         wrong_packets_end_their_connection,
         thousands_of_connections_are_refused_not_kept,
+        who_does_not_go_on_is_dropped_after_ten_seconds,
         nothing_makes_the_loop_spin,
         buffers_too_small_are_given_back,
         a_restored_guest_is_told_that_its_connections_are_gone,

@@ -87,6 +87,12 @@ void net_link_down(struct net *net, int error)
     }
 }
 
+void net_limit_return(struct limit *limit, uint64_t bytes, uint64_t frames)
+{
+    limit_bucket_give(&limit->bytes, bytes);
+    limit_bucket_give(&limit->operations, frames);
+}
+
 /* Without MQ the queues are those of one pair, and the control queue follows (5.1.2). */
 static unsigned usable_pairs(const struct net *net)
 {
@@ -132,6 +138,26 @@ static void on_event(struct loop_source *source, int fd, uint32_t events, void *
         net_receive(net, index);
     }
     (void)pthread_mutex_unlock(&v->device.lock);
+}
+
+/* What a limit held back goes on. */
+static void for_all_pairs(struct net *net, void (*fn)(struct net *net, unsigned pair))
+{
+    (void)pthread_mutex_lock(&net->virtio.device.lock);
+    for (unsigned i = 0; i < net->pairs && net->virtio.active && !net->virtio.paused; i++) {
+        fn(net, i);
+    }
+    (void)pthread_mutex_unlock(&net->virtio.device.lock);
+}
+
+static void on_rx_ready(void *data)
+{
+    for_all_pairs(data, net_receive);
+}
+
+static void on_tx_ready(void *data)
+{
+    for_all_pairs(data, net_send);
 }
 
 static void on_activate(struct virtio *v)
@@ -194,6 +220,8 @@ static void on_free(struct virtio *v)
         loop_remove(net->pair[i].source);
         free(net->pair[i].held);
     }
+    limit_done(&net->rx_limit);
+    limit_done(&net->tx_limit);
     net_backend_free(net->backend);
     virtio_done(v);
     free(net);
@@ -226,6 +254,12 @@ static int setup(struct net *net, const char *instance, struct memory *memory, s
     int r = virtio_init(&net->virtio, &net_ops, &net_state_table, instance, 2 * pairs + 1,
                         QUEUE_SIZE, memory, loop);
     net->virtio.offered &= ~net_ops.features | features_of(net->backend);
+    if (r == 0) {
+        r = limit_init(&net->rx_limit, &net->options.receive_limit, loop, on_rx_ready, net);
+    }
+    if (r == 0) {
+        r = limit_init(&net->tx_limit, &net->options.send_limit, loop, on_tx_ready, net);
+    }
     for (unsigned i = 0; i < pairs && r == 0; i++) {
         net->pair[i].writable = true;
         r = loop_add_fd(loop, net->backend->fd[i], EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,

@@ -11,6 +11,7 @@
 
 #include <stdint.h>
 
+#include "vmm/disk/limit.h"
 #include "vmm/virtio/net_backend.h"
 
 struct err;
@@ -21,6 +22,8 @@ struct virtio;
 struct net_options {
     uint8_t mac[6];
     uint16_t mtu; /* 68 to 65535: bytes of IP in a frame, in both directions */
+    /* Bytes and frames a second, to and from the guest. Zeros: no limit. */
+    struct limit_options receive_limit, send_limit;
 };
 
 /*

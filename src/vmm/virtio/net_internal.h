@@ -30,6 +30,7 @@ struct net {
     bool announce;     /* the guest is to tell the network where it is now */
     bool restored;
     bool link_down;
+    struct limit rx_limit, tx_limit;
     struct net_pair pair[NET_PAIRS_MAX];
 };
 
@@ -38,6 +39,9 @@ struct net {
 int net_configure(struct net *net, uint64_t offloads, uint32_t pairs);
 /* The backend is gone. */
 void net_link_down(struct net *net, int error);
+
+/* Gives back what a frame of so many bytes took, or a part of it. */
+void net_limit_return(struct limit *limit, uint64_t bytes, uint64_t frames);
 
 /* net_rx.c */
 void net_receive(struct net *net, unsigned pair);

@@ -19,7 +19,7 @@
 struct buffer {
     struct virtq_token token;
     uint32_t pieces;
-    uint64_t bytes;
+    uint64_t bytes; /* 0: of no use; it has kept its place in the order, for put_back() */
 };
 
 /* Taken and not used yet: buffers [first, count), their pieces [first_piece, piece_count). */
@@ -78,8 +78,12 @@ static int gather(struct net *net, struct virtq *q, struct gather *g, uint64_t n
         if (chain.writable_len < least || chain.writable_count > PIECES_MAX / 2) {
             device_guest_error(&v->device, "buffer of %llu bytes in %u pieces",
                                (unsigned long long)chain.writable_len, chain.writable_count);
-            (void)virtq_push(q, v->memory, &chain, 0);
-            continue;
+            if (g->count == g->first) {
+                (void)virtq_push(q, v->memory, &chain, 0);
+                continue;
+            }
+            chain.writable_count = 0;
+            chain.writable_len = 0;
         }
         if (chain.writable_count > PIECES_MAX - g->piece_count) {
             virtq_unpop(q, &chain);
@@ -115,22 +119,35 @@ static void copy_in(const struct gather *g, size_t offset, const uint8_t *data, 
     }
 }
 
+/* Gives back those of no use that are first now. */
+static void skip_useless(struct net *net, struct virtq *q, struct gather *g)
+{
+    while (g->first < g->count && g->buffer[g->first].bytes == 0) {
+        (void)virtq_push_token(q, net->virtio.memory, g->buffer[g->first++].token, 0);
+    }
+}
+
 /* Gives the guest the frame of len bytes that lies in the first buffers. */
 static void deliver(struct net *net, struct virtq *q, struct gather *g, size_t len)
 {
     struct virtq_token token[BUFFERS_MAX];
+    struct virtq_token useless[BUFFERS_MAX];
     uint32_t written[BUFFERS_MAX];
+    uint32_t none[BUFFERS_MAX] = {0};
     unsigned used = 0;
-    unsigned piece = g->first_piece;
-    uint64_t bytes = 0;
+    unsigned useless_count = 0;
     size_t left = len;
-    while (left > 0 && g->first + used < g->count) {
-        const struct buffer *b = &g->buffer[g->first + used];
+    unsigned piece = g->first_piece;
+    while (left > 0 && g->first < g->count) {
+        const struct buffer *b = &g->buffer[g->first++];
+        if (b->bytes == 0) {
+            useless[useless_count++] = b->token;
+            continue;
+        }
         size_t here = MIN(left, (size_t)b->bytes);
         token[used] = b->token;
-        written[used] = (uint32_t)here;
-        used++;
-        bytes += b->bytes;
+        written[used++] = (uint32_t)here;
+        g->bytes -= b->bytes;
         left -= here;
         for (unsigned i = 0; i < b->pieces; i++, piece++) {
             size_t n = MIN(here, g->iov[piece].iov_len);
@@ -141,10 +158,37 @@ static void deliver(struct net *net, struct virtq *q, struct gather *g, size_t l
     uint8_t count[2];
     store_le16(count, (uint16_t)used);
     copy_in(g, NUM_BUFFERS, count, sizeof(count));
-    (void)virtq_push_tokens(q, net->virtio.memory, token, written, used);
-    g->first += used;
     g->first_piece = piece;
-    g->bytes -= bytes;
+    (void)virtq_push_tokens(q, net->virtio.memory, token, written, used);
+    (void)virtq_push_tokens(q, net->virtio.memory, useless, none, useless_count);
+    skip_useless(net, q, g);
+}
+
+static uint64_t frame_max(const struct net *net)
+{
+    bool big = (net->offloads & ~(VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_ECN)) != 0;
+    return big ? NET_FRAME_MAX : NET_HEADER_SIZE + ETHERNET_MAX + net->options.mtu;
+}
+
+/*
+ * Reads a frame of at most so many bytes. -EBUSY: the limit does not let it yet; it was asked for
+ * the longest frame that may come, because a tap does not tell before.
+ */
+static ssize_t read_frame(struct net *net, unsigned index, const struct iovec *iov, unsigned count,
+                          uint64_t most)
+{
+    most -= NET_HEADER_SIZE;
+    if (!limit_take(&net->rx_limit, most)) {
+        return -EBUSY;
+    }
+    ssize_t n = net->backend->ops->receive(net->backend, index, iov, (int)count);
+    if (n <= (ssize_t)NET_HEADER_SIZE) {
+        net_limit_return(&net->rx_limit, most, 1);
+        return n < 0 ? n : -EIO;
+    }
+    uint64_t len = (uint64_t)n - NET_HEADER_SIZE;
+    net_limit_return(&net->rx_limit, most - MIN(most, len), 0);
+    return n;
 }
 
 /* Reads the next frame of unknown size to where it can wait. */
@@ -158,9 +202,9 @@ static int hold(struct net *net, unsigned index)
         return -ENOBUFS;
     }
     struct iovec iov = {.iov_base = pair->held, .iov_len = NET_FRAME_MAX};
-    ssize_t n = net->backend->ops->receive(net->backend, index, &iov, 1);
-    if (n <= (ssize_t)NET_HEADER_SIZE) {
-        return n < 0 ? (int)n : -EIO;
+    ssize_t n = read_frame(net, index, &iov, 1, frame_max(net));
+    if (n < 0) {
+        return (int)n;
     }
     pair->held_len = (size_t)n;
     return 0;
@@ -188,14 +232,8 @@ static int drop(struct net *net, unsigned index, ssize_t size)
     return n < 0 ? (int)n : 0;
 }
 
-static uint64_t frame_max(const struct net *net)
-{
-    bool big = (net->offloads & ~(VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_ECN)) != 0;
-    return big ? NET_FRAME_MAX : NET_HEADER_SIZE + ETHERNET_MAX + net->options.mtu;
-}
-
 /* Into the buffers that are there, which are enough. */
-static int fill(struct net *net, unsigned index, struct virtq *q, struct gather *g)
+static int fill(struct net *net, unsigned index, struct virtq *q, struct gather *g, uint64_t most)
 {
     struct net_pair *pair = &net->pair[index];
     if (pair->held_len > 0) {
@@ -206,17 +244,18 @@ static int fill(struct net *net, unsigned index, struct virtq *q, struct gather 
     }
     bool merge = virtio_has(&net->virtio, VIRTIO_NET_F_MRG_RXBUF);
     unsigned pieces = merge ? g->piece_count - g->first_piece : g->buffer[g->first].pieces;
-    ssize_t n =
-        net->backend->ops->receive(net->backend, index, g->iov + g->first_piece, (int)pieces);
-    if (n < (ssize_t)NET_HEADER_SIZE) {
-        return n < 0 ? (int)n : -EIO;
+    ssize_t n = read_frame(net, index, g->iov + g->first_piece, pieces, most);
+    if (n < 0) {
+        return (int)n;
     }
     deliver(net, q, g, (size_t)n);
     return 0;
 }
 
-/* 0: one frame less. -EAGAIN: none is there. -ENOBUFS: no buffers. Else the backend's end, or that
- * of the device, whose ring was broken. */
+/*
+ * 0: one frame less. -EAGAIN: none is there. -ENOBUFS: no buffers. -EBUSY: the limit. Else the
+ * backend's end, or that of the device, whose ring was broken.
+ */
 static int receive_one(struct net *net, unsigned index, struct virtq *q, struct gather *g)
 {
     struct net_pair *pair = &net->pair[index];
@@ -236,7 +275,7 @@ static int receive_one(struct net *net, unsigned index, struct virtq *q, struct 
         return drop(net, index, size);
     }
     if (r == 0) {
-        return fill(net, index, q, g);
+        return fill(net, index, q, g, need);
     }
     if (size > 0) {
         return r == -EAGAIN ? -ENOBUFS : drop(net, index, size);
@@ -276,7 +315,7 @@ void net_receive(struct net *net, unsigned index)
     put_back(q, &g);
     if (r == -EAGAIN) {
         pair->readable = false;
-    } else if (r < 0 && r != -ENOBUFS && v->active) {
+    } else if (r < 0 && r != -ENOBUFS && r != -EBUSY && v->active) {
         net_link_down(net, r);
     }
     virtio_interrupt_if_wanted(v, 2 * index);

@@ -100,10 +100,16 @@ static bool serve_frame(struct virtio *v, unsigned queue, const struct virtq_cha
     if (count == 0) {
         device_guest_error(&v->device, "frame of %llu bytes in %u pieces with a wrong header",
                            (unsigned long long)chain->readable_len, chain->readable_count);
-    } else if (!net->link_down &&
-               net->backend->ops->send(net->backend, queue / 2, iov, count) == -EAGAIN) {
-        pair->writable = false;
-        return false;
+    } else if (!net->link_down) {
+        uint64_t len = chain->readable_len - NET_HEADER_SIZE;
+        if (!limit_take(&net->tx_limit, len)) {
+            return false;
+        }
+        if (net->backend->ops->send(net->backend, queue / 2, iov, count) == -EAGAIN) {
+            net_limit_return(&net->tx_limit, len, 1);
+            pair->writable = false;
+            return false;
+        }
     }
     (void)virtq_push(&v->queue[queue], v->memory, chain, 0);
     return true;

@@ -333,6 +333,7 @@ static bool serve_event(struct virtio *v, unsigned queue, const struct virtq_cha
 static void on_queue(struct virtio *v, unsigned index)
 {
     struct vsock *vs = of(v);
+    reap(vs); /* what a reset ended gives its descriptors back before the new driver asks */
     if (index == QUEUE_TX) {
         virtio_serve(v, QUEUE_TX, serve_packet);
     } else if (index == QUEUE_EVENT && vs->reset_event) {
