@@ -72,6 +72,7 @@ static const struct jail_rule rules[] = {
     JAIL_ALLOW(symlinkat),
     JAIL_ALLOW(linkat),
     JAIL_ALLOW(unlinkat),
+    JAIL_ALLOW(renameat),
     JAIL_ALLOW(renameat2),
     JAIL_ALLOW(fchmodat),
     JAIL_ALLOW(fchownat),
