@@ -31,6 +31,7 @@ tar c -C "$work" root >"$job/root.tar"
 cat >"$job/job" <<'SH'
 #!/bin/sh
 . /lab/tap
+dmesg -n 1
 mkdir -p /var/lib /var/tmp /etc
 echo "root:x:0:0:root:/:/bin/sh" >/etc/passwd
 tar x -C /var/tmp -f /host/root.tar 2>/dev/null
@@ -97,4 +98,4 @@ is "nothing is left of it" 0 "$(cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' '
 tap_end
 SH
 chmod +x "$job/job"
-nested_run --timeout 300
+nested_run --timeout 500

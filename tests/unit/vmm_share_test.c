@@ -134,17 +134,23 @@ static int answer_of(struct share *s, uint32_t *ret_len)
     return answer.error;
 }
 
+static int ask_text(struct share *s, uint32_t opcode, uint64_t nodeid, const void *fixed,
+                    uint32_t fixed_len, const char *text, uint32_t text_len)
+{
+    uint32_t len = 0;
+    if (text_len > 0) {
+        MUST(memory_write(s->bed.memory, REQUEST + sizeof(struct fuse_in_header) + fixed_len, text,
+                          text_len) == 0);
+    }
+    ask_with(s, opcode, nodeid, fixed, fixed_len, text_len);
+    return answer_of(s, &len);
+}
+
 static int ask(struct share *s, uint32_t opcode, uint64_t nodeid, const void *fixed,
                uint32_t fixed_len, const char *name)
 {
-    uint32_t len = 0;
-    uint32_t payload = name == NULL ? 0 : (uint32_t)strlen(name) + 1;
-    if (name != NULL) {
-        MUST(memory_write(s->bed.memory, REQUEST + sizeof(struct fuse_in_header) + fixed_len, name,
-                          payload) == 0);
-    }
-    ask_with(s, opcode, nodeid, fixed, fixed_len, payload);
-    return answer_of(s, &len);
+    return ask_text(s, opcode, nodeid, fixed, fixed_len, name,
+                    name == NULL ? 0 : (uint32_t)strlen(name) + 1);
 }
 
 static void *payload_of(struct share *s)
@@ -214,6 +220,148 @@ START_TEST(a_request_without_an_answer_is_given_back_empty)
     ck_assert_int_ge(bed_send(&s.bed, 0, &piece, 1, 0), 0);
     BED_UNTIL(&s.bed, driver_get(&s.bed.driver[0], &id, &len));
     ck_assert_uint_eq(len, 0);
+    share_close(&s);
+}
+END_TEST
+
+struct step {
+    const char *what;
+    uint32_t opcode;
+    uint64_t nodeid;
+    const void *fixed;
+    uint32_t fixed_len;
+    const char *text;
+    uint32_t text_len;
+};
+
+#define STEP(op, node, in)                                                                         \
+    {                                                                                              \
+#op, FUSE_##op, node, &(in), sizeof(in), NULL, 0                                           \
+    }
+#define STEP_TEXT(op, node, in, text)                                                              \
+    {                                                                                              \
+#op, FUSE_##op, node, &(in), sizeof(in), text, sizeof(text)                                \
+    }
+#define STEP_NAME(op, node, text)                                                                  \
+    {                                                                                              \
+#op, FUSE_##op, node, NULL, 0, text, sizeof(text)                                          \
+    }
+
+static void take_steps(struct share *s, const struct step *steps, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct step *step = &steps[i];
+        int r = ask_text(s, step->opcode, step->nodeid, step->fixed, step->fixed_len, step->text,
+                         step->text_len);
+        ck_assert_msg(r == 0, "%s: %d", step->what, r);
+    }
+}
+
+static void file_steps(struct share *s, uint64_t node, uint64_t fh)
+{
+    const struct fuse_write_in write = {.fh = fh, .size = 4};
+    const struct fuse_setattr_in attributes = {
+        .valid = FATTR_SIZE | FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_MTIME,
+        .size = 2,
+        .mode = 0640,
+        .uid = getuid(),
+        .gid = getgid(),
+    };
+    const struct fuse_fsync_in sync = {.fh = fh};
+    const struct fuse_fsync_in datasync = {.fh = fh, .fsync_flags = 1};
+    const struct fuse_fallocate_in room = {.fh = fh, .length = 4096};
+    const struct fuse_lseek_in seek = {.fh = fh, .whence = SEEK_DATA};
+    const struct fuse_read_in read = {.fh = fh, .size = 4096};
+    const struct fuse_copy_file_range_in copy = {
+        .fh_in = fh, .nodeid_out = node, .fh_out = fh, .off_out = 8192, .len = 2};
+    const struct fuse_flush_in flush = {.fh = fh};
+    const struct fuse_release_in release = {.fh = fh};
+    const struct step steps[] = {
+        STEP_TEXT(WRITE, node, write, "abc"),
+        STEP(SETATTR, node, attributes),
+        STEP(FSYNC, node, sync),
+        STEP(FSYNC, node, datasync),
+        STEP(FALLOCATE, node, room),
+        STEP(LSEEK, node, seek),
+        STEP(READ, node, read),
+        STEP(COPY_FILE_RANGE, node, copy),
+        STEP(FLUSH, node, flush),
+        STEP(RELEASE, node, release),
+    };
+    take_steps(s, steps, COUNT(steps));
+}
+
+static void name_steps(struct share *s, uint64_t node)
+{
+    const struct fuse_mkdir_in dir = {.mode = 0755};
+    const struct fuse_mknod_in fifo = {.mode = S_IFIFO | 0600};
+    const struct fuse_rename2_in plain = {.newdir = FUSE_ROOT_ID};
+    const struct fuse_rename2_in strict = {.newdir = FUSE_ROOT_ID, .flags = 1};
+    const struct fuse_rename_in old = {.newdir = FUSE_ROOT_ID};
+    const struct fuse_link_in link = {.oldnodeid = node};
+    const struct fuse_getattr_in attributes = {0};
+    const struct fuse_syncfs_in sync = {0};
+    const struct step steps[] = {
+        STEP_TEXT(MKDIR, FUSE_ROOT_ID, dir, "d"),
+        STEP_TEXT(MKNOD, FUSE_ROOT_ID, fifo, "fifo"),
+        STEP_NAME(SYMLINK, FUSE_ROOT_ID, "link\0target"),
+        STEP_NAME(LOOKUP, FUSE_ROOT_ID, "fifo"),
+        STEP_TEXT(RENAME2, FUSE_ROOT_ID, plain, "made\0two"),
+        STEP_TEXT(RENAME2, FUSE_ROOT_ID, strict, "two\0three"),
+        STEP_TEXT(RENAME, FUSE_ROOT_ID, old, "three\0four"),
+        STEP_TEXT(LINK, FUSE_ROOT_ID, link, "hard"),
+        STEP_NAME(UNLINK, FUSE_ROOT_ID, "four"),
+        STEP_NAME(RMDIR, FUSE_ROOT_ID, "d"),
+        STEP(GETATTR, node, attributes),
+        STEP(STATFS, FUSE_ROOT_ID, attributes),
+        STEP(SYNCFS, FUSE_ROOT_ID, sync),
+    };
+    take_steps(s, steps, COUNT(steps));
+}
+
+static void directory_steps(struct share *s)
+{
+    struct fuse_open_out opened;
+    const struct fuse_open_in open = {0};
+    ck_assert_int_eq(ask(s, FUSE_OPENDIR, FUSE_ROOT_ID, &open, sizeof(open), NULL), 0);
+    memcpy(&opened, payload_of(s), sizeof(opened));
+    const struct fuse_read_in read = {.fh = opened.fh, .size = 4096};
+    const struct fuse_fsync_in sync = {.fh = opened.fh};
+    const struct fuse_release_in release = {.fh = opened.fh};
+    const struct step steps[] = {
+        STEP(READDIR, FUSE_ROOT_ID, read),
+        STEP(READDIRPLUS, FUSE_ROOT_ID, read),
+        STEP(FSYNCDIR, FUSE_ROOT_ID, sync),
+        STEP(RELEASEDIR, FUSE_ROOT_ID, release),
+    };
+    take_steps(s, steps, COUNT(steps));
+}
+
+START_TEST(the_servers_jail_has_room_for_all_that_a_guest_does)
+{
+    struct share s;
+    struct fuse_entry_out entry;
+    struct fuse_open_out opened;
+    share_open(&s, false);
+    ck_assert_int_eq(start(&s), 0);
+    const struct fuse_create_in create = {.flags = O_RDWR, .mode = S_IFREG | 0640};
+    ck_assert_int_eq(ask(&s, FUSE_CREATE, FUSE_ROOT_ID, &create, sizeof(create), "made"), 0);
+    memcpy(&entry, payload_of(&s), sizeof(entry));
+    memcpy(&opened, (uint8_t *)payload_of(&s) + sizeof(entry), sizeof(opened));
+    file_steps(&s, entry.nodeid, opened.fh);
+    name_steps(&s, entry.nodeid);
+    directory_steps(&s);
+    /* What the file system of /tmp says to these is its business; that an answer comes is ours. */
+    const struct fuse_getxattr_in get = {.size = 100};
+    const uint8_t set[FUSE_COMPAT_SETXATTR_IN_SIZE] = {3};
+    (void)ask_text(&s, FUSE_SETXATTR, entry.nodeid, set, sizeof(set), "user.a\0abc", 10);
+    (void)ask(&s, FUSE_GETXATTR, entry.nodeid, &get, sizeof(get), "user.a");
+    (void)ask(&s, FUSE_LISTXATTR, entry.nodeid, &get, sizeof(get), NULL);
+    (void)ask(&s, FUSE_REMOVEXATTR, entry.nodeid, NULL, 0, "user.a");
+    const struct fuse_open_in open = {.flags = O_RDONLY};
+    ck_assert_int_eq(ask(&s, FUSE_OPEN, entry.nodeid, &open, sizeof(open), NULL), 0);
+    ck_assert_int_eq(ask(&s, FUSE_DESTROY, 0, NULL, 0, NULL), 0);
+    ck_assert_uint_eq(s.lost, 0);
     share_close(&s);
 }
 END_TEST
@@ -374,6 +522,7 @@ int main(void)
     const TTest *const tests[] = {
         a_driver_writes_and_reads_files_of_the_host,
         a_request_without_an_answer_is_given_back_empty,
+        the_servers_jail_has_room_for_all_that_a_guest_does,
         a_read_only_share_refuses_to_change,
         the_end_of_the_server_is_said_once_and_breaks_the_device,
         what_is_answered_after_a_reset_goes_nowhere,
