@@ -49,7 +49,7 @@ cat /s/word
 echo "from the guest" >/s/made && mv /s/made /s/below/renamed
 ln -s below/renamed /s/link && cat /s/link
 mkdir /s/d && rmdir /s/d && [ ! -e /s/d ] && echo gone
-touch /s/moded && chmod 4751 /s/moded && chown 12:34 /s/moded
+touch /s/moded && chown 12:34 /s/moded && chmod 4751 /s/moded
 head -c 5000000 /dev/urandom >/s/big && md5sum </s/big
 ' >/tmp/out 2>/tmp/said || cat /tmp/said
 is "the guest reads the host's files, makes, renames, links and removes" \
