@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/dirs.h"
@@ -48,8 +49,6 @@ int vm_bundle_check(const struct workload_config *config, struct err *err)
         {str_eq(config->cgroupns, "host"), "--cgroupns", "the machine has its own cgroups"},
         {config->userns != NULL && !str_eq(config->userns, "host"), "--userns",
          "root of a machine has no rights outside it"},
-        {config->volume.count > 0 || config->mount.count > 0 || config->volumes_from.count > 0,
-         "--volume", "shared directories need virtio-fs, which this version does not have"},
         {config->memory_swap != 0, "--memory-swap", "the machine has the memory that it has"},
         {config->memory_reservation != 0, "--memory-reservation",
          "the machine has the memory that it has"},
@@ -198,6 +197,90 @@ static json_t *make_machine(const struct workload_config *config)
         "stdio_ports", true, "balloon", "free_page_reporting", true, "entropy", "stdio", "none");
 }
 
+/* What isola-vmm shares lies at MACHINE_SHARES/INDEX in its own root. */
+#define MACHINE_SHARES "/shares"
+#define SHARED_FILE "file"
+
+char *vm_share_source(const struct mount_spec *mount, size_t index)
+{
+    struct stat st;
+    bool is_file = stat(mount->source, &st) == 0 && !S_ISDIR(st.st_mode);
+    return str_printf(VM_GUEST_SHARES "/%zu%s", index, is_file ? "/" SHARED_FILE : "");
+}
+
+int vm_shares_check(const struct mount_specs *mounts, struct err *err)
+{
+    for (size_t i = 0; i < mounts->count; i++) {
+        const struct mount_spec *mount = &mounts->items[i];
+        const char *propagation = mount->propagation;
+        if (propagation != NULL && !str_eq(propagation, "rprivate") &&
+            !str_eq(propagation, "private")) {
+            return err_say(err, EOPNOTSUPP,
+                           "mount on '%s': propagation %s cannot go with --isolation vm: mounts do "
+                           "not pass between kernels",
+                           mount->target, propagation);
+        }
+    }
+    return 0;
+}
+
+static int add_share(const struct mount_spec *mount, size_t index, json_t *machine, json_t *guest,
+                     json_t *binds, struct err *err)
+{
+    struct stat st;
+    char tag[32];
+    char to[64];
+    char at[64];
+    if (stat(mount->source, &st) < 0) {
+        return err_set(err, errno, "mount '%s'", mount->source);
+    }
+    bool is_file = S_ISREG(st.st_mode);
+    if (!is_file && !S_ISDIR(st.st_mode)) {
+        return err_say(err, EOPNOTSUPP,
+                       "mount '%s': a machine can share directories and regular files only",
+                       mount->source);
+    }
+    (void)snprintf(tag, sizeof(tag), "share%zu", index);
+    (void)snprintf(to, sizeof(to), MACHINE_SHARES "/%zu%s", index, is_file ? "/" SHARED_FILE : "");
+    (void)snprintf(at, sizeof(at), VM_GUEST_SHARES "/%zu", index);
+    json_t *bind = bind_of(mount->source, to, !mount->read_only);
+    if (mount->type == MOUNT_BIND && !mount->recursive) {
+        (void)json_object_set_new(bind, "shallow", json_true());
+    }
+    if (json_array_append_new(binds, bind) < 0 ||
+        json_array_append_new(json_object_get(machine, "fs"),
+                              json_pack("{s:s, s:s, s:b}", "tag", tag, "path_on_host", to,
+                                        "is_read_only", mount->read_only)) < 0 ||
+        json_array_append_new(json_object_get(guest, "shares"),
+                              json_pack("{s:s, s:s, s:b}", "tag", tag, "path", at, "read_only",
+                                        mount->read_only)) < 0) {
+        return err_set(err, ENOMEM, "describe the machine");
+    }
+    return 0;
+}
+
+static int add_shares(const struct vm_bundle_inputs *in, json_t *machine, json_t *guest,
+                      json_t *binds, struct err *err)
+{
+    AUTO(freep) char *program = dirs_helper("isola-fs");
+    int r = 0;
+    bool any = false;
+    (void)json_object_set_new(machine, "fs", json_array());
+    (void)json_object_set_new(guest, "shares", json_array());
+    for (size_t i = 0; r == 0 && i < in->mounts->count; i++) {
+        if (in->mounts->items[i].type != MOUNT_TMPFS) {
+            any = true;
+            r = add_share(&in->mounts->items[i], i, machine, guest, binds, err);
+        }
+    }
+    if (r == 0 && any &&
+        (program == NULL ||
+         json_array_append_new(binds, bind_of(program, "/isola-fs", false)) < 0)) {
+        r = err_set(err, ENOMEM, "describe the machine");
+    }
+    return r;
+}
+
 int vm_bundle_build(const struct vm_bundle_inputs *in, json_t **ret, struct err *err)
 {
     AUTO(freep) char *kernel = NULL;
@@ -230,6 +313,7 @@ int vm_bundle_build(const struct vm_bundle_inputs *in, json_t **ret, struct err 
         return err_set(err, ENOMEM, "describe the machine");
     }
     r = add_files(in, guest, err);
+    r = r < 0 ? r : add_shares(in, machine, guest, binds, err);
     if (r == 0) {
         *ret = TAKE_PTR(vm);
     }

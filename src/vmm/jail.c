@@ -123,8 +123,13 @@ static const struct jail_rule process_rules[] = {
     JAIL_ALLOW(nanosleep),
 };
 
-static int restrict_files(const struct jail_options *options, long abi)
+int jail_restrict_files(int dir_fd, uint64_t allowed)
 {
+    long abi =
+        syscall(SYS_landlock_create_ruleset, NULL, (size_t)0, LANDLOCK_CREATE_RULESET_VERSION);
+    if (abi <= 0) {
+        return 0;
+    }
     struct landlock_attributes attributes = {
         /* All rights of this ABI: 13 since 1, REFER since 2, TRUNCATE since 3, IOCTL_DEV since 5.
          */
@@ -142,30 +147,42 @@ static int restrict_files(const struct jail_options *options, long abi)
     if (rules < 0) {
         return -errno;
     }
-    if (options->socket_dir != NULL) {
-        AUTO(closep) int dir = open(options->socket_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir_fd >= 0) {
         struct landlock_path_beneath_attr beneath = {
-            .allowed_access = LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE |
-                              LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE,
-            .parent_fd = dir,
+            .allowed_access = allowed & attributes.files,
+            .parent_fd = dir_fd,
         };
-        if (dir < 0 ||
-            syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) < 0) {
+        if (syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) < 0) {
             return -errno;
         }
     }
     return syscall(SYS_landlock_restrict_self, rules, 0) < 0 ? -errno : 0;
 }
 
-static int drop_capabilities(void)
+int jail_keep_capabilities(uint64_t kept)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    if (syscall(SYS_capget, &header, data) < 0) {
+        return -errno;
+    }
+    for (size_t i = 0; i < COUNT(data); i++) {
+        data[i].permitted &= (uint32_t)(kept >> (32 * i));
+        data[i].effective = data[i].permitted;
+        data[i].inheritable = 0;
+    }
     return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+}
+
+int jail_restrict_calls(const struct jail_rule *rules, size_t count)
+{
+    return CAN_FILTER ? jail_filter_install(rules, count, 1) : 0;
 }
 
 int jail_enter(const struct jail_options *options, struct err *err)
 {
+    const uint64_t sockets = LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE |
+                             LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE;
     const struct rlimit none = {0, 0};
     /* Landlock and capabilities are a thread's own: another one would keep them. Refused then. */
     if (unshare(CLONE_THREAD) < 0) {
@@ -175,14 +192,19 @@ int jail_enter(const struct jail_options *options, struct err *err)
         setrlimit(RLIMIT_CORE, &none) < 0) {
         return err_set(err, errno, "give up rights");
     }
-    long abi =
-        syscall(SYS_landlock_create_ruleset, NULL, (size_t)0, LANDLOCK_CREATE_RULESET_VERSION);
-    int r = abi > 0 ? restrict_files(options, abi) : 0;
+    AUTO(closep) int dir = -1;
+    if (options->socket_dir != NULL) {
+        dir = open(options->socket_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (dir < 0) {
+            return err_set(err, errno, "open '%s'", options->socket_dir);
+        }
+    }
+    int r = jail_restrict_files(dir, sockets);
     if (r < 0) {
         return err_set(err, -r, "restrict files (Landlock)");
     }
-    r = drop_capabilities();
-    r = r < 0 || !CAN_FILTER ? r : jail_filter_install(process_rules, COUNT(process_rules), 1);
+    r = jail_keep_capabilities(0);
+    r = r < 0 ? r : jail_restrict_calls(process_rules, COUNT(process_rules));
     return r < 0 ? err_set(err, -r, "restrict system calls") : 0;
 }
 
