@@ -61,7 +61,8 @@ struct landlock_attributes {
         JAIL_ALLOW(restart_syscall), JAIL_ALLOW(rseq), JAIL_ALLOW(timerfd_settime),                \
         JAIL_ALLOW(getrandom), IOCTL(KVM_IRQFD), IOCTL(KVM_SET_GSI_ROUTING), IOCTL(KVM_IOEVENTFD), \
         JAIL_ALLOW(epoll_ctl), JAIL_ALLOW(close), JAIL_ALLOW(eventfd2),                            \
-        JAIL_ALLOW(sched_getaffinity) /* malloc() */
+        JAIL_ALLOW(sched_getaffinity),           /* malloc() */                                    \
+        IOCTL(TUNSETOFFLOAD), IOCTL(TUNSETQUEUE) /* a driver resets its network card */
 
 static const struct jail_rule cpu_rules[] = {CPU_RULES};
 
@@ -116,8 +117,6 @@ static const struct jail_rule process_rules[] = {
     JAIL_ALLOW(unlink),
     JAIL_ALLOW(unlinkat),
     {SYS_ioctl, 1, 0xff00u, 0xae00u}, /* all of KVM's, on descriptors of this machine */
-    IOCTL(TUNSETOFFLOAD),
-    IOCTL(TUNSETQUEUE),
     IOCTL(TCGETS),
     IOCTL(TCSETS),
     IOCTL(TCSETSW),
