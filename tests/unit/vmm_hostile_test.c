@@ -4,6 +4,7 @@
  * a run as far as threads allow; ISOLA_SECONDS=N goes on for longer.
  */
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -31,7 +32,6 @@
 #define AT_RINGS 0x100000ULL
 #define RING_SIZE 0x1000ULL /* descriptors, then the driver's and the device's part */
 #define QUEUES 6ULL
-#define DEVICES 8u /* those that open_machine() makes */
 #define MEMORY_END ((uint64_t)2 << 20)
 #define SIDES_SIZE ((size_t)64 << 10)
 #define TICK_NS (10 * NS_PER_MS)
@@ -46,7 +46,8 @@ struct hostile {
     uint64_t random;
     char dir[64];
     struct guest guest;
-    bool pci, jailed;
+    bool pci, jailed, tap;
+    unsigned devices; /* that open_machine() made */
     unsigned windows;
     int passt_fd, passt_peer; /* the listener, and our end of the connection */
     int host_fd[4];           /* programs at the vsock's socket */
@@ -181,8 +182,9 @@ static void open_machine(struct hostile *h)
              {.id = "kept", .path = path_of(h, "kept", kept), .queues = 1, .read_only = true},
              {.id = "qcow2", .path = path_of(h, "qcow2", qcow2), .queues = 1, .format = "qcow2"}},
         .drive_count = 3,
-        .net = {{.id = "net", .passt = path_of(h, "passt", passt), .fd = -1, .queues = 1}},
-        .net_count = 1,
+        .net = {{.id = "net", .passt = path_of(h, "passt", passt), .fd = -1, .queues = 1},
+                {.id = "tap", .tap = "hostile", .fd = -1, .queues = 2}},
+        .net_count = h->tap ? 2 : 1,
         .vsock = {.present = true, .cid = 3, .path = path_of(h, "vsock", vsock)},
         .balloon = {.present = true, .deflate_on_oom = true, .report_free = true, .bytes = 65536},
         .entropy = true,
@@ -190,6 +192,7 @@ static void open_machine(struct hostile *h)
     };
     int r = machine_add_devices(h->guest.machine, &config, &h->guest.err);
     ck_assert_msg(r == 0, "%s", err_text(&h->guest.err));
+    h->devices = (unsigned)(config.drive_count + config.net_count) + 4;
     h->passt_peer = accept4(h->passt_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     ck_assert_int_ge(h->passt_peer, 0);
 }
@@ -334,7 +337,7 @@ static void fill_memory(struct hostile *h)
         put(h, gpa, draw(h) >> (draw(h) % 64), 8);
     }
     h->windows = 0;
-    for (unsigned device = 0; device < DEVICES; device++) {
+    for (unsigned device = 0; device < h->devices; device++) {
         uint64_t list = AT_LISTS + device * LIST_SIZE;
         for (uint64_t queue = 0; queue < QUEUES; queue++) {
             fill_ring(h, ring_of(device, queue));
@@ -459,6 +462,8 @@ static void be_attacked(bool pci, bool jailed)
     unsigned machines = 0;
     unsigned worked = 0;
     make_files(&h);
+    /* A tap needs a network of its own, and rights. */
+    h.tap = access("/dev/net/tun", R_OK | W_OK) == 0 && unshare(CLONE_NEWNET) == 0;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     ck_assert_int_eq(dup2(null, 0), 0);
     ck_assert_int_eq(dup2(null, 1), 1);
