@@ -10,9 +10,9 @@
 #include "base/user_namespace.h"
 #include "cmd/commands.h"
 #include "cmd/common.h"
-#include "engine/kernel.h"
 #include "container/container.h"
 #include "engine/apparmor.h"
+#include "engine/kernel.h"
 #include "engine/network.h"
 #include "wall/wall.h"
 
