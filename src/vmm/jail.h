@@ -8,6 +8,8 @@
 #ifndef VMM_JAIL_H
 #define VMM_JAIL_H
 
+#include <stddef.h>
+
 struct err;
 
 struct jail_options {
@@ -26,5 +28,9 @@ int jail_enter(const struct jail_options *options, struct err *err);
 
 /* For a CPU's thread, on top of that: only what running a guest and its registers need. */
 int jail_enter_cpu(void);
+
+/* How many different system calls pass: of the process, and of a CPU's thread. */
+size_t jail_process_calls(void);
+size_t jail_cpu_calls(void);
 
 #endif
