@@ -70,7 +70,8 @@ void agent_connection_closed(struct agent *agent);
 void request_handle(struct connection *connection, json_t *message);
 
 /* workload.c */
-int workload_configure(struct agent *agent, const struct guest_config *config, struct err *err);
+int workload_configure(struct agent *agent, const struct guest_config *config,
+                       bool *ret_exec_failed, struct err *err);
 int workload_start(struct agent *agent, bool *ret_exec_failed, struct err *err);
 /* From the loop, for the child that this may be. True when it was. */
 bool workload_reap(struct agent *agent, pid_t pid, int status);

@@ -23,13 +23,12 @@ static void send_ok(struct connection *c)
 
 static int on_configure(struct connection *c, json_t *message, bool *exec_failed, struct err *err)
 {
-    (void)exec_failed;
     AUTO(guest_config_donep) struct guest_config config = {0};
     int r = guest_config_parse(message, &config, err);
     if (r < 0) {
         return r; /* nothing was touched: the host may try again */
     }
-    r = workload_configure(c->agent, &config, err);
+    r = workload_configure(c->agent, &config, exec_failed, err);
     if (r < 0 && r != -EBUSY) {
         agent_fail(c->agent, err);
     }

@@ -114,7 +114,7 @@ static void on_drained(void *data)
 }
 
 static int create(struct agent *agent, const struct guest_config *config, const struct spec *spec,
-                  int rootfs_fd, struct err *err)
+                  int rootfs_fd, bool *ret_exec_failed, struct err *err)
 {
     struct workload *w = &agent->workload;
     const struct guest_stdio_options stdio = {
@@ -146,7 +146,7 @@ static int create(struct agent *agent, const struct guest_config *config, const 
     args.start_fd = theirs;
     guest_stdio_fill(&w->stdio, &args.io);
     struct container_process process = {.pidfd = -1};
-    r = container_create(&args, &process, NULL, err);
+    r = container_create(&args, &process, ret_exec_failed, err);
     process.pidfd = close_fd(process.pidfd);
     if (r < 0) {
         return r;
@@ -156,7 +156,8 @@ static int create(struct agent *agent, const struct guest_config *config, const 
     return guest_stdio_attach(&w->stdio, err);
 }
 
-int workload_configure(struct agent *agent, const struct guest_config *config, struct err *err)
+int workload_configure(struct agent *agent, const struct guest_config *config,
+                       bool *ret_exec_failed, struct err *err)
 {
     struct workload *w = &agent->workload;
     AUTO(spec_freep) struct spec *spec = NULL;
@@ -181,7 +182,7 @@ int workload_configure(struct agent *agent, const struct guest_config *config, s
     free(w->id);
     w->id = strdup(config->id);
     return w->id == NULL ? err_set(err, ENOMEM, "configure")
-                         : create(agent, config, spec, rootfs, err);
+                         : create(agent, config, spec, rootfs, ret_exec_failed, err);
 }
 
 int workload_start(struct agent *agent, bool *ret_exec_failed, struct err *err)

@@ -6,6 +6,7 @@
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/landlock.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -45,16 +46,25 @@ struct landlock_attributes {
         SYS_ioctl, 1, 0xffffffffu, (uint32_t)(request)                                             \
     }
 
+#define FCNTL(command)                                                                             \
+    {                                                                                              \
+        SYS_fcntl, 1, 0xffffffffu, command                                                         \
+    }
+
 /* Running a guest, its registers, and locks; what the C library needs for memory and an end. */
 #define CPU_RULES                                                                                  \
     IOCTL(KVM_RUN), IOCTL(KVM_GET_REGS), JAIL_ALLOW(read), JAIL_ALLOW(write), JAIL_ALLOW(futex),   \
-        JAIL_ALLOW(rt_sigreturn), JAIL_ALLOW(rt_sigprocmask), JAIL_ALLOW(tgkill),                  \
+        JAIL_ALLOW(rt_sigreturn), JAIL_ALLOW(rt_sigprocmask), {SYS_tgkill, JAIL_SELF, 0, 0},       \
         JAIL_ALLOW(gettid), JAIL_ALLOW(getpid), JAIL_ALLOW(clock_gettime), JAIL_ALLOW(exit),       \
         JAIL_ALLOW(exit_group), NO_EXEC(mmap), NO_EXEC(mprotect), JAIL_ALLOW(munmap),              \
         JAIL_ALLOW(mremap), JAIL_ALLOW(madvise), JAIL_ALLOW(brk), JAIL_ALLOW(sched_yield),         \
         JAIL_ALLOW(restart_syscall), JAIL_ALLOW(rseq), JAIL_ALLOW(timerfd_settime),                \
         JAIL_ALLOW(getrandom), IOCTL(KVM_IRQFD), IOCTL(KVM_SET_GSI_ROUTING), IOCTL(KVM_IOEVENTFD), \
-        JAIL_ALLOW(epoll_ctl), JAIL_ALLOW(close), JAIL_ALLOW(eventfd2)
+        JAIL_ALLOW(epoll_ctl), JAIL_ALLOW(close), JAIL_ALLOW(eventfd2),                            \
+        JAIL_ALLOW(sched_getaffinity), /* malloc() */ /* A driver's features go to its tap, its    \
+                                                         reset flushes and closes connections. */  \
+        IOCTL(TUNSETOFFLOAD), IOCTL(TUNSETQUEUE), JAIL_ALLOW(readv), JAIL_ALLOW(writev),           \
+        JAIL_ALLOW(sendto), JAIL_ALLOW(sendmsg), JAIL_ALLOW(recvfrom), JAIL_ALLOW(shutdown)
 
 static const struct jail_rule cpu_rules[] = {CPU_RULES};
 
@@ -71,8 +81,6 @@ static const struct jail_rule process_rules[] = {
     JAIL_ALLOW(epoll_pwait),
     JAIL_ALLOW(poll),
     JAIL_ALLOW(ppoll),
-    JAIL_ALLOW(readv),
-    JAIL_ALLOW(writev),
     JAIL_ALLOW(pread64),
     JAIL_ALLOW(pwrite64),
     JAIL_ALLOW(preadv),
@@ -86,15 +94,18 @@ static const struct jail_rule process_rules[] = {
     JAIL_ALLOW(ftruncate),
     JAIL_ALLOW(fstat),
     JAIL_ALLOW(newfstatat),
-    JAIL_ALLOW(fcntl),
+    /* Not F_SETOWN: with it and F_SETSIG signals go to other processes. */
+    FCNTL(F_GETFL),
+    FCNTL(F_SETFL),
+    FCNTL(F_GETFD),
+    FCNTL(F_SETFD),
+    FCNTL(F_DUPFD_CLOEXEC),
+    FCNTL(F_OFD_SETLK),
+    FCNTL(F_OFD_GETLK),
     JAIL_ALLOW(io_uring_enter),
-    JAIL_ALLOW(recvfrom),
     JAIL_ALLOW(recvmsg),
-    JAIL_ALLOW(sendto),
-    JAIL_ALLOW(sendmsg),
     JAIL_ALLOW(accept4),
     JAIL_ALLOW(connect),
-    JAIL_ALLOW(shutdown),
     JAIL_ALLOW(getsockopt),
     JAIL_ALLOW(setsockopt),
     {SYS_socket, 0, 0xffffffffu, AF_UNIX},
@@ -102,8 +113,6 @@ static const struct jail_rule process_rules[] = {
     JAIL_ALLOW(unlink),
     JAIL_ALLOW(unlinkat),
     {SYS_ioctl, 1, 0xff00u, 0xae00u}, /* all of KVM's, on descriptors of this machine */
-    IOCTL(TUNSETOFFLOAD),
-    IOCTL(TUNSETQUEUE),
     IOCTL(TCGETS),
     IOCTL(TCSETS),
     IOCTL(TCSETSW),
@@ -175,6 +184,10 @@ int jail_enter(const struct jail_options *options, struct err *err)
     const uint64_t sockets = LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE |
                              LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE;
     const struct rlimit none = {0, 0};
+    /* Landlock and capabilities are a thread's own: another one would keep them. Refused then. */
+    if (unshare(CLONE_THREAD) < 0) {
+        return err_set(err, errno, "jail a process of more than one thread");
+    }
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||
         setrlimit(RLIMIT_CORE, &none) < 0) {
         return err_set(err, errno, "give up rights");

@@ -21,10 +21,11 @@ struct jail_options {
 };
 
 /*
- * For the whole process, threads that exist included: no new privileges, no capability, no core
+ * For a process of one thread, and those that it starts: no new privileges, no capability, no core
  * dump, not dumpable; Landlock for files, TCP, signals and abstract sockets, as far as this kernel
  * has them; a filter that lets only those system calls pass that some thread needs. Any other ends
- * the process (SIGSYS). To be called by the loop's thread before CPUs start.
+ * the process (SIGSYS). To be called by the loop's thread before CPUs and threads of disks start;
+ * -EINVAL when there are threads.
  */
 int jail_enter(const struct jail_options *options, struct err *err);
 

@@ -11,8 +11,9 @@
 #include "base/macros.h"
 
 #define RULES_MAX 96
-/* At most five instructions a rule, and those before and behind them. */
-#define CODE_MAX (RULES_MAX * 5 + 8)
+#define RULE_CODE_MAX 6
+/* With those before and behind them. */
+#define CODE_MAX (RULES_MAX * RULE_CODE_MAX + 8)
 #define X32_BIT 0x40000000u
 
 #define LOAD(member)                                                                               \
@@ -20,9 +21,14 @@
 #define RETURN(action) (struct sock_filter) BPF_STMT(BPF_RET | BPF_K, action)
 #define JUMP(test, k, yes, no) (struct sock_filter) BPF_JUMP(BPF_JMP | (test) | BPF_K, k, yes, no)
 
+/* At most RULE_CODE_MAX. */
 static size_t add_rule(struct sock_filter *code, const struct jail_rule *rule)
 {
     size_t n = 0;
+    if (rule->arg == JAIL_SELF) {
+        const struct jail_rule self = {rule->number, 0, UINT32_MAX, (uint32_t)getpid()};
+        return add_rule(code, &self);
+    }
     if (rule->arg < 0) {
         code[n++] = JUMP(BPF_JEQ, (uint32_t)rule->number, 0, 1);
         code[n++] = RETURN(rule->arg == JAIL_ANY ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | ENOSYS);
@@ -54,9 +60,6 @@ int jail_filter_install(const struct jail_rule *rules, size_t count, int all_thr
     code[n++] = JUMP(BPF_JGE, X32_BIT, 0, 1);
     code[n++] = RETURN(SECCOMP_RET_KILL_PROCESS);
     for (size_t i = 0; i < count; i++) {
-        if (n + 7 > CODE_MAX) {
-            return -E2BIG;
-        }
         n += add_rule(code + n, &rules[i]);
     }
     code[n++] = RETURN(SECCOMP_RET_KILL_PROCESS);

@@ -11,12 +11,13 @@
  */
 struct jail_rule {
     int number;
-    int arg; /* -1: any arguments */
+    int arg; /* or one of those below */
     uint32_t mask, value;
 };
 
 #define JAIL_ANY (-1)     /* whatever its arguments */
 #define JAIL_UNKNOWN (-2) /* answers ENOSYS: the C library has another way */
+#define JAIL_SELF (-3)    /* its first argument is this process */
 
 #define JAIL_ALLOW(name)                                                                           \
     {                                                                                              \

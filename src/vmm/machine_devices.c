@@ -23,6 +23,7 @@
 #include "vmm/virtio/mmio.h"
 #include "vmm/virtio/net.h"
 #include "vmm/virtio/net_backend.h"
+#include "vmm/virtio/pci.h"
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/virtio.h"
 #include "vmm/virtio/vsock.h"
@@ -33,8 +34,10 @@ static int attach_mmio(struct machine *machine, struct virtio *v, struct err *er
     AUTO(virtio_freep) struct virtio *own = v;
     size_t slot = machine->acpi.virtio_count;
     if (slot == LAYOUT_VIRTIO_MMIO_MAX) {
-        return err_say(err, ENOSPC, "more than %d devices; use \"pci\": true",
-                       LAYOUT_VIRTIO_MMIO_MAX);
+        return err_say(err, ENOSPC,
+                       "device '%s' is one too many: without \"pci\": true in machine-config there "
+                       "may be %d",
+                       v->device.instance, LAYOUT_VIRTIO_MMIO_MAX);
     }
     struct acpi_virtio_mmio place = {
         .base = LAYOUT_VIRTIO_MMIO + slot * LAYOUT_VIRTIO_MMIO_SIZE,
@@ -59,6 +62,27 @@ static int attach_mmio(struct machine *machine, struct virtio *v, struct err *er
     machine_add_device(machine, virtio_mmio_device(mmio));
     machine_add_device(machine, &TAKE_PTR(own)->device);
     return 0;
+}
+
+/* Takes v over, also on failure. */
+static int attach_pci(struct machine *machine, struct virtio *v, struct err *err)
+{
+    AUTO(virtio_freep) struct virtio *own = v;
+    struct virtio_pci *function = NULL;
+    char name[40];
+    (void)snprintf(name, sizeof(name), "%s-pci", v->device.instance);
+    int r = virtio_pci_new(name, v, machine->pci, machine->board.engine, &function, err);
+    if (r < 0) {
+        return r;
+    }
+    machine_add_device(machine, virtio_pci_device(function));
+    machine_add_device(machine, &TAKE_PTR(own)->device);
+    return 0;
+}
+
+static int attach(struct machine *machine, struct virtio *v, struct err *err)
+{
+    return machine->pci == NULL ? attach_mmio(machine, v, err) : attach_pci(machine, v, err);
 }
 
 static int add_drive(struct machine *machine, const struct config_drive *drive, struct err *err)
@@ -86,7 +110,7 @@ static int add_drive(struct machine *machine, const struct config_drive *drive, 
         return err_wrap(err, -r, "drive '%s'", drive->id);
     }
     disk = NULL; /* the device's now */
-    return attach_mmio(machine, v, err);
+    return attach(machine, v, err);
 }
 
 static int add_console(struct machine *machine, struct err *err)
@@ -94,14 +118,14 @@ static int add_console(struct machine *machine, struct err *err)
     struct virtio_console_config config = {.in_fd = STDIN_FILENO, .out_fd = STDOUT_FILENO};
     struct virtio *v = NULL;
     int r = virtio_console_new("console", &config, machine->memory, machine->board.loop, &v, err);
-    return r < 0 ? r : attach_mmio(machine, v, err);
+    return r < 0 ? r : attach(machine, v, err);
 }
 
 static int add_rng(struct machine *machine, struct err *err)
 {
     struct virtio *v = NULL;
     int r = virtio_rng_new("entropy", machine->memory, machine->board.loop, &v, err);
-    return r < 0 ? r : attach_mmio(machine, v, err);
+    return r < 0 ? r : attach(machine, v, err);
 }
 
 static int add_balloon(struct machine *machine, const struct vmm_config *from, struct err *err)
@@ -116,7 +140,7 @@ static int add_balloon(struct machine *machine, const struct vmm_config *from, s
         return r;
     }
     virtio_balloon_set_target(v, from->balloon.bytes);
-    return attach_mmio(machine, v, err);
+    return attach(machine, v, err);
 }
 
 static int open_backend(const struct config_net *net, struct net_backend **ret, struct err *err)
@@ -152,8 +176,7 @@ static int add_net(struct machine *machine, const struct config_net *net, struct
     int r = open_backend(net, &backend, err);
     r = r < 0 ? r
               : net_new(net->id, &options, backend, machine->memory, machine->board.loop, &v, err);
-    return r < 0 ? err_wrap(err, -r, "network interface '%s'", net->id)
-                 : attach_mmio(machine, v, err);
+    return r < 0 ? err_wrap(err, -r, "network interface '%s'", net->id) : attach(machine, v, err);
 }
 
 static void on_share_lost(void *data)
@@ -200,7 +223,7 @@ static int add_vsock(struct machine *machine, const struct vmm_config *config, s
     struct virtio *v = NULL;
     int r = vsock_new("vsock", config->vsock.cid, config->vsock.path, machine->memory,
                       machine->board.loop, &v, err);
-    r = r < 0 ? r : attach_mmio(machine, v, err);
+    r = r < 0 ? r : attach(machine, v, err);
     if (r == 0) {
         machine->vsock = v;
     }

@@ -89,7 +89,7 @@ static int place_taps(const json_t *vm, struct container_create_args *create, st
         }
     }
     for (size_t i = 0; i < count; i++) {
-        if (dup3(fds[i], FIRST_TAP_FD + (int)i, O_CLOEXEC) < 0) {
+        if (dup2(fds[i], FIRST_TAP_FD + (int)i) < 0) {
             return err_set(err, errno, "arrange descriptors");
         }
         (void)close(fds[i]);

@@ -34,7 +34,7 @@ enum { REQUEST = 1, RESPONSE, RST, SHUTDOWN, RW, UPDATE, ASK };
 struct guest {
     struct bed bed;
     char dir[64];
-    char uds[96];
+    char uds[256];
     uint64_t rx_buffer[DRIVER_SIZE_MAX]; /* of chain id */
     unsigned posted;
     /* The last packet */
@@ -62,18 +62,26 @@ static void up(struct guest *g, uint64_t features, unsigned rx_count)
     }
 }
 
-static void start_with(struct guest *g, uint64_t features, unsigned rx_count)
+/* below: a directory in g->dir that is made for the socket, "" for none. */
+static void start_below(struct guest *g, const char *below, uint64_t features, unsigned rx_count)
 {
     *g = (struct guest){.my_alloc = 1U << 20};
     (void)signal(SIGPIPE, SIG_IGN);
     (void)snprintf(g->dir, sizeof(g->dir), "/tmp/isola-vsock-XXXXXX");
     MUST(mkdtemp(g->dir) != NULL);
-    (void)snprintf(g->uds, sizeof(g->uds), "%s/v", g->dir);
+    (void)snprintf(g->uds, sizeof(g->uds), "%s%s", g->dir, below);
+    MUST(below[0] == '\0' || mkdir(g->uds, 0700) == 0);
+    (void)snprintf(g->uds, sizeof(g->uds), "%s%s/v", g->dir, below);
     bed_open(&g->bed);
     ck_assert_int_eq(
         vsock_new("vsock", CID, g->uds, g->bed.memory, g->bed.loop, &g->bed.virtio, NULL), 0);
     bed_connect(&g->bed);
     up(g, features, rx_count);
+}
+
+static void start_with(struct guest *g, uint64_t features, unsigned rx_count)
+{
+    start_below(g, "", features, rx_count);
 }
 
 static void start(struct guest *g)
@@ -318,7 +326,7 @@ END_TEST
 START_TEST(the_guest_reaches_a_socket_named_after_the_port)
 {
     struct guest g;
-    char path[128];
+    char path[sizeof(g.uds) + 16];
     start(&g);
     guest_connects(&g, 500, 52);
     ck_assert_uint_eq(g.op, RST); /* nobody listens */
@@ -342,6 +350,32 @@ START_TEST(the_guest_reaches_a_socket_named_after_the_port)
     (void)close(listener);
     ck_assert_int_eq(unlink(path), 0);
     stop(&g);
+}
+END_TEST
+
+/* In the monitor's jail no directory can be opened: it is held, wherever it is by then. */
+START_TEST(the_directory_of_a_long_path_is_held)
+{
+    struct guest g;
+    char below[120] = "/";
+    char path[sizeof(g.uds) + 16];
+    memset(below + 1, 'd', sizeof(below) - 2);
+    start_below(&g, below, VIRTIO_F_EVENT_IDX, RX_COUNT);
+    char *end = strrchr(g.uds, '/');
+    *end = '\0';
+    (void)snprintf(path, sizeof(path), "%s/moved", g.dir);
+    ck_assert_int_eq(rename(g.uds, path), 0);
+    (void)snprintf(path, sizeof(path), "%s/moved/v_4000000000", g.dir);
+    int listener = unix_listen(path, SOCK_STREAM, 0600);
+    ck_assert_int_ge(listener, 0);
+    guest_connects(&g, 500, 4000000000);
+    ck_assert_uint_eq(g.op, RESPONSE);
+    (void)close(listener);
+    ck_assert_int_eq(unlink(path), 0);
+    bed_close(&g.bed);
+    (void)snprintf(path, sizeof(path), "%s/moved", g.dir);
+    ck_assert_int_eq(rmdir(path), 0); /* the device removed its socket */
+    ck_assert_int_eq(rmdir(g.dir), 0);
 }
 END_TEST
 
@@ -387,7 +421,7 @@ END_TEST
 START_TEST(a_file_and_the_null_device_serve_as_stdio)
 {
     struct guest g;
-    char path[128];
+    char path[sizeof(g.uds) + 16];
     start(&g);
     (void)snprintf(path, sizeof(path), "%s/in", g.dir);
     int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -724,7 +758,7 @@ static size_t descriptors(void)
 START_TEST(thousands_of_connections_are_refused_not_kept)
 {
     struct guest g;
-    char path[128];
+    char path[sizeof(g.uds) + 16];
     start(&g);
     (void)snprintf(path, sizeof(path), "%s_52", g.uds);
     int listener = unix_listen(path, SOCK_STREAM | SOCK_NONBLOCK, 0600);
@@ -915,6 +949,7 @@ int main(void)
         what_follows_connect_at_once_is_data,
         a_bad_first_line_is_the_end,
         the_guest_reaches_a_socket_named_after_the_port,
+        the_directory_of_a_long_path_is_held,
         bound_ports_carry_stdin_and_stdout,
         a_file_and_the_null_device_serve_as_stdio,
         a_guest_with_little_credit_gets_everything,

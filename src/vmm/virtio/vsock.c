@@ -434,6 +434,7 @@ int vsock_new(const char *instance, uint64_t guest_cid, const char *uds, struct 
     vs->guest_cid = guest_cid;
     vs->next_port = FIRST_PORT;
     vs->listen_fd = -1;
+    vs->dir_fd = -1;
     vs->wake_fd = -1;
     LIST_INIT(&vs->all);
     LIST_INIT(&vs->closed);

@@ -113,6 +113,7 @@ struct vsock {
     unsigned port_count;
     /* Host's side */
     char *uds;
+    int dir_fd; /* that uds goes through; -1: none */
     int listen_fd;
     struct loop_source *listen_source, *timer;
     bool listen_ready;

@@ -7,12 +7,14 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/io.h"
 #include "base/loop.h"
+#include "base/macros.h"
 #include "base/unix_socket.h"
 #include "vmm/virtio/vsock_internal.h"
 
@@ -286,6 +288,34 @@ static void on_listen(struct loop_source *source, int fd, uint32_t events, void 
     (void)pthread_mutex_unlock(&vs->virtio.device.lock);
 }
 
+/*
+ * The prefix of the paths that guests' connections go to. In the jail no directory can be opened,
+ * as unix_connect() does for a long path: a prefix that could be too long with a port goes through
+ * a descriptor of its directory.
+ */
+static int keep_path(struct vsock *vs, const char *uds, struct err *err)
+{
+    static const char port_max[] = "_4294967295";
+    const size_t max = sizeof(((struct sockaddr_un *)NULL)->sun_path) - sizeof(port_max);
+    const char *slash = strrchr(uds, '/');
+    if (strlen(uds) <= max || slash == NULL) {
+        vs->uds = strdup(uds);
+    } else {
+        AUTO(freep) char *dir = strndup(uds, MAX((size_t)(slash - uds), (size_t)1));
+        vs->dir_fd = dir == NULL ? -1 : open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (vs->dir_fd < 0 || asprintf(&vs->uds, "/proc/self/fd/%d%s", vs->dir_fd, slash) < 0) {
+            vs->uds = NULL;
+            return err_set(err, errno, "keep the directory of vsock's socket '%s'", uds);
+        }
+    }
+    if (vs->uds == NULL) {
+        return err_set(err, ENOMEM, "keep the path of vsock's socket");
+    }
+    return strlen(vs->uds) <= max
+               ? 0
+               : err_say(err, ENAMETOOLONG, "the name of vsock's socket '%s' is too long", uds);
+}
+
 int vsock_unix_open(struct vsock *vs, const char *uds, struct err *err)
 {
     int fd = unix_listen(uds, SOCK_STREAM | SOCK_NONBLOCK, 0600);
@@ -293,10 +323,12 @@ int vsock_unix_open(struct vsock *vs, const char *uds, struct err *err)
         return err_set(err, -fd, "listen on vsock's socket '%s'", uds);
     }
     vs->listen_fd = fd;
-    vs->uds = strdup(uds);
-    int r = vs->uds == NULL ? -ENOMEM
-                            : loop_add_fd(vs->virtio.loop, fd, EPOLLIN | EPOLLET, on_listen, vs,
-                                          &vs->listen_source);
+    int r = keep_path(vs, uds, err);
+    if (r < 0) {
+        (void)unlink(uds);
+        return r;
+    }
+    r = loop_add_fd(vs->virtio.loop, fd, EPOLLIN | EPOLLET, on_listen, vs, &vs->listen_source);
     return r < 0 ? err_set(err, -r, "watch vsock's socket '%s'", uds) : 0;
 }
 
@@ -307,5 +339,6 @@ void vsock_unix_close(struct vsock *vs)
         (void)unlink(vs->uds);
     }
     vs->listen_fd = close_fd(vs->listen_fd);
+    vs->dir_fd = close_fd(vs->dir_fd);
     free(vs->uds);
 }
