@@ -215,7 +215,7 @@ static int add_share(struct machine *machine, const struct config_share *share, 
         return r;
     }
     fd = -1; /* the device's now */
-    return attach_mmio(machine, v, err);
+    return attach(machine, v, err);
 }
 
 static int add_vsock(struct machine *machine, const struct vmm_config *config, struct err *err)

@@ -27,6 +27,12 @@ export ISOLA_ROOT=$work/root ISOLA_RUN=$work/run
     exit 1
 }
 "$programs/isola" load -q -i "$programs/isola-busybox.tar" >/dev/null
+# An image with a VOLUME that has something in it.
+mkdir -p "$work/image/bin" "$work/image/data"
+cp "$(command -v busybox)" "$work/image/bin/"
+for name in sh cat; do ln -s busybox "$work/image/bin/$name"; done
+echo "from the image" >"$work/image/data/word"
+tar c -C "$work/image" . | "$programs/isola" import -c "VOLUME /data" - with-volume >/dev/null
 tar c -C "$work" root >"$job/root.tar"
 cat >"$job/job" <<'SH'
 #!/bin/sh
@@ -42,7 +48,7 @@ dir=/var/tmp/shared
 mkdir -p $dir/below
 echo "from the host" >$dir/word
 echo "one file" >/var/tmp/single
-plan 14
+plan 16
 
 isola run --rm $vm -v $dir:/s $image sh -c '
 cat /s/word
@@ -67,6 +73,13 @@ is "so that nothing changed" "from the host" "$(cat $dir/word)"
 out=$(isola run --rm $vm --mount type=bind,source=/var/tmp/single,target=/etc/single $image \
     sh -c 'cat /etc/single; echo changed >/etc/single' 2>&1)
 is "a single file is shared, both ways" "one file changed" "$out $(cat /var/tmp/single)"
+
+out=$(isola run --name volume $vm -v $dir:/data/inside:ro with-volume \
+    sh -c 'cat /data/word /data/inside/word; echo more >/data/more' 2>&1)
+is "a VOLUME of the image has its first content, and a mount in it" \
+    "$(printf 'from the image\nfrom the host')" "$out"
+is "and is a volume of the host" more "$(cat $ISOLA_ROOT/volumes/*/_data/more)"
+isola rm -v volume >/dev/null 2>&1
 
 # A container and a machine with one volume, at the same time.
 isola run -d --name box --network none -v pool:/v $image \

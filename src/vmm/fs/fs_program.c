@@ -66,7 +66,7 @@ static const struct jail_rule rules[] = {
     JAIL_ALLOW(lseek),
     JAIL_ALLOW(getdents64),
     JAIL_ALLOW(readlinkat),
-    JAIL_ALLOW(fcntl),
+    {SYS_fcntl, 1, 0xffffffffu, F_DUPFD_CLOEXEC},
     JAIL_ALLOW(mkdirat),
     JAIL_ALLOW(mknodat),
     JAIL_ALLOW(symlinkat),
@@ -100,7 +100,7 @@ static const struct jail_rule rules[] = {
     JAIL_ALLOW(restart_syscall),
     JAIL_ALLOW(getpid),
     JAIL_ALLOW(gettid),
-    JAIL_ALLOW(tgkill),
+    {SYS_tgkill, JAIL_SELF, 0, 0},
     JAIL_ALLOW(exit_group),
 };
 
