@@ -163,8 +163,9 @@ static bool take_line(struct race *race, const char *line, int64_t now)
         race->open = false;
     } else if (strncmp(line, "failed: ", 8) == 0) {
         (void)snprintf(race->failed, sizeof(race->failed), "%.150s", line + 8);
-    } else if (strcmp(line, "done") == 0) {
+    } else if (strcmp(line, "sample") == 0) {
         measure_memory(race, &race->at_work);
+    } else if (strcmp(line, "done") == 0) {
         return false;
     } else if (line[0] != '\0') {
         (void)snprintf(race->last, sizeof(race->last), "%.150s", line);
