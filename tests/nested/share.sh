@@ -120,4 +120,4 @@ is "nothing is left of it" 0 "$(cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' '
 tap_end
 SH
 chmod +x "$job/job"
-nested_run --timeout 500
+nested_run --timeout 600
