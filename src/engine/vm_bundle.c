@@ -16,6 +16,7 @@
 #include "engine/vm_kernel.h"
 #include "netlink/ip.h"
 #include "vmm/config.h"
+#include "vmm/layout.h"
 #include "wall/vm.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -310,6 +311,20 @@ int vm_bundle_devices(const struct workload_config *config, size_t layers, size_
     return 0;
 }
 
+/* Places in memory are few and found at once; PCI has room, and costs the guest a look at its bus.
+ */
+#define OTHER_DEVICES 3 /* sockets, balloon, entropy */
+
+static void choose_bus(json_t *machine)
+{
+    size_t devices = OTHER_DEVICES + json_array_size(json_object_get(machine, "drives")) +
+                     json_array_size(json_object_get(machine, "network-interfaces")) +
+                     json_array_size(json_object_get(machine, "fs"));
+    if (devices > LAYOUT_VIRTIO_MMIO_MAX) {
+        (void)json_object_set_new(json_object_get(machine, "machine-config"), "pci", json_true());
+    }
+}
+
 int vm_bundle_build(const struct vm_bundle_inputs *in, json_t **ret, struct err *err)
 {
     AUTO(freep) char *kernel = NULL;
@@ -344,6 +359,7 @@ int vm_bundle_build(const struct vm_bundle_inputs *in, json_t **ret, struct err 
     r = add_files(in, guest, err);
     r = r < 0 ? r : add_shares(in, machine, guest, binds, err);
     if (r == 0) {
+        choose_bus(machine);
         *ret = TAKE_PTR(vm);
     }
     return r;

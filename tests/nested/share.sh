@@ -48,7 +48,7 @@ dir=/var/tmp/shared
 mkdir -p $dir/below
 echo "from the host" >$dir/word
 echo "one file" >/var/tmp/single
-plan 16
+plan 17
 
 isola run --rm $vm -v $dir:/s $image sh -c '
 cat /s/word
@@ -89,6 +89,15 @@ out=$(isola run --rm $vm -v pool:/v $image \
 is "a container and a machine talk through a volume" question "$out"
 isola rm -f -t 0 box >/dev/null 2>&1
 
+many=
+for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+    mkdir -p /var/tmp/m/$i
+    echo $i >/var/tmp/m/$i/n
+    many="$many -v /var/tmp/m/$i:/m/$i"
+done
+out=$(isola run --rm $vm $many $image sh -c 'cat /m/*/n | wc -l; ls /sys/bus/pci/devices | wc -l' 2>&1)
+is "a machine with more shares than places in memory has them on PCI" "12 18" "$(echo $out)"
+
 # The server of the share dies.
 isola run -d --name lost $vm -v $dir:/s $image sh -c 'cat /s/word; sleep 1000' >/dev/null
 n=0
@@ -111,4 +120,4 @@ is "nothing is left of it" 0 "$(cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' '
 tap_end
 SH
 chmod +x "$job/job"
-nested_run --timeout 500
+nested_run --timeout 600
