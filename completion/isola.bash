@@ -24,6 +24,7 @@ _isola_names() {
     case $1 in
     workloads) "${_isola_program[@]}" ps -aq --format '{{.Names}}' ;;
     images) "${_isola_program[@]}" images --format '{{.Repository}}:{{.Tag}}' | grep -v '<none>' | sort -u ;;
+    kernels) "${_isola_program[@]}" kernel ls -q ;;
     volumes) "${_isola_program[@]}" volume ls -q ;;
     networks)
         echo bridge host none
@@ -35,6 +36,7 @@ _isola_names() {
 # Candidates for a word that --help calls by a name: _isola_candidates GROUP METAVARIABLE WORD
 _isola_candidates() {
     case $1:$2 in
+    kernel:VERSION*) compgen -W "$(_isola_names kernels)" -- "$3" ;;
     volume:NAME*) compgen -W "$(_isola_names volumes)" -- "$3" ;;
     network:NAME* | *:NETWORK*) compgen -W "$(_isola_names networks)" -- "$3" ;;
     *:NAME*) compgen -W "$(_isola_names workloads)" -- "$3" ;;

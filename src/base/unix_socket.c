@@ -106,11 +106,11 @@ int unix_send_fds(int fd, const void *data, size_t len, const int *fds, size_t f
     }
     if (fd_count > 0) {
         msg.msg_control = control.space;
-        msg.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+        msg.msg_controllen = (unsigned)CMSG_SPACE(fd_count * sizeof(int));
         struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
         cmsg->cmsg_level = SOL_SOCKET;
         cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+        cmsg->cmsg_len = (unsigned)CMSG_LEN(fd_count * sizeof(int));
         memcpy(CMSG_DATA(cmsg), fds, fd_count * sizeof(int));
     }
     ssize_t n;
@@ -137,7 +137,7 @@ static void keep_fds(struct cmsghdr *cmsg, int *fds, size_t room, size_t *count)
     }
 }
 
-ssize_t unix_recv_fds(int fd, void *data, size_t len, int *fds, size_t *fd_count)
+static ssize_t receive(int fd, void *data, size_t len, int *fds, size_t *fd_count, int flags)
 {
     union {
         struct cmsghdr header;
@@ -152,7 +152,7 @@ ssize_t unix_recv_fds(int fd, void *data, size_t len, int *fds, size_t *fd_count
     };
     ssize_t n;
     do {
-        n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+        n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC | flags);
     } while (n < 0 && errno == EINTR);
     if (n < 0) {
         return -errno;
@@ -165,4 +165,14 @@ ssize_t unix_recv_fds(int fd, void *data, size_t len, int *fds, size_t *fd_count
         }
     }
     return n;
+}
+
+ssize_t unix_recv_fds(int fd, void *data, size_t len, int *fds, size_t *fd_count)
+{
+    return receive(fd, data, len, fds, fd_count, 0);
+}
+
+ssize_t unix_peek_fds(int fd, void *data, size_t len, int *fds, size_t *fd_count)
+{
+    return receive(fd, data, len, fds, fd_count, MSG_PEEK | MSG_DONTWAIT);
 }

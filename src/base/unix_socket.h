@@ -25,4 +25,7 @@ int unix_send_fds(int fd, const void *data, size_t len, const int *fds, size_t f
  */
 ssize_t unix_recv_fds(int fd, void *data, size_t len, int *fds, size_t *fd_count);
 
+/* The same, and the message stays for others. -EAGAIN when there is none. */
+ssize_t unix_peek_fds(int fd, void *data, size_t len, int *fds, size_t *fd_count);
+
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/cleanup.h"
 #include "base/err.h"
 #include "cmd/session.h"
 #include "engine/control.h"
@@ -15,6 +16,7 @@ struct target {
     struct engine *engine;
     const char *id;
     uint32_t roles;
+    int held_fd;
 };
 
 static void pass_signal(int signal, void *data)
@@ -26,7 +28,8 @@ static void pass_signal(int signal, void *data)
 static int reconnect(const struct shim_seen *seen, void *data)
 {
     const struct target *target = data;
-    return shim_process_reconnect(target->engine, target->id, NULL, target->roles, seen, NULL);
+    return shim_process_reconnect(target->engine, target->id, target->held_fd, NULL, target->roles,
+                                  seen, NULL);
 }
 
 int attached_run(struct engine *engine, const char *id, bool tty, int *control_fd,
@@ -50,6 +53,8 @@ int attached_run(struct engine *engine, const char *id, bool tty, int *control_f
     };
     enum session_end end;
     int exit_code = 0;
+    AUTO(closep) int held = shim_process_hold(engine, id);
+    target.held_fd = held;
     int r = session_run(control_fd, &session, &end, &exit_code, err);
     if (r < 0) {
         return r;

@@ -7,6 +7,7 @@
 #include "cmd/commands.h"
 #include "cmd/common.h"
 #include "engine/control.h"
+#include "engine/vm_start.h"
 
 struct commit_options {
     const char *author;
@@ -76,6 +77,7 @@ static int run_commit(struct command_context *context, void *data, int argc, cha
     if (r == 0) {
         r = workload_find(engine, argv[0], &workload, err);
     }
+    r = r < 0 ? r : vm_start_refuse(&workload, "commit", err);
     bool freeze = r == 0 && o->pause && workload.state == WORKLOAD_RUNNING;
     if (freeze) {
         r = control_pause(engine, workload.id, err);

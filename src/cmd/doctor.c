@@ -10,7 +10,11 @@
 #include "base/user_namespace.h"
 #include "cmd/commands.h"
 #include "cmd/common.h"
+#include "container/container.h"
+#include "engine/apparmor.h"
+#include "engine/kernel.h"
 #include "engine/network.h"
+#include "wall/wall.h"
 
 #define OVERLAYFS_MAGIC 0x794c7630
 
@@ -88,9 +92,41 @@ static int check_root(const struct engine *engine)
                "it is an overlay itself; put --root on ext4, xfs or btrfs");
 }
 
-/* Where limits of an ordinary user can come from: his own cgroup of v2, if he may write to it. */
+static bool has_word(const char *text, const char *word)
+{
+    AUTO(strv_donep) struct strv words = {0};
+    return strv_split(&words, text, " \n") == 0 && strv_has(&words, word);
+}
+
+/* Limits of an ordinary user whose workloads are scopes of his systemd manager. */
+static int check_user_manager(void)
+{
+    static const char *const wanted[] = {"memory", "cpu", "pids", "cpuset", "io"};
+    struct err err = ERR_NONE;
+    AUTO(freep) char *controllers = container_user_controllers(&err);
+    if (controllers == NULL) {
+        AUTO(freep) char *what = str_printf("no limits, pause and stats: %s", err_text(&err));
+        return say(POOR, what != NULL ? what : "no limits, pause and stats",
+                   "log in again, or as root: loginctl enable-linger NAME");
+    }
+    AUTO(buf_donep) struct buf missing = {0};
+    int r = buf_add_str(&missing, "your systemd manager may not limit:");
+    for (size_t i = 0; r == 0 && i < COUNT(wanted); i++) {
+        r = has_word(controllers, wanted[i]) ? 0 : buf_printf(&missing, " %s", wanted[i]);
+    }
+    bool all = r == 0 && str_ends(missing.data, ":");
+    return say(all ? GOOD : POOR,
+               all ? "limits, pause and stats by your systemd manager" : missing.data,
+               "as root: systemctl edit user@.service: [Service] Delegate=cpu cpuset io memory "
+               "pids; then log in again");
+}
+
+/* Else where limits can come from: his own cgroup of v2, if he may write to it. */
 static int check_delegation(void)
 {
+    if (container_has_user_scopes()) {
+        return check_user_manager();
+    }
     AUTO(buf_donep) struct buf text = {0};
     bool v2 = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
     char *own = v2 && read_file("/proc/self/cgroup", 65536, &text) == 0 && text.data != NULL
@@ -110,8 +146,8 @@ static int check_delegation(void)
     }
     return say(POOR,
                "no limits (--memory, --cpus, --pids-limit), pause and stats: no cgroup is yours",
-               v2 ? "systemctl edit user@.service: [Service] Delegate=yes; then systemd-run --user "
-                    "--scope -p Delegate=yes isola ..."
+               v2 ? "log in, so that XDG_RUNTIME_DIR names where your systemd manager is, or as "
+                    "root: loginctl enable-linger NAME"
                   : "boot with cgroup v2 (kernel parameter systemd.unified_cgroup_hierarchy=1)");
 }
 
@@ -140,6 +176,22 @@ static int check_user(void)
     return check_delegation() + say(access("/usr/bin/pasta", X_OK) == 0 ? GOOD : POOR,
                                     "pasta, for networks other than none and host",
                                     "apt-get install passt");
+}
+
+static int check_apparmor(void)
+{
+    switch (apparmor_state()) {
+    case APPARMOR_READY:
+        return say(GOOD, "AppArmor: workloads run under the profile " APPARMOR_PROFILE, NULL);
+    case APPARMOR_NO_PARSER:
+        return say(POOR, "AppArmor is on, but no profile can be loaded for workloads",
+                   "apt-get install apparmor");
+    case APPARMOR_CONFINED:
+        return say(GOOD, "AppArmor: workloads run under the profile of isola itself", NULL);
+    case APPARMOR_NONE:
+        break;
+    }
+    return 0; /* another host's way, or none: nothing that could be mended here */
 }
 
 static int check_rights(void)
@@ -178,6 +230,35 @@ static int check_programs(void)
     return bad;
 }
 
+static int check_kvm(void)
+{
+    struct err err = ERR_NONE;
+    const struct wall *wall;
+    int r = wall_find("vm", &wall, &err);
+    r = r < 0 ? r : wall->check(&err);
+    return r < 0 ? say(BAD, err_text(&err), NULL)
+                 : say(GOOD, "KVM executes a guest's kernel by hardware", NULL);
+}
+
+static int check_vm(const struct engine *engine)
+{
+    static const char *const programs[] = {"isola-vmm", "isola-guest", "isola-kernel"};
+    struct err err = ERR_NONE;
+    int bad = check_kvm();
+    AUTO(closep) int kernel = kernel_open(engine->dirs.root, NULL, &err);
+    bad += say(kernel >= 0 ? GOOD : BAD, "a guest kernel", "isola kernel install");
+    bad += say(access("/dev/net/tun", F_OK) == 0 ? GOOD : POOR, "/dev/net/tun, for networks",
+               "modprobe tun");
+    bad += say(access("/usr/bin/mkfs.erofs", X_OK) == 0 ? GOOD : BAD, "mkfs.erofs, for images",
+               "apt-get install erofs-utils");
+    for (size_t i = 0; i < COUNT(programs); i++) {
+        AUTO(freep) char *path = dirs_helper(programs[i]);
+        bad += say(path != NULL && access(path, X_OK) == 0 ? GOOD : BAD, programs[i],
+                   "install Isola again: make install");
+    }
+    return bad;
+}
+
 static int run_doctor(struct command_context *context, void *data, int argc, char **argv,
                       struct err *err)
 {
@@ -191,14 +272,17 @@ static int run_doctor(struct command_context *context, void *data, int argc, cha
     }
     (void)printf("container: namespaces, cgroups and seccomp on this kernel\n");
     int bad = check_kernel() + check_root(engine) + check_rights() + check_programs();
-    bad += user_is_host_root() ? check_cgroups() : 0;
+    bad += user_is_host_root() ? check_cgroups() + check_apparmor() : 0;
     r = check_network(engine, err);
     if (r < 0) {
         return r;
     }
-    (void)printf("vm: not in this version of isola\n");
     (void)printf("%s\n", bad == 0 ? "the container wall can run here"
                                   : "the container wall cannot run here: see MISSING above");
+    (void)printf("\nvm: a kernel of its own in a virtual machine\n");
+    int bad_vm = check_vm(engine);
+    (void)printf("%s\n", bad_vm == 0 ? "the vm wall can run here"
+                                     : "the vm wall cannot run here: see MISSING above");
     return bad == 0 ? 0 : 1;
 }
 

@@ -59,6 +59,25 @@ static json_t *text_or_empty(const json_t *object, const char *key)
     return json_string(text != NULL ? text : "");
 }
 
+/* As Docker has it: the keys that clients rely on are there, also when the image says nothing. */
+static json_t *whole_config(const json_t *config)
+{
+    static const char *const texts[] = {"User", "WorkingDir"};
+    static const char *const lists[] = {"Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", "Labels"};
+    json_t *whole = config != NULL ? json_copy((json_t *)(uintptr_t)config) : json_object();
+    for (size_t i = 0; i < COUNT(texts) && whole != NULL; i++) {
+        if (json_object_get(whole, texts[i]) == NULL) {
+            (void)json_object_set_new(whole, texts[i], json_string(""));
+        }
+    }
+    for (size_t i = 0; i < COUNT(lists) && whole != NULL; i++) {
+        if (json_object_get(whole, lists[i]) == NULL) {
+            (void)json_object_set_new(whole, lists[i], json_null());
+        }
+    }
+    return whole;
+}
+
 static json_t *describe(const struct image *image)
 {
     char created[TIME_TEXT_SIZE] = "";
@@ -67,13 +86,15 @@ static json_t *describe(const struct image *image)
     }
     json_t *tags = json_array();
     json_t *digests = json_array();
-    json_t *config = json_object_get(image->json, "config");
-    json_t *description = json_pack(
-        "{s:s, s:o, s:o, s:o, s:s, s:o, s:O?, s:s, s:s, s:s, s:I, s:s}", "Id", image->id,
-        "RepoTags", tags, "RepoDigests", digests, "Comment", text_or_empty(image->json, "comment"),
-        "Created", created, "Author", text_or_empty(image->json, "author"), "Config", config,
-        "Architecture", image->platform.architecture, "Variant", image->platform.variant, "Os",
-        image->platform.os, "Size", (json_int_t)image->size, "Digest", image->digest);
+    json_t *description =
+        json_pack("{s:s, s:o, s:o, s:s, s:o, s:s, s:o, s:o, s:o, s:s, s:s, s:s, s:I, s:s}", "Id",
+                  image->id, "RepoTags", tags, "RepoDigests", digests, "Parent", "", "Comment",
+                  text_or_empty(image->json, "comment"), "Created", created, "DockerVersion",
+                  text_or_empty(image->json, "docker_version"), "Author",
+                  text_or_empty(image->json, "author"), "Config",
+                  whole_config(json_object_get(image->json, "config")), "Architecture",
+                  image->platform.architecture, "Variant", image->platform.variant, "Os",
+                  image->platform.os, "Size", (json_int_t)image->size, "Digest", image->digest);
     if (description == NULL || add_names(image, tags, digests) < 0) {
         json_decref(description);
         return NULL;
@@ -81,6 +102,11 @@ static json_t *describe(const struct image *image)
     (void)json_object_set_new(
         description, "RootFS",
         json_pack("{s:s, s:o}", "Type", "layers", "Layers", json_from_strv(&image->diff_ids)));
+    const json_t *version = json_object_get(image->json, "os.version");
+    if (json_is_string(version)) {
+        (void)json_object_set_new(description, "OsVersion",
+                                  json_string(json_string_value(version)));
+    }
     json_t *lower = json_from_strv(&image->layers);
     (void)json_object_set_new(
         description, "GraphDriver",

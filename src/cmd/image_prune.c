@@ -12,6 +12,7 @@
 struct prune_options {
     bool all;
     bool force;
+    uint64_t before;
     struct strv filters;
 };
 
@@ -21,6 +22,8 @@ static const struct option_spec prune_specs[] = {
     {"filter", 0, OPTION_LIST, offsetof(struct prune_options, filters), "KEY=VALUE",
      "Only what fits: until=TIME, label=KEY[=VALUE], label!=...", NULL},
     {"force", 'f', OPTION_FLAG, offsetof(struct prune_options, force), NULL, "Do not ask", NULL},
+    {"reclaimed", 0, OPTION_SIZE, offsetof(struct prune_options, before), "SIZE",
+     "Count SIZE, which something else gave back, in the total", NULL},
     {0},
 };
 
@@ -97,9 +100,9 @@ static int prune_all(struct image_store *store, const struct prune_options *o, s
         return r;
     }
     char size[32];
-    uint64_t was = before.layers_bytes + before.blobs_bytes;
-    uint64_t is = after.layers_bytes + after.blobs_bytes;
-    format_size(was > is ? was - is : 0, size, sizeof(size));
+    uint64_t was = before.layers_bytes + before.blobs_bytes + before.erofs_bytes;
+    uint64_t is = after.layers_bytes + after.blobs_bytes + after.erofs_bytes;
+    format_size((was > is ? was - is : 0) + o->before, size, sizeof(size));
     (void)printf("Total reclaimed space: %s\n", size);
     return 0;
 }

@@ -33,7 +33,8 @@ static json_t *describe(const struct kernel *kernel)
     char size[32];
     char age[64];
     format_size(kernel->bytes, size, sizeof(size));
-    format_age(clock_realtime_ns() - kernel->created_ns, age, sizeof(age));
+    format_age(clock_realtime_ns() - kernel->created_ns, age, sizeof(age) - 4);
+    (void)strncat(age, " ago", 5);
     return json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:s}", "Version", kernel->version, "Installed",
                      age, "Size", size, "Bytes", (json_int_t)kernel->bytes, "Modules",
                      (json_int_t)kernel->modules, "IsDefault", kernel->is_default, "Default",
@@ -128,5 +129,10 @@ const struct command kernel_commands[] = {
      .operands_min = 1,
      .operands_max = -1,
      .run = run_rm},
+    {.group = "kernel",
+     .name = "unpack",
+     .operands = KERNEL_UNPACK_OPERANDS,
+     .summary = KERNEL_UNPACK_SUMMARY,
+     .helper = "isola-kernel"},
     {0},
 };

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "engine/kernel_install.h"
+#include "engine/kernel_unpack.h"
 
 struct install_options {
     const char *from;
@@ -62,6 +63,22 @@ static int run_install(struct command_context *context, void *data, int argc, ch
     return 0;
 }
 
+static int run_unpack(struct command_context *context, void *data, int argc, char **argv,
+                      struct err *err)
+{
+    (void)data;
+    (void)argc;
+    AUTO(dirs_donep) struct dirs dirs = {0};
+    AUTO(freep) char *path = NULL;
+    int r = dirs_init(context->global->root, context->global->run_dir, &dirs, err);
+    (void)umask(022);
+    r = r < 0 ? r : kernel_unpack(dirs.root, argv[0], &path, err);
+    if (r == 0) {
+        (void)printf("%s\n", path);
+    }
+    return r;
+}
+
 const struct command kernel_install_commands[] = {
     {.group = "kernel",
      .name = "install",
@@ -70,5 +87,12 @@ const struct command kernel_install_commands[] = {
      .options = install_options,
      .options_size = sizeof(struct install_options),
      .run = run_install},
+    {.group = "kernel",
+     .name = "unpack",
+     .operands = KERNEL_UNPACK_OPERANDS,
+     .summary = KERNEL_UNPACK_SUMMARY,
+     .operands_min = 1,
+     .operands_max = 1,
+     .run = run_unpack},
     {0},
 };

@@ -1,5 +1,6 @@
 /*
- * kernel_install.h - `isola kernel install`, which the program isola-kernel has, for both.
+ * kernel_install.h - `isola kernel install` and `unpack`, which the program isola-kernel has, for
+ * both.
  */
 #ifndef CMD_KERNEL_INSTALL_H
 #define CMD_KERNEL_INSTALL_H
@@ -9,7 +10,10 @@
 #define KERNEL_INSTALL_OPERANDS ""
 #define KERNEL_INSTALL_SUMMARY "Get a kernel for virtual machines"
 
-/* The one row of isola-kernel; ends with a row without a name. */
+#define KERNEL_UNPACK_OPERANDS "FILE"
+#define KERNEL_UNPACK_SUMMARY "Unpack a bzImage once and say where"
+
+/* The rows of isola-kernel; ends with a row without a name. */
 extern const struct command kernel_install_commands[];
 
 #endif

@@ -6,16 +6,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "container/kernel.h"
+#include "container/mounts.h"
 #include "engine/mount_spec.h"
 #include "engine/rootfs.h"
+#include "engine/vm_start.h"
 
 int rootfd_open(struct engine *engine, const struct workload *workload, struct err *err)
 {
+    int refused = vm_start_refuse(workload, "copy files", err);
+    if (refused < 0) {
+        return refused;
+    }
     if (workload->state == WORKLOAD_RUNNING || workload->state == WORKLOAD_PAUSED) {
         char path[64];
         (void)snprintf(path, sizeof(path), "/proc/%d/root", (int)workload->status.pid);
@@ -40,6 +48,10 @@ int rootfd_open(struct engine *engine, const struct workload *workload, struct e
 
 int rootfd_open_ids(const struct workload *workload, int *ret_fd, struct err *err)
 {
+    int refused = vm_start_refuse(workload, "copy files", err);
+    if (refused < 0) {
+        return refused;
+    }
     char path[64];
     struct stat theirs;
     struct stat own;
@@ -144,6 +156,61 @@ static int open_mount(char *source, const char *rest, const char *suffix, int *r
     return 0;
 }
 
+static bool is_below(const char *path, const char *dir)
+{
+    size_t len = strlen(dir);
+    return strncmp(path, dir, len) == 0 && (path[len] == '/' || len == 0);
+}
+
+static bool has_below(const struct mount_specs *mounts, const char *path)
+{
+    for (size_t i = 0; i < mounts->count; i++) {
+        if (mounts->items[i].type != MOUNT_TMPFS && is_below(mounts->items[i].target, path)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int attach_source(int root_fd, char *source, const struct mount_spec *mount, struct err *err)
+{
+    struct stat st;
+    AUTO(closep)
+    int fd = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+    struct mount_attr attr = {.attr_set = mount->read_only ? MOUNT_ATTR_RDONLY : 0};
+    if (fd < 0 || fstat(fd, &st) < 0 ||
+        (mount->read_only && mount_setattr(fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)) {
+        return err_set(err, errno, "open '%s', which is mounted at '%s'", source, mount->target);
+    }
+    return mount_attach_at(root_fd, fd, mount->target, S_ISDIR(st.st_mode), err);
+}
+
+/*
+ * What a start would mount below path, for whoever walks over it; in a mount namespace that ends
+ * with this process. The root is put over RUN there: before Linux 6.15 what is not attached takes
+ * no mounts.
+ */
+static int attach_below(struct engine *engine, const struct workload *workload,
+                        const struct mount_specs *mounts, const char *path, int root_fd,
+                        struct err *err)
+{
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0 ||
+        move_mount(root_fd, "", AT_FDCWD, engine->dirs.run, MOVE_MOUNT_F_EMPTY_PATH) < 0) {
+        return err_set(err, errno, "attach the root of '%s'", workload->name);
+    }
+    int r = 0;
+    for (size_t i = 0; i < mounts->count && r >= 0; i++) {
+        const struct mount_spec *mount = &mounts->items[i];
+        if (mount->type == MOUNT_TMPFS || !is_below(mount->target, path)) {
+            continue;
+        }
+        AUTO(freep) char *source = source_of(engine, workload, mount);
+        r = source != NULL ? attach_source(root_fd, source, mount, err)
+                           : err_set(err, ENOENT, "find the volume of '%s'", mount->target);
+    }
+    return r < 0 ? r : 0;
+}
+
 int rootfd_open_path(struct engine *engine, const struct workload *workload, const char *path,
                      bool write, int *ret_fd, char **ret_path, struct err *err)
 {
@@ -164,11 +231,15 @@ int rootfd_open_path(struct engine *engine, const struct workload *workload, con
         return err_set(err, EROFS, "write '%s'", path);
     }
     if (mount == NULL) {
-        int fd = rootfd_open(engine, workload, err);
-        if (fd < 0) {
-            return fd;
+        AUTO(closep) int fd = rootfd_open(engine, workload, err);
+        r = fd < 0 ? fd : 0;
+        if (r == 0 && has_below(&mounts, normal)) {
+            r = attach_below(engine, workload, &mounts, normal, fd, err);
         }
-        *ret_fd = fd;
+        if (r < 0) {
+            return r;
+        }
+        *ret_fd = TAKE_FD(fd);
         *ret_path = TAKE_PTR(copy);
         return 0;
     }

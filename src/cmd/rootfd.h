@@ -18,7 +18,9 @@ int rootfd_open(struct engine *engine, const struct workload *workload, struct e
 
 /*
  * The same for one path in the workload: of one that does not run, a path on one of its volumes or
- * bind mounts is looked up there, by the words of the path (links are not followed to a mount).
+ * bind mounts is looked up there, by the words of the path (links are not followed to a mount), and
+ * those that a start would mount below it are mounted there, in a mount namespace that this process
+ * is in from then on.
  * *ret_fd and *ret_path (absolute below it) are the caller's. write: refuses what is read-only.
  */
 int rootfd_open_path(struct engine *engine, const struct workload *workload, const char *path,

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -23,12 +24,19 @@
 #define DRAIN_WAIT_MS 20
 #define COPY_SIZE ((size_t)65536)
 
+struct kept_packet {
+    struct kept_packet *next;
+    size_t len;
+    char data[];
+};
+
 struct session {
     const struct session_options *options;
     struct loop *loop;
     int control_fd; /* shim, or -1 */
     struct loop_source *control;
     struct shim_seen seen;
+    struct kept_packet *kept; /* of a connection that has ended, not handled yet */
     struct session_process *process;
     struct input_queue queue;
     struct loop_source *input;
@@ -36,9 +44,11 @@ struct session {
     struct loop_source *output[2];
     bool input_ended;
     bool size_due; /* the shim could not take the terminal's size */
+    bool lost;     /* the shim is gone */
     uint8_t keys[DETACH_KEYS_MAX];
     size_t key_count;
     size_t key_at; /* how many of keys were just typed */
+    bool finished;
     enum session_end end;
     int exit_code;
 };
@@ -68,6 +78,7 @@ int session_parse_keys(const char *text, uint8_t keys[DETACH_KEYS_MAX], size_t *
 
 static void finish(struct session *s, enum session_end end, int exit_code)
 {
+    s->finished = true;
     s->end = end;
     s->exit_code = exit_code;
     loop_quit(s->loop, 0);
@@ -196,6 +207,54 @@ static int watch_input(struct session *s)
 static void on_control(struct loop_source *source, int fd, uint32_t events, void *data);
 static void send_size(struct session *s);
 
+/* What we have of the output, written or not. */
+static void count_packet(struct session *s, const char *packet, size_t len)
+{
+    struct shim_message message;
+    memcpy(&message, packet, sizeof(message));
+    size_t data = len - sizeof(message);
+    if (message.type == SHIM_STDOUT || message.type == SHIM_STDERR) {
+        s->seen.bytes[message.type == SHIM_STDOUT ? 0 : 1] += data;
+    } else if (message.type == SHIM_SEEN && data == sizeof(s->seen)) {
+        memcpy(&s->seen, packet + sizeof(message), sizeof(s->seen));
+    }
+}
+
+/* A reset (the other side left what we sent unread) is told once, before what it had sent. */
+static ssize_t receive(int fd, char *packet, size_t size, int flags)
+{
+    ssize_t n;
+    do {
+        n = recv(fd, packet, size, flags);
+    } while (n < 0 && (errno == EINTR || errno == ECONNRESET));
+    return n;
+}
+
+/* Output that is on its way to somebody who does not read is counted, too. */
+static int keep_packets(struct session *s)
+{
+    char packet[sizeof(struct shim_message) + SHIM_DATA_MAX];
+    struct kept_packet **link = &s->kept;
+    while (*link != NULL) {
+        link = &(*link)->next;
+    }
+    for (;;) {
+        ssize_t n = receive(s->control_fd, packet, sizeof(packet), MSG_DONTWAIT);
+        if (n < (ssize_t)sizeof(struct shim_message)) {
+            return 0;
+        }
+        struct kept_packet *kept = malloc(sizeof(*kept) + (size_t)n);
+        if (kept == NULL) {
+            return -ENOMEM;
+        }
+        *kept = (struct kept_packet){.len = (size_t)n};
+        memcpy(kept->data, packet, (size_t)n);
+        count_packet(s, packet, (size_t)n);
+        *link = kept;
+        link = &kept->next;
+    }
+}
+
 /* The worker of the shim was killed: another follows, unless the shim is gone. */
 static int reconnect(struct session *s)
 {
@@ -224,11 +283,66 @@ static int reconnect(struct session *s)
     return 0;
 }
 
-static void on_output_packet(struct session *s, uint32_t type, const char *data, size_t len)
+/*
+ * True when the connection ended before fd took more. The shim's next worker does not wait long for
+ * us, and a reader (| less) may.
+ */
+static bool is_cut_off(const struct session *s, int fd)
 {
-    s->seen.bytes[type == SHIM_STDOUT ? 0 : 1] += len;
-    /* A reader that went away (| head) ends our output, not the workload. */
-    (void)put(type == SHIM_STDOUT ? STDOUT_FILENO : STDERR_FILENO, data, len);
+    struct pollfd fds[] = {{.fd = fd, .events = POLLOUT},
+                           {.fd = s->control != NULL ? s->control_fd : -1, .events = POLLRDHUP}};
+    int n;
+    do {
+        n = poll(fds, COUNT(fds), -1);
+    } while (n < 0 && errno == EINTR);
+    return n > 0 && fds[0].revents == 0 && fds[1].revents != 0;
+}
+
+static void put_output(struct session *s, int fd, const char *data, size_t len)
+{
+    while (len > 0) {
+        while (is_cut_off(s, fd)) {
+            if (keep_packets(s) < 0 || reconnect(s) < 0) {
+                s->lost = true; /* what we have is printed */
+                loop_remove(TAKE_PTR(s->control));
+            }
+        }
+        /* As much as a pipe takes at once when it takes anything. */
+        size_t n = MIN(len, (size_t)PIPE_BUF);
+        /* A reader that went away (| head) ends our output, not the workload. */
+        if (put(fd, data, n) < 0) {
+            return;
+        }
+        data += n;
+        len -= n;
+    }
+}
+
+static void handle_packet(struct session *s, const char *packet, size_t len)
+{
+    struct shim_message message;
+    memcpy(&message, packet, sizeof(message));
+    switch (message.type) {
+    case SHIM_STDOUT:
+    case SHIM_STDERR:
+        put_output(s, message.type == SHIM_STDOUT ? STDOUT_FILENO : STDERR_FILENO,
+                   packet + sizeof(message), len - sizeof(message));
+        break;
+    case SHIM_EXITED:
+        finish(s, SESSION_EXITED, (int)message.value);
+        break;
+    default:
+        break;
+    }
+}
+
+static void handle_kept(struct session *s)
+{
+    while (s->kept != NULL) {
+        AUTO(freep) struct kept_packet *packet = s->kept;
+        s->kept = packet->next;
+        handle_packet(s, packet->data, packet->len);
+    }
 }
 
 static void on_control(struct loop_source *source, int fd, uint32_t events, void *data)
@@ -237,34 +351,16 @@ static void on_control(struct loop_source *source, int fd, uint32_t events, void
     (void)events;
     struct session *s = data;
     char packet[sizeof(struct shim_message) + SHIM_DATA_MAX];
-    struct shim_message message;
-    ssize_t n = recv(fd, packet, sizeof(packet), 0);
-    if (n < 0 && errno == EINTR) {
-        return;
+    ssize_t n = receive(fd, packet, sizeof(packet), 0);
+    if (n < (ssize_t)sizeof(struct shim_message)) {
+        s->lost = reconnect(s) < 0;
+    } else {
+        count_packet(s, packet, (size_t)n);
+        handle_packet(s, packet, (size_t)n);
+        handle_kept(s);
     }
-    if (n < (ssize_t)sizeof(message)) {
-        if (reconnect(s) < 0) {
-            finish(s, SESSION_LOST, 0);
-        }
-        return;
-    }
-    memcpy(&message, packet, sizeof(message));
-    size_t len = (size_t)n - sizeof(message);
-    switch (message.type) {
-    case SHIM_STDOUT:
-    case SHIM_STDERR:
-        on_output_packet(s, message.type, packet + sizeof(message), len);
-        break;
-    case SHIM_SEEN:
-        if (len == sizeof(s->seen)) {
-            memcpy(&s->seen, packet + sizeof(message), sizeof(s->seen));
-        }
-        break;
-    case SHIM_EXITED:
-        finish(s, SESSION_EXITED, (int)message.value);
-        break;
-    default:
-        break;
+    if (s->lost && !s->finished) {
+        finish(s, SESSION_LOST, 0);
     }
 }
 
@@ -513,6 +609,7 @@ static int run_session(int *control_fd, struct session_process *process,
     s.loop = loop;
     r = run(&s, err);
     input_queue_done(&s.queue);
+    handle_kept(&s);
     *control_fd = s.control_fd;
     if (r < 0) {
         return r;

@@ -239,7 +239,8 @@ static int run_df(struct command_context *context, void *data, int argc, char **
         return r;
     }
     const uint64_t bytes[3][2] = {
-        {counts.usage.layers_bytes + counts.usage.blobs_bytes, counts.usage.reclaimable_bytes},
+        {counts.usage.layers_bytes + counts.usage.blobs_bytes + counts.usage.erofs_bytes,
+         counts.usage.reclaimable_bytes},
         {counts.workload_bytes, counts.workload_bytes_unused},
         {counts.volume_bytes, counts.volume_bytes_unused},
     };
@@ -344,12 +345,12 @@ static int run_prune(struct command_context *context, void *data, int argc, char
     if (r < 0) {
         return r;
     }
-    /* The images' own total follows, from the program that has them. */
-    format_size(bytes, size, sizeof(size));
-    (void)printf("Reclaimed without images: %s\n", size);
+    /* The total is said by the program that has the images. */
+    (void)snprintf(size, sizeof(size), "%llu", (unsigned long long)bytes);
     (void)fflush(stdout);
-    char *argv_images[] = {"isola-image", "--root",  engine->dirs.root,       "image",
-                           "prune",       "--force", o->all ? "--all" : NULL, NULL};
+    char *argv_images[] = {
+        "isola-image", "--root", engine->dirs.root,       "image", "prune", "--force",
+        "--reclaimed", size,     o->all ? "--all" : NULL, NULL};
     r = command_run_helper("isola-image", argv_images, err);
     return r == -ECHILD ? err_say(err, ECHILD, "pruning images failed") : r;
 }

@@ -34,7 +34,7 @@ static bool is_mounted(const char *name, long magic)
     char path[PATH_MAX];
     struct statfs fs;
     (void)snprintf(path, sizeof(path), "%s/%s", CGROUP_ROOT, name);
-    return statfs(path, &fs) == 0 && fs.f_type == magic;
+    return statfs(path, &fs) == 0 && (long)fs.f_type == magic;
 }
 
 static void add_hierarchy(struct cgroup *cgroup, const char *name, bool unified)

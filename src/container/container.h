@@ -70,7 +70,9 @@ struct container_create_args {
     bool no_pivot;
     bool no_new_keyring;
     bool systemd_cgroup; /* a scope of systemd; cgroupsPath is SLICE:PREFIX:NAME */
-    bool no_cgroup;      /* the caller's own cgroups are kept */
+    /* With it: a container without limits goes without a cgroup when systemd cannot give one. */
+    bool cgroup_optional;
+    bool no_cgroup; /* the caller's own cgroups are kept */
     /*
      * Create and start in one go: no start socket, no second connection; returns when the workload
      * executes. start_fd must be -1.
@@ -82,6 +84,12 @@ struct container_create_args {
      * given to container_start_fd(). Stays the caller's.
      */
     int start_fd;
+    /*
+     * A connected Unix socket that gets the directory of the files that the container has as copies
+     * (mount option isola-copy), which no path of the container leads to; or -1. Nothing is sent
+     * when there are none. Stays the caller's.
+     */
+    int copies_fd;
 };
 
 #define CONTAINER_IO_INIT                                                                          \
@@ -90,7 +98,7 @@ struct container_create_args {
     }
 #define CONTAINER_CREATE_ARGS_INIT                                                                 \
     {                                                                                              \
-        .rootfs_fd = -1, .io = CONTAINER_IO_INIT, .start_fd = -1                                   \
+        .rootfs_fd = -1, .io = CONTAINER_IO_INIT, .start_fd = -1, .copies_fd = -1                  \
     }
 
 /*
@@ -190,6 +198,16 @@ int container_oom_kills(const char *root, const char *id, uint64_t *ret, struct 
 /* The processes in the cgroup and below it. The caller frees *ret. */
 int container_pids(const char *root, const char *id, pid_t **ret, size_t *ret_count,
                    struct err *err);
+
+/*
+ * True when containers of the calling, ordinary user can be scopes of his own systemd manager: it
+ * has a socket below XDG_RUNTIME_DIR, and the host has cgroup v2 alone.
+ */
+bool container_has_user_scopes(void);
+/* True for linux.cgroupsPath of a scope: SLICE:PREFIX:NAME. */
+bool container_is_scope_path(const char *cgroups_path);
+/* The controllers ("cpu memory pids") that his manager may give to them. Text or NULL: freed. */
+char *container_user_controllers(struct err *err);
 
 /* The features document of runtime-spec 1.2; NULL without memory. */
 json_t *container_features(void);

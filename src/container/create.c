@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/path.h"
 #include "base/process.h"
 #include "base/str.h"
@@ -24,6 +25,7 @@
 #include "container/idmap.h"
 #include "container/init.h"
 #include "container/kernel.h"
+#include "container/labels.h"
 #include "container/names.h"
 #include "container/process.h"
 #include "container/rdt.h"
@@ -122,7 +124,7 @@ static int check_args(const struct container_create_args *args, struct err *err)
     if (args->spec->has_process && !process->terminal && console) {
         return err_say(err, EINVAL, "a console socket needs process.terminal = true");
     }
-    return process_check_labels(args->spec, err);
+    return labels_check(&args->spec->process, args->spec->mount_label, err);
 }
 
 /* Absolute paths for the state: the bundle, and the root below it. */
@@ -203,16 +205,44 @@ static bool wants_limits(const struct spec_resources *res)
            res->cpu.shares.set || res->cpu.cpus != NULL || res->unified.count > 0;
 }
 
+static bool may_do_without(const struct builder *b)
+{
+    return b->args->cgroup_optional && !wants_limits(&b->spec->resources);
+}
+
+static int do_without(struct builder *b, struct err *err)
+{
+    log_debug("no cgroup: %s", err_text(err));
+    if (err != NULL) {
+        *err = (struct err)ERR_NONE;
+    }
+    dbus_close(TAKE_PTR(b->bus));
+    cgroup_done(&b->plan.cgroup);
+    return cgroup_init(&b->plan.cgroup, "", err);
+}
+
 /* Where the scope will be: it needs a process, and is made once there is one. */
 static int find_scope(struct builder *b, struct err *err)
 {
     char path[sizeof(b->plan.cgroup.path)];
     bool user = !user_is_host_root();
+    AUTO(dbus_closep) struct dbus *bus = NULL;
     int r = systemd_unit_init(&b->unit, b->spec->cgroups_path, b->args->id, user, err);
-    r = r < 0 ? r : dbus_open(user, &b->bus, err);
-    r = r < 0 ? r : systemd_find_path(b->bus, &b->unit, path, sizeof(path), err);
+    r = r < 0 ? r : dbus_open(user, &bus, err);
+    r = r < 0 ? r : systemd_find_path(bus, &b->unit, path, sizeof(path), err);
+    if (r < 0 && may_do_without(b)) {
+        return do_without(b, err);
+    }
+    if (r < 0 && b->args->cgroup_optional) {
+        (void)err_say(err, -r,
+                      "limits of an ordinary user come from his systemd manager, which "
+                      "does not answer below XDG_RUNTIME_DIR");
+        err_hint(err, "log in again, or as root: loginctl enable-linger NAME");
+        return r;
+    }
     r = r < 0 ? r : cgroup_init(&b->plan.cgroup, path, err);
     b->plan.cgroup.managed = true;
+    b->bus = TAKE_PTR(bus);
     return r;
 }
 
@@ -222,6 +252,11 @@ static int make_scope(struct builder *b, struct err *err)
     const struct cgroup_hierarchy *memory = cgroup_find(cgroup, "memory");
     bool unified = memory == NULL || memory->unified;
     int r = systemd_start_scope(b->bus, &b->unit, b->pid, b->spec, unified, cgroup->path, err);
+    if (r < 0 && may_do_without(b)) {
+        b->record.systemd_unit = NULL;
+        b->record.cgroup_names = "";
+        return do_without(b, err);
+    }
     if (r < 0) {
         return r; /* a scope that failed half-way ends with the first process */
     }
@@ -241,8 +276,9 @@ static int make_cgroup(struct builder *b, struct err *err)
     bool limits = wants_limits(&b->spec->resources);
     r = r < 0 ? r : cgroup_create(&b->plan.cgroup, !limits, err);
     if ((r == -EACCES || r == -EPERM || r == -EROFS) && limits && !user_is_host_root()) {
-        err_hint(err, "limits of an ordinary user need a cgroup v2 delegated to him "
-                      "(systemctl edit user@.service: Delegate=yes) and named by --cgroup-parent");
+        err_hint(err, "limits of an ordinary user need cgroup v2 and his systemd manager, to be "
+                      "found by XDG_RUNTIME_DIR (log in, or loginctl enable-linger), or a cgroup "
+                      "delegated to him and named by --cgroup-parent");
     }
     /* Rules without a device cgroup protect nothing, but an unprivileged user cannot make one. */
     return r < 0 ? r : cgroup_apply(&b->plan.cgroup, &b->spec->resources, false, err);
@@ -314,6 +350,7 @@ static int prepare(struct builder *b, struct err *err)
     }
     bool user = spec->namespaces[SPEC_NS_USER].listed;
     plan->mounts.cgroup = &plan->cgroup;
+    plan->mounts.copies_socket = b->args->copies_fd;
     plan->parent_opens_mounts = b->is_root;
     plan->parent_sets_limits = user && b->is_root;
     plan->wait_for_go = user || wants_idmap(&plan->mounts) || spec->process.oom_score_adj.set ||

@@ -356,3 +356,15 @@ int dbus_wait_job(struct dbus *bus, const char *job, char *result, size_t size, 
         }
     }
 }
+
+bool dbus_has_user(void)
+{
+    static const char *const names[] = {"bus", "systemd/private"};
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    bool found = false;
+    for (size_t i = 0; !found && runtime != NULL && i < COUNT(names); i++) {
+        AUTO(freep) char *path = str_printf("%s/%s", runtime, names[i]);
+        found = path != NULL && access(path, W_OK) == 0;
+    }
+    return found;
+}

@@ -4,6 +4,8 @@
 #ifndef CONTAINER_DBUS_H
 #define CONTAINER_DBUS_H
 
+#include <stdbool.h>
+
 #include "container/dbus_message.h"
 
 struct dbus;
@@ -14,6 +16,8 @@ struct err;
  * is none. On success *ret is the caller's, to give to dbus_close().
  */
 int dbus_open(bool user, struct dbus **ret, struct err *err);
+/* True when the user's manager has a socket where dbus_open() looks; it may not answer there. */
+bool dbus_has_user(void);
 void dbus_close(struct dbus *bus);
 DEFINE_FREEP(struct dbus *, dbus_close)
 

@@ -22,9 +22,11 @@
 #include "container/cgroup.h"
 #include "container/idmap.h"
 #include "container/init.h"
+#include "container/labels.h"
 #include "container/names.h"
 #include "container/process.h"
 #include "container/state.h"
+#include "container/systemd.h"
 
 struct joiner {
     const struct container_exec_args *args;
@@ -38,7 +40,9 @@ struct joiner {
     int sync_fd;
     int child_sync_fd;
     int console_fd;
-    int notify_fd; /* to the listener of the filter, or -1 */
+    int notify_fd;    /* to the listener of the filter, or -1 */
+    const char *unit; /* the scope of systemd's user manager that it joins, or NULL; of the state */
+    int proc_fd;      /* the host's /proc when labels are to be set, else -1 */
     char *notify_state;
     int pidfd;
     pid_t pid;
@@ -60,8 +64,8 @@ static void joiner_done(struct joiner *j)
     spec_free(j->config);
     cgroup_done(&j->cgroup);
     seccomp_filter_done(&j->filter);
-    const int fds[] = {j->first_fd,      j->pid_ns, j->user_ns,  j->sync_fd,
-                       j->child_sync_fd, j->pidfd,  j->notify_fd};
+    const int fds[] = {j->first_fd,      j->pid_ns, j->user_ns,   j->sync_fd,
+                       j->child_sync_fd, j->pidfd,  j->notify_fd, j->proc_fd};
     for (size_t i = 0; i < COUNT(fds); i++) {
         (void)close_fd(fds[i]);
     }
@@ -133,6 +137,7 @@ static int prepare(struct joiner *j, struct err *err)
     AUTO(closep) int root_fd = state_open_root(j->args->root, false, err);
     int r = root_fd < 0 ? root_fd : check_state(j, err);
     r = r < 0 ? r : container_exec_spec(j->args->root, j->args->id, &j->config, err);
+    r = r < 0 ? r : labels_check(j->args->process, NULL, err);
     r = r < 0 ? r : open_console(j, err);
     r = r < 0 ? r : seccomp_filter_init(&j->filter, j->config, root_fd, err);
     if (r == 0 && j->filter.notify) {
@@ -144,6 +149,9 @@ static int prepare(struct joiner *j, struct err *err)
     }
     r = r < 0 ? r : state_cgroup(&j->state, &j->cgroup, err);
     r = r < 0 ? r : cgroup_open_enter(&j->cgroup, j->args->cgroup, err);
+    if (r == 0 && json_is_true(json_object_get(j->state.json, "systemdUser"))) {
+        j->unit = json_string_value(json_object_get(j->state.json, "systemdUnit"));
+    }
     if (r < 0) {
         return r;
     }
@@ -157,8 +165,8 @@ static int prepare(struct joiner *j, struct err *err)
     }
     j->sync_fd = fds[0];
     j->child_sync_fd = fds[1];
-    j->wait_for_go =
-        j->args->process->oom_score_adj.set || j->config->namespaces[SPEC_NS_USER].listed;
+    j->wait_for_go = j->args->process->oom_score_adj.set ||
+                     j->config->namespaces[SPEC_NS_USER].listed || j->unit != NULL;
     return 0;
 }
 
@@ -203,6 +211,18 @@ static int describe(struct joiner *j, struct err *err)
     return j->notify_state == NULL ? err_set(err, ENOMEM, "describe the state") : 0;
 }
 
+/* The host's: in the container others may have mounted over it, and its root may mount none anew.
+ */
+static int open_proc(struct joiner *j, struct err *err)
+{
+    if (!labels_wanted(j->args->process)) {
+        return 0;
+    }
+    j->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return j->proc_fd < 0 ? err_set(err, errno, "open '/proc'")
+                          : labels_try(j->proc_fd, j->args->process, err);
+}
+
 static int join(struct joiner *j, struct err *err)
 {
     const struct spec_process *process = j->args->process;
@@ -215,10 +235,11 @@ static int join(struct joiner *j, struct err *err)
     }
     (void)setsid();
     int r = describe(j, err);
+    r = r < 0 ? r : open_proc(j, err);
     r = r < 0 ? r
               : set_affinity(j, process->cpu_affinity_initial, "process.execCPUAffinity.initial",
                              err);
-    r = r < 0 ? r : cgroup_enter(&j->cgroup, !j->in_unified, err);
+    r = r < 0 ? r : cgroup_enter(&j->cgroup, !j->in_unified && j->unit == NULL, err);
     r = r < 0 ? r
               : set_affinity(j, process->cpu_affinity_final, "process.execCPUAffinity.final", err);
     r = r < 0 ? r : join_all(j, err);
@@ -237,13 +258,6 @@ static int become(const struct joiner *j, struct err *err)
 {
     const struct spec_process *process = j->args->process;
     AUTO(freep) char *keyring = str_printf("_ses.%s", j->args->id);
-    AUTO(closep) int proc = -1;
-    if (process->apparmor_profile != NULL || process->selinux_label != NULL) {
-        proc = mount_new("proc", "proc", NULL, 0, 0, err);
-        if (proc < 0) {
-            return proc;
-        }
-    }
     const struct process_plan plan = {
         .process = process,
         .filter = &j->filter,
@@ -254,7 +268,7 @@ static int become(const struct joiner *j, struct err *err)
         .keyring = j->args->no_new_keyring ? NULL : keyring,
         .personality_set = j->config->personality_set,
         .personality = j->config->personality,
-        .label_fd = proc,
+        .label_fd = j->proc_fd,
     };
     int r = process_set_rlimits(0, process, err);
     return r < 0 ? r : process_become(&plan, err);
@@ -306,12 +320,30 @@ static int give_birth(struct joiner *j, struct err *err)
     return 0;
 }
 
+/*
+ * The kernel lets a user move a process only inside what is his; he may have called us from a
+ * session's scope, which is not. His manager asks the system's.
+ */
+static int enter_scope(const struct joiner *j, struct err *err)
+{
+    const char *sub = j->args->cgroup;
+    AUTO(freep)
+    char *path = sub != NULL && sub[strspn(sub, "/")] != '\0'
+                     ? str_printf("/%s", sub + strspn(sub, "/"))
+                     : strdup("");
+    return path == NULL ? err_set(err, ENOMEM, "enter systemd unit '%s'", j->unit)
+                        : systemd_attach(j->unit, true, j->pid, path, err);
+}
+
 static int follow(struct joiner *j, bool *ret_exec_failed, struct err *err)
 {
     struct init_message message;
     ssize_t n;
     int r = 0;
-    if (j->wait_for_go) {
+    if (j->unit != NULL && !j->in_unified) {
+        r = enter_scope(j, err);
+    }
+    if (r == 0 && j->wait_for_go) {
         r = process_set_oom_score(j->pid, j->args->process, err);
         if (r == 0 && j->config->namespaces[SPEC_NS_USER].listed) {
             r = process_raise_rlimits(j->pid, j->args->process, err);
@@ -354,6 +386,7 @@ int container_exec(const struct container_exec_args *args, struct container_proc
         .child_sync_fd = -1,
         .console_fd = -1,
         .notify_fd = -1,
+        .proc_fd = -1,
         .pidfd = -1,
     };
     int r = prepare(&j, err);

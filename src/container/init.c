@@ -21,6 +21,7 @@
 #include "base/str.h"
 #include "container/hooks.h"
 #include "container/kernel.h"
+#include "container/labels.h"
 #include "container/names.h"
 #include "container/process.h"
 
@@ -242,10 +243,9 @@ static int prepare(struct init_plan *plan, struct prepared *p, struct err *err)
         p->proc_fd = open_private_proc(err);
         r = p->proc_fd < 0 ? p->proc_fd : write_sysctls(p->proc_fd, spec, err);
     }
-    if (r == 0 && (spec->process.apparmor_profile != NULL || spec->process.selinux_label != NULL) &&
-        p->proc_fd < 0) {
-        p->proc_fd = open_private_proc(err);
-        r = p->proc_fd < 0 ? p->proc_fd : 0;
+    if (r == 0 && labels_wanted(&spec->process)) {
+        p->proc_fd = p->proc_fd < 0 ? open_private_proc(err) : p->proc_fd;
+        r = p->proc_fd < 0 ? p->proc_fd : labels_try(p->proc_fd, &spec->process, err);
     }
     r = r < 0 ? r : init_set_stdio(&plan->args->io, &spec->process, err);
     if (r == 0 && spec->namespaces[SPEC_NS_MOUNT].path == NULL) {

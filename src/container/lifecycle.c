@@ -2,15 +2,19 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/io.h"
 #include "base/path.h"
 #include "base/process.h"
 #include "base/str.h"
@@ -411,4 +415,34 @@ int container_pids(const char *root, const char *id, pid_t **ret, size_t *ret_co
 int container_exec_spec(const char *root, const char *id, struct spec **ret_spec, struct err *err)
 {
     return load_config(root, id, ret_spec, err);
+}
+
+bool container_is_scope_path(const char *cgroups_path)
+{
+    return systemd_is_unit_path(cgroups_path);
+}
+
+bool container_has_user_scopes(void)
+{
+    struct statfs fs;
+    return !user_is_host_root() && statfs(CGROUP_ROOT, &fs) == 0 &&
+           fs.f_type == CGROUP2_SUPER_MAGIC && dbus_has_user();
+}
+
+char *container_user_controllers(struct err *err)
+{
+    AUTO(dbus_closep) struct dbus *bus = NULL;
+    AUTO(buf_donep) struct buf text = {0};
+    char manager[PATH_MAX];
+    int r = dbus_open(true, &bus, err);
+    r = r < 0 ? r : systemd_manager_path(bus, manager, sizeof(manager), err);
+    AUTO(freep)
+    char *path = r < 0 ? NULL : str_printf("%s%s/cgroup.controllers", CGROUP_ROOT, manager);
+    r = r == 0 && path == NULL ? -ENOMEM : r;
+    r = r < 0 ? r : read_file(path, 4096, &text);
+    if (r < 0) {
+        (void)err_wrap(err, -r, "the controllers of systemd's user manager");
+        return NULL;
+    }
+    return text.data != NULL ? buf_take(&text) : strdup("");
 }

@@ -42,6 +42,7 @@ enum special {
     SPECIAL_BIND,
     SPECIAL_RBIND,
     SPECIAL_COPY_UP,
+    SPECIAL_COPY,
     SPECIAL_IDMAP,
     SPECIAL_RIDMAP,
 };
@@ -50,8 +51,9 @@ static const struct {
     const char *name;
     enum special special;
 } special_words[] = {
-    {"defaults", SPECIAL_NOTHING},  {"bind", SPECIAL_BIND},   {"rbind", SPECIAL_RBIND},
-    {"tmpcopyup", SPECIAL_COPY_UP}, {"idmap", SPECIAL_IDMAP}, {"ridmap", SPECIAL_RIDMAP},
+    {"defaults", SPECIAL_NOTHING},  {"bind", SPECIAL_BIND},       {"rbind", SPECIAL_RBIND},
+    {"tmpcopyup", SPECIAL_COPY_UP}, {"isola-copy", SPECIAL_COPY}, {"idmap", SPECIAL_IDMAP},
+    {"ridmap", SPECIAL_RIDMAP},
 };
 
 static void apply_attr(uint64_t *set, uint64_t *clear, const struct attr_word *word)
@@ -94,6 +96,10 @@ static bool parse_special(const char *option, struct mount_options *ret)
             break;
         case SPECIAL_COPY_UP:
             ret->copy_up = true;
+            break;
+        case SPECIAL_COPY:
+            ret->bind = true;
+            ret->copy = true;
             break;
         case SPECIAL_RIDMAP:
             ret->idmap_recursive = true;

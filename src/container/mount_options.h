@@ -16,6 +16,7 @@ struct mount_options {
     bool bind;
     bool recursive; /* rbind */
     bool copy_up;   /* tmpcopyup */
+    bool copy;      /* isola-copy: a bind mount of a copy of the source, a file */
     bool idmap;
     bool idmap_recursive;
     uint64_t attr_set; /* MOUNT_ATTR_* of the mount */

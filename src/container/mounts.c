@@ -19,6 +19,7 @@
 #include "base/str.h"
 #include "container/idmap.h"
 #include "container/kernel.h"
+#include "container/labels.h"
 
 void mount_plan_done(struct mount_plan *plan)
 {
@@ -30,7 +31,7 @@ void mount_plan_done(struct mount_plan *plan)
     }
     free(plan->sources);
     free(plan->options);
-    *plan = (struct mount_plan){.rootfs_fd = -1, .bundle_fd = -1};
+    *plan = (struct mount_plan){.rootfs_fd = -1, .bundle_fd = -1, .copies_socket = -1};
 }
 
 int mount_plan_init(struct mount_plan *plan, const struct spec *spec, int bundle_fd, int rootfs_fd,
@@ -38,7 +39,12 @@ int mount_plan_init(struct mount_plan *plan, const struct spec *spec, int bundle
 {
     size_t count = spec->mount_count;
     *plan = (struct mount_plan){
-        .spec = spec, .bundle_fd = bundle_fd, .rootfs_fd = rootfs_fd, .own_rootfs = rootfs_fd < 0};
+        .spec = spec,
+        .bundle_fd = bundle_fd,
+        .rootfs_fd = rootfs_fd,
+        .own_rootfs = rootfs_fd < 0,
+        .copies_socket = -1,
+    };
     plan->sources = malloc((count + 1) * sizeof(*plan->sources));
     plan->options = calloc(count + 1, sizeof(*plan->options));
     if (plan->sources == NULL || plan->options == NULL) {
@@ -75,8 +81,10 @@ int mounts_open(struct mount_plan *plan, struct err *err)
             continue;
         }
         unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
-        plan->sources[i] = open_tree(plan->bundle_fd, spec->mounts[i].source,
-                                     flags | (options->recursive ? AT_RECURSIVE : 0));
+        plan->sources[i] =
+            options->copy ? openat(plan->bundle_fd, spec->mounts[i].source, O_RDONLY | O_CLOEXEC)
+                          : open_tree(plan->bundle_fd, spec->mounts[i].source,
+                                      flags | (options->recursive ? AT_RECURSIVE : 0));
         if (plan->sources[i] < 0) {
             return err_set(err, errno, "mounts[%zu].source: open '%s'", i, spec->mounts[i].source);
         }
@@ -94,7 +102,7 @@ int mounts_idmap(struct mount_plan *plan, int user_ns, struct err *err)
 {
     for (size_t i = 0; i < plan->spec->mount_count; i++) {
         const struct spec_mount *mount = &plan->spec->mounts[i];
-        if (!plan->options[i].idmap || plan->sources[i] < 0) {
+        if (!plan->options[i].idmap || plan->options[i].copy || plan->sources[i] < 0) {
             continue;
         }
         AUTO(closep) int own = -1;
@@ -324,6 +332,39 @@ static int copy_up(int from_fd, int to_fd, struct err *err)
     return r < 0 ? err_set(err, -r, "copy the directory") : 0;
 }
 
+/* proc and sysfs keep the labels of the policy; for mqueue see label_queues(). */
+static bool takes_context(const char *type, const struct mount_options *options)
+{
+    bool given = false;
+    for (size_t i = 0; i < options->data_count; i++) {
+        given = given || strncmp(options->data[i], "context=", strlen("context=")) == 0;
+    }
+    return !given && !str_eq(type, "proc") && !str_eq(type, "sysfs") && !str_eq(type, "mqueue");
+}
+
+/* linux.mountLabel, for the options of a new mount. *ret_text is the caller's. */
+static int add_context(const struct spec *spec, char **ret_text, const char **data, size_t *count,
+                       struct err *err)
+{
+    if (spec->mount_label == NULL) {
+        return 0;
+    }
+    *ret_text = str_printf("context=%s", spec->mount_label);
+    if (*ret_text == NULL) {
+        return err_set(err, ENOMEM, "linux.mountLabel");
+    }
+    data[(*count)++] = *ret_text;
+    return 0;
+}
+
+/* The IPC namespace made this file system, with a label of its own: too late for context=. */
+static int label_queues(int mount_fd, const char *label, struct err *err)
+{
+    AUTO(leave_openp) int dir = openat(mount_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return dir < 0 ? err_set(err, errno, "linux.mountLabel: open the message queues")
+                   : labels_set_file(dir, label, err);
+}
+
 static int attach_new(struct mount_plan *plan, size_t i, struct err *err)
 {
     const struct spec_mount *mount = &plan->spec->mounts[i];
@@ -336,10 +377,11 @@ static int attach_new(struct mount_plan *plan, size_t i, struct err *err)
         data[count] = options->data[count];
     }
     AUTO(freep) char *label = NULL;
-    if (plan->spec->mount_label != NULL &&
-        (str_eq(mount->type, "tmpfs") || str_eq(mount->type, "mqueue"))) {
-        label = str_printf("context=%s", plan->spec->mount_label);
-        data[count++] = label != NULL ? label : "context";
+    if (takes_context(mount->type, options)) {
+        int r = add_context(plan->spec, &label, data, &count, err);
+        if (r < 0) {
+            return r;
+        }
     }
     if ((attr & MOUNT_ATTR_RDONLY) != 0 && !is_virtual(mount->type)) {
         data[count++] = "ro";
@@ -349,6 +391,12 @@ static int attach_new(struct mount_plan *plan, size_t i, struct err *err)
                        late_readonly ? attr & ~(uint64_t)MOUNT_ATTR_RDONLY : attr, err);
     if (fd < 0) {
         return err_wrap(err, -fd, "mounts[%zu] at '%s'", i, mount->destination);
+    }
+    if (plan->spec->mount_label != NULL && str_eq(mount->type, "mqueue")) {
+        int r = label_queues(fd, plan->spec->mount_label, err);
+        if (r < 0) {
+            return r;
+        }
     }
     bool plain = str_eq(mount->type, "proc") || str_eq(mount->type, "sysfs");
     AUTO(leave_openp)
@@ -394,6 +442,9 @@ static int attach_root(struct mount_plan *plan, struct err *err)
 int mounts_attach(struct mount_plan *plan, struct err *err)
 {
     int r = attach_root(plan, err);
+    if (r >= 0) {
+        r = mount_copies_make(plan, err);
+    }
     for (size_t i = 0; r >= 0 && i < plan->spec->mount_count; i++) {
         const struct spec_mount *mount = &plan->spec->mounts[i];
         if (plan->options[i].bind) {
@@ -418,6 +469,19 @@ static int cover(int from_fd, int target, const char *path, struct err *err)
     return move_to(clone, target, path, err);
 }
 
+static int make_empty(const struct spec *spec, struct err *err)
+{
+    const char *options[3] = {"size=0k", "mode=555"};
+    size_t count = 2;
+    AUTO(freep) char *label = NULL;
+    int r = add_context(spec, &label, options, &count, err);
+    return r < 0 ? r
+                 : mount_new("tmpfs", "tmpfs", options, count,
+                             MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+                                 MOUNT_ATTR_NOEXEC,
+                             err);
+}
+
 static int mask_paths(const struct mount_plan *plan, struct err *err)
 {
     const struct spec_strings *paths = &plan->spec->masked_paths;
@@ -434,10 +498,7 @@ static int mask_paths(const struct mount_plan *plan, struct err *err)
         bool is_dir = fd_is_dir(target);
         bool first = is_dir && empty < 0;
         if (first) {
-            static const char *const options[] = {"size=0k", "mode=555"};
-            empty = mount_new(
-                "tmpfs", "tmpfs", options, COUNT(options),
-                MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, err);
+            empty = make_empty(plan->spec, err);
             if (empty < 0) {
                 return empty;
             }

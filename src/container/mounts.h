@@ -24,7 +24,9 @@ struct mount_plan {
     int bundle_fd;
     int rootfs_fd; /* detached mount of the root; owned when own_rootfs */
     bool own_rootfs;
-    int *sources; /* a detached mount for each bind mount of the spec, else -1 */
+    int *
+        sources; /* for each bind mount of the spec a detached mount; of a copy the file; else -1 */
+    int copies_socket; /* see container_create_args.copies_fd */
     struct mount_options *options;
     const struct cgroup *cgroup; /* for mounts of type cgroup; NULL: none */
     bool has_dev;                /* /dev is a fresh tmpfs: nodes and links are made in it */
@@ -76,6 +78,13 @@ static inline void leave_openp(int *fd)
         (void)close_fd(*fd);
     }
 }
+
+/*
+ * The files that the container has as copies (isola-copy), in a tmpfs of its own: it sees neither
+ * where the originals lie nor the others. Puts detached mounts of them into sources. The root must
+ * be attached.
+ */
+int mount_copies_make(struct mount_plan *plan, struct err *err);
 
 /* Devices of devices.c. */
 int devices_create(const struct mount_plan *plan, struct err *err);

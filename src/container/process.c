@@ -6,8 +6,6 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/keyctl.h>
-#include <linux/magic.h>
-#include <linux/openat2.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +15,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -28,6 +25,7 @@
 #include "base/str.h"
 #include "base/unix_socket.h"
 #include "container/kernel.h"
+#include "container/labels.h"
 
 #define PASSWD_SIZE_MAX ((size_t)1 << 20)
 #define CAPABILITY_WORD_BITS 32
@@ -168,57 +166,6 @@ int process_set_priorities(const struct spec_process *process, struct err *err)
     return 0;
 }
 
-int process_check_labels(const struct spec *spec, struct err *err)
-{
-    const struct spec_process *process = &spec->process;
-    if (process->apparmor_profile != NULL &&
-        access("/sys/module/apparmor/parameters/enabled", F_OK) < 0) {
-        return err_say(err, EOPNOTSUPP,
-                       "process.apparmorProfile = \"%s\": this host has no AppArmor",
-                       process->apparmor_profile);
-    }
-    if ((process->selinux_label != NULL || spec->mount_label != NULL) &&
-        access("/sys/fs/selinux/enforce", F_OK) < 0) {
-        return err_say(err, EOPNOTSUPP, "%s = \"%s\": this host has no SELinux",
-                       process->selinux_label != NULL ? "process.selinuxLabel" : "linux.mountLabel",
-                       process->selinux_label != NULL ? process->selinux_label : spec->mount_label);
-    }
-    return 0;
-}
-
-/* Through a procfs that nobody else can have mounted over (runc CVE-2025-52881). */
-static int set_label(int proc_fd, const char *file, const char *text, struct err *err)
-{
-    char path[64];
-    (void)snprintf(path, sizeof(path), "thread-self/attr/%s", file);
-    AUTO(closep)
-    int fd = open_resolved(proc_fd, path, O_WRONLY, 0, RESOLVE_NO_XDEV | RESOLVE_BENEATH);
-    struct statfs fs;
-    if (fd < 0) {
-        return err_set(err, -fd, "open '%s'", path);
-    }
-    if (fstatfs(fd, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC) {
-        return err_say(err, EXDEV, "'%s' is not a file of /proc", path);
-    }
-    int r = write_full(fd, text, strlen(text));
-    return r < 0 ? err_set(err, -r, "set label '%s'", text) : 0;
-}
-
-static int set_labels(const struct process_plan *plan, struct err *err)
-{
-    const struct spec_process *process = plan->process;
-    int r = 0;
-    if (process->apparmor_profile != NULL) {
-        AUTO(freep) char *text = str_printf("exec %s", process->apparmor_profile);
-        r = text == NULL ? err_set(err, ENOMEM, "process.apparmorProfile")
-                         : set_label(plan->label_fd, "exec", text, err);
-    }
-    if (r == 0 && process->selinux_label != NULL) {
-        r = set_label(plan->label_fd, "exec", process->selinux_label, err);
-    }
-    return r;
-}
-
 static void set_capability_words(struct __user_cap_data_struct data[2],
                                  const struct spec_capabilities *caps)
 {
@@ -342,6 +289,10 @@ static int load_filter(const struct process_plan *plan, struct err *err)
 int process_become(const struct process_plan *plan, struct err *err)
 {
     const struct spec_process *process = plan->process;
+    int r = plan->label_fd >= 0 ? labels_set_keys(plan->label_fd, process, err) : 0;
+    if (r < 0) {
+        return r;
+    }
     if (plan->keyring != NULL &&
         syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, plan->keyring) < 0 && errno != ENOSYS &&
         errno != EPERM) {
@@ -350,7 +301,7 @@ int process_become(const struct process_plan *plan, struct err *err)
     if (plan->personality_set && personality(plan->personality) < 0) {
         return err_set(err, errno, "linux.personality");
     }
-    int r = plan->label_fd >= 0 ? set_labels(plan, err) : 0;
+    r = plan->label_fd >= 0 ? labels_set(plan->label_fd, process, err) : 0;
     if (r == 0 && !process->no_new_privileges) {
         r = load_filter(plan, err); /* needs CAP_SYS_ADMIN, which is about to go */
     }
@@ -455,6 +406,20 @@ static int exec_error(const char *program, int code, bool in_path, struct err *e
     return err_set(err, code, "exec '%s'", program);
 }
 
+/* Of what the kernel says to an exec, EPERM is the policy of SELinux about the change of labels. */
+static int refused(const struct spec_process *process, const char *program, int code,
+                   struct err *err)
+{
+    int r = exec_error(program, code, false, err);
+    if (code == EPERM && process->selinux_label != NULL && process->no_new_privileges) {
+        err_hint(err,
+                 "with process.noNewPrivileges the policy must allow the change to '%s' "
+                 "(nnp_transition)",
+                 process->selinux_label);
+    }
+    return r;
+}
+
 int process_exec(const struct spec_process *process, struct err *err)
 {
     const char *program = process->args.items[0];
@@ -464,7 +429,7 @@ int process_exec(const struct spec_process *process, struct err *err)
     }
     if (strchr(program, '/') != NULL) {
         (void)execve(program, process->args.items, env);
-        return exec_error(program, errno, false, err);
+        return refused(process, program, errno, err);
     }
     const char *path = env_value(&process->env, "PATH");
     if (path == NULL) {
@@ -479,7 +444,7 @@ int process_exec(const struct spec_process *process, struct err *err)
         if (n > 0 && (size_t)n < sizeof(full)) {
             (void)execve(full, process->args.items, env);
             if (errno != ENOENT && errno != ENOTDIR && errno != EACCES) {
-                return exec_error(full, errno, false, err);
+                return refused(process, full, errno, err);
             }
             if (errno == EACCES) {
                 struct stat st;

@@ -22,7 +22,7 @@ struct process_plan {
     const char *keyring;     /* name of the session keyring, or NULL: none is made */
     bool personality_set;
     unsigned long personality;
-    int label_fd; /* a private procfs when a label is to be set, else -1 */
+    int label_fd; /* a procfs for labels_set() when a label is to be set, else -1 */
 };
 
 /*
@@ -66,9 +66,6 @@ int process_exec(const struct spec_process *process, struct err *err);
  * made at all. The answers are those of process_exec(); the exec itself decides in the end.
  */
 int process_find(const struct spec_process *process, struct err *err);
-
-/* Checks that the host can set the labels that the process asks for. */
-int process_check_labels(const struct spec *spec, struct err *err);
 
 /* Parses "0-3,7" into a mask and applies it to the process. */
 int process_set_affinity(pid_t pid, const char *list, const char *field, struct err *err);

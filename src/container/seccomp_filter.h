@@ -25,7 +25,8 @@ DEFINE_DONEP(struct seccomp_filter, seccomp_filter_done)
 /*
  * Compiles the section, or takes the program from cache_dir (a directory of the caller's own, -1:
  * no cache). A cached program is used only when the file is ours, writable by nobody else, and
- * holds the very same section text.
+ * holds the very same section text. (The agent of a VM links src/guest/seccomp.c instead: the host
+ * has compiled the program already.)
  */
 int seccomp_filter_init(struct seccomp_filter *filter, const struct spec *spec, int cache_dir,
                         struct err *err);

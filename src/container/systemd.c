@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,8 +113,7 @@ int systemd_unit_path(const struct systemd_unit *unit, const char *manager, char
     return 0;
 }
 
-int systemd_find_path(struct dbus *bus, const struct systemd_unit *unit, char *out, size_t size,
-                      struct err *err)
+int systemd_manager_path(struct dbus *bus, char *out, size_t size, struct err *err)
 {
     AUTO(dbus_writer_donep) struct dbus_writer w = {0};
     struct dbus_message answer;
@@ -131,7 +131,16 @@ int systemd_find_path(struct dbus *bus, const struct systemd_unit *unit, char *o
         (manager[0] != '\0' && manager[0] != '/')) {
         return err_say(err, EPROTO, "systemd does not tell its cgroup");
     }
-    return systemd_unit_path(unit, manager, out, size, err);
+    int n = snprintf(out, size, "%s", manager);
+    return n < 0 || (size_t)n >= size ? err_set(err, ENAMETOOLONG, "the cgroup of systemd") : 0;
+}
+
+int systemd_find_path(struct dbus *bus, const struct systemd_unit *unit, char *out, size_t size,
+                      struct err *err)
+{
+    char manager[PATH_MAX];
+    int r = systemd_manager_path(bus, manager, sizeof(manager), err);
+    return r < 0 ? r : systemd_unit_path(unit, manager, out, size, err);
 }
 
 static void put_name(struct dbus_writer *w, const char *name, const char *type)
@@ -249,6 +258,21 @@ int systemd_update(const char *unit, bool user, const struct spec_resources *res
     r = r < 0 ? r : dbus_open(user, &bus, err);
     r = r < 0 ? r : dbus_call(bus, "", "SetUnitProperties", "sba(sv)", &w, &answer, err);
     return r < 0 ? err_wrap(err, -r, "update systemd unit '%s'", unit) : 0;
+}
+
+int systemd_attach(const char *unit, bool user, pid_t pid, const char *sub, struct err *err)
+{
+    AUTO(dbus_closep) struct dbus *bus = NULL;
+    AUTO(dbus_writer_donep) struct dbus_writer w = {0};
+    struct dbus_message answer;
+    dbus_put_string(&w, unit);
+    dbus_put_string(&w, sub != NULL ? sub : "");
+    size_t pids = dbus_begin_array(&w, sizeof(uint32_t));
+    dbus_put_u32(&w, (uint32_t)pid);
+    dbus_end_array(&w, pids, sizeof(uint32_t));
+    int r = dbus_open(user, &bus, err);
+    r = r < 0 ? r : dbus_call(bus, "", "AttachProcessesToUnit", "ssau", &w, &answer, err);
+    return r < 0 ? err_wrap(err, -r, "enter systemd unit '%s'", unit) : 0;
 }
 
 int systemd_stop(const char *unit, bool user, struct err *err)

@@ -39,7 +39,10 @@ int systemd_unit_init(struct systemd_unit *unit, const char *cgroups_path, const
 int systemd_unit_path(const struct systemd_unit *unit, const char *manager, char *out, size_t size,
                       struct err *err);
 
-/* The same, asking the manager for its cgroup. */
+/* The manager's own cgroup. */
+int systemd_manager_path(struct dbus *bus, char *out, size_t size, struct err *err);
+
+/* The scope's, asking the manager for its own. */
 int systemd_find_path(struct dbus *bus, const struct systemd_unit *unit, char *out, size_t size,
                       struct err *err);
 
@@ -53,6 +56,12 @@ int systemd_start_scope(struct dbus *bus, const struct systemd_unit *unit, pid_t
 /* Changes the properties that stand for resources. */
 int systemd_update(const char *unit, bool user, const struct spec_resources *resources,
                    bool unified, struct err *err);
+
+/*
+ * Puts a process into the cgroup of a scope that runs, or with sub ("/a") into one below it: where
+ * the kernel forbids it to the caller, the manager may, or the system's for it.
+ */
+int systemd_attach(const char *unit, bool user, pid_t pid, const char *sub, struct err *err);
 
 /* Stops the scope, whose processes are gone; one that is not there any more is success. */
 int systemd_stop(const char *unit, bool user, struct err *err);

@@ -33,6 +33,7 @@ struct bundle_inputs {
     const char *pid_path;
     const char *uts_path;
     const char *user_path; /* with ids: NULL is one of its own, "" does not occur */
+    const char *apparmor;  /* profile, or NULL for none */
     bool host_cgroupns;
     bool rootless;              /* namespaces of the host cannot be mounted from */
     const struct id_range *ids; /* of a user namespace of its own; size 0: none */

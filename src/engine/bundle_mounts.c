@@ -117,10 +117,8 @@ static int add_file(const struct bundle_inputs *in, json_t *mounts, const char *
         return 0;
     }
     AUTO(freep) char *source = str_printf("%s/%s", in->files_dir, name);
-    int r = source == NULL ? -ENOMEM : strv_split(&options, "rbind,rprivate", ",");
-    if (r == 0 && in->ids != NULL && in->ids->size > 0) {
-        r = strv_add(&options, "idmap");
-    }
+    /* A copy, whose mount does not tell where ours lies. */
+    int r = source == NULL ? -ENOMEM : strv_split(&options, "isola-copy,rprivate", ",");
     if (r == 0 && in->config->read_only) {
         r = strv_add(&options, "ro");
     }
@@ -164,7 +162,7 @@ static int add_init(const struct bundle_inputs *in, json_t *mounts)
     if (!in->config->init) {
         return 0;
     }
-    int r = strv_split(&options, "bind,ro", ",");
+    int r = strv_split(&options, "isola-copy,ro", ",");
     return r < 0 ? r : add_mount(mounts, "/dev/init", "bind", in->init_path, &options);
 }
 

@@ -227,9 +227,8 @@ int bundle_add_rights(const struct bundle_inputs *in, json_t *process, json_t *l
     if (no_new_privileges(in->config)) {
         (void)json_object_set_new(process, "noNewPrivileges", json_true());
     }
-    const char *apparmor = bundle_security_option(in->config, "apparmor");
-    if (apparmor != NULL && !str_eq(apparmor, "unconfined")) {
-        (void)json_object_set_new(process, "apparmorProfile", json_string(apparmor));
+    if (in->apparmor != NULL) {
+        (void)json_object_set_new(process, "apparmorProfile", json_string(in->apparmor));
     }
     const char *label = bundle_security_option(in->config, "label");
     if (label != NULL && !str_eq(label, "disable")) {

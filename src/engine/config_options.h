@@ -65,7 +65,7 @@ int config_parse_entrypoint(const char *value, void *target, struct err *err);
     {"ip6", 0, OPTION_STRING, CONFIG_AT(ip6), "ADDRESS", "IPv6 address", NULL}, \
     {"ipc", 0, OPTION_STRING, CONFIG_AT(ipc), "MODE", "IPC namespace: private, host, container:NAME", \
      NULL}, \
-    {"isolation", 0, OPTION_STRING, CONFIG_AT(isolation), "WALL", "Wall: container", NULL}, \
+    {"isolation", 0, OPTION_STRING, CONFIG_AT(isolation), "WALL", "Wall: container or vm", NULL}, \
     {"label", 'l', OPTION_LIST, CONFIG_AT(label), "KEY=VALUE", "Set a label", NULL}, \
     {"label-file", 0, OPTION_LIST, CONFIG_AT(label_file), "FILE", "Read labels from a file", NULL}, \
     {"log-driver", 0, OPTION_STRING, CONFIG_AT(log_driver), "DRIVER", "k8s-file (default) or none", NULL}, \
@@ -98,7 +98,7 @@ int config_parse_entrypoint(const char *value, void *target, struct err *err);
      "no, on-failure[:N], always, unless-stopped", NULL}, \
     {"rm", 0, OPTION_FLAG, CONFIG_AT(rm), NULL, "Remove the workload when it ends", NULL}, \
     {"security-opt", 0, OPTION_LIST, CONFIG_AT(security_opt), "OPTION", \
-     "seccomp=FILE|unconfined, no-new-privileges, apparmor=, label=disable", NULL}, \
+     "seccomp=FILE|unconfined, no-new-privileges, apparmor=PROFILE|unconfined, label=disable", NULL}, \
     {"shm-size", 0, OPTION_SIZE, CONFIG_AT(shm_size), "SIZE", "Size of /dev/shm (64m)", NULL}, \
     {"stop-signal", 0, OPTION_STRING, CONFIG_AT(stop_signal), "SIGNAL", "Signal that asks it to stop (TERM)", NULL}, \
     {"stop-timeout", 0, OPTION_INT, CONFIG_AT(stop_timeout), "SECONDS", "Time from that signal to SIGKILL (10)", NULL}, \

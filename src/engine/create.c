@@ -16,9 +16,11 @@
 #include "engine/event.h"
 #include "engine/id_range.h"
 #include "engine/mount_spec.h"
+#include "engine/vm_bundle.h"
 #include "engine/volume.h"
 #include "image/image.h"
 #include "image/store.h"
+#include "wall/vm.h"
 #include "wall/wall.h"
 
 #define LINES_FILE_MAX ((size_t)1 << 20)
@@ -214,7 +216,10 @@ static int merge(struct workload_config *config, const struct image *image, stru
     if (config->stop_signal == NULL && image->config.stop_signal[0] != '\0') {
         config->stop_signal = image->config.stop_signal;
     }
-    r = strv_copy(&image->config.volumes, &config->image_volume);
+    /* A machine keeps them with all else that it writes: on its scratch disk. */
+    r = str_eq(config->isolation, vm_wall.name)
+            ? 0
+            : strv_copy(&image->config.volumes, &config->image_volume);
     if (r == 0) {
         r = strv_copy(&image->config.ports, &config->expose);
     }
@@ -307,6 +312,9 @@ static int check(const struct workload_config *config, struct mount_specs *ret_m
     }
     if (r == 0) {
         r = wall_find(config->isolation, &wall, err);
+    }
+    if (r == 0 && wall == &vm_wall) {
+        r = vm_bundle_check(config, err);
     }
     if (r == 0) {
         r = create_restart_policy(config->restart, &policy, err);

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "engine/apparmor.h"
 #include "engine/create.h"
 #include "engine/log_file.h"
 #include "engine/mount_spec.h"
@@ -331,17 +332,18 @@ int describe_workload(struct engine *engine, const struct workload *workload, js
     const struct strv *args = &workload->config.args;
     struct strv rest = {.items = args->items + (args->count > 0 ? 1 : 0),
                         .count = args->count > 0 ? args->count - 1 : 0};
+    const char *apparmor = apparmor_profile(&workload->config);
     json_t *object = json_pack(
-        "{s:s, s:s, s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:o, s:o, s:o, s:o, s:{s:s,"
-        " s:{s:s, s:o}}}",
+        "{s:s, s:s, s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:o, s:o, s:o, s:o,"
+        " s:{s:s, s:{s:s, s:o}}}",
         "Id", workload->id, "Created", created, "Path", args->count > 0 ? args->items[0] : "",
         "Args", json_from_strv(&rest), "State", describe_state(workload), "Image",
         text(workload->config.image_id), "ResolvConfPath", resolv, "HostsPath", hosts, "LogPath",
         log, "Name", name, "RestartCount", (json_int_t)workload->run.restarts, "Platform", "linux",
-        "HostConfig", describe_host_config(workload), "Mounts", describe_mounts(engine, workload),
-        "Config", describe_config(workload), "NetworkSettings", describe_network(&lease),
-        "GraphDriver", "Name", "overlay2", "Data", "UpperDir", upper, "LowerDirs",
-        json_from_strv(&workload->config.layers));
+        "AppArmorProfile", text(apparmor), "HostConfig", describe_host_config(workload), "Mounts",
+        describe_mounts(engine, workload), "Config", describe_config(workload), "NetworkSettings",
+        describe_network(&lease), "GraphDriver", "Name", "overlay2", "Data", "UpperDir", upper,
+        "LowerDirs", json_from_strv(&workload->config.layers));
     if (object == NULL) {
         return err_set(err, ENOMEM, "describe '%s'", workload->name);
     }

@@ -160,8 +160,9 @@ int firewall_add_ports(struct firewall_elements *elements, const struct network_
         const struct port *port = &lease->ports.items[i];
         for (size_t f = 0; f < 2; f++) {
             const struct ip_address *to = target(lease, f);
-            if (to == NULL || (port->host.family != 0 && port->host.family != to->family)) {
-                continue;
+            if (to == NULL || (port->host.family != 0 && port->host.family != to->family) ||
+                (port->host.family == AF_INET6 && ip_is_loopback(&port->host))) {
+                continue; /* the last: by the shim */
             }
             int r = add_port(elements, port, f, to);
             if (r < 0) {
@@ -248,7 +249,7 @@ static void put_publish(struct nl_batch *batch, const char *table)
     match_loopback4(&rule, IPV4_DESTINATION);
     nft_verdict(&rule, NFT_RETURN, NULL);
     nft_rule_end(&rule);
-    /* ::1 cannot leave the host: refused at once there, so that clients go on to 127.0.0.1. */
+    /* ::1 cannot leave the host: the workload's shim listens there. */
     static const uint8_t loopback6[16] = {[15] = 1};
     nft_rule_begin(&rule, batch, table, "output");
     match_family(&rule, NFPROTO_IPV6);

@@ -227,6 +227,10 @@ int network_release(struct network_host *host, const char *workload_id, struct e
 int network_attach(struct network_host *host, const struct network_lease *lease, int netns_fd,
                    struct err *err);
 
+/* The same for a machine, whose cards are taps with the names of the lease's host ends. */
+int network_attach_taps(struct network_host *host, const struct network_lease *lease,
+                        struct err *err);
+
 enum network_links {
     NETWORK_LINKS_DIE,    /* the kernel removes them: the namespace has no process left */
     NETWORK_LINKS_REMOVE, /* now; the kernel takes some 20 ms for it */
@@ -292,6 +296,31 @@ int network_dns_of(struct network_host *host, const struct network_lease *lease,
 /* RUN/workloads/ID/dns; run_fd is that directory. No file: nothing to serve. 0 or -errno. */
 int network_dns_write(int run_fd, const struct network_dns *dns);
 int network_dns_read(int run_fd, struct network_dns *ret);
+
+/* ---- Published ports on [::1] ---- */
+
+/* One port that the shim serves there (engine/shim_proxy.h). */
+struct network_proxy_port {
+    uint8_t protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+    bool must;        /* published at [::1] by name; else the host may have it */
+    uint16_t host_port;
+    uint16_t port; /* of the workload */
+};
+
+#define NETWORK_PROXY_PORTS_MAX ((size_t)256)
+
+struct network_proxy {
+    struct ip_address to[2]; /* of the workload, the one to try first */
+    size_t to_count;
+    struct network_proxy_port ports[NETWORK_PROXY_PORTS_MAX];
+    size_t count;
+};
+
+/* What of a lease is served: of ports on all addresses the first ones that there is room for. */
+void network_proxy_of(const struct network_lease *lease, struct network_proxy *ret);
+/* RUN/workloads/ID/proxy; run_fd is that directory. No file: nothing to serve. 0 or -errno. */
+int network_proxy_write(int run_fd, const struct network_proxy *proxy);
+int network_proxy_read(int run_fd, struct network_proxy *ret);
 
 /* ---- Order in the house ---- */
 

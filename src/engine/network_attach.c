@@ -78,6 +78,26 @@ static int make_links(struct network_host *host, const struct network_lease *lea
     return r;
 }
 
+/* The monitor's taps, by the names of the lease, become ports of the bridges. */
+static int join_taps(struct network_host *host, const struct network_lease *lease, struct err *err)
+{
+    AUTO(nl_batch_donep) struct nl_batch batch = {0};
+    for (size_t i = 0; i < lease->endpoint_count; i++) {
+        const struct network_endpoint *e = &lease->endpoints[i];
+        struct link bridge;
+        struct link tap;
+        int r = link_get(host->route_fd, e->bridge, &bridge, err);
+        r = r < 0 ? r : link_get(host->route_fd, e->veth, &tap, err);
+        if (r < 0) {
+            return r == -ENODEV ? err_set(err, ENODEV, "interface '%s'", e->veth) : r;
+        }
+        link_put_mtu(&batch, tap.index, e->mtu);
+        link_put_port(&batch, e->veth, bridge.index);
+    }
+    int r = nl_send(host->route_fd, &batch, NULL, err);
+    return r < 0 ? err_wrap(err, -r, "join the machine's networks") : 0;
+}
+
 /* Inside the workload's namespace: lo, addresses, default routes, in one message batch. */
 static int configure_inside(const struct network_lease *lease, bool routed, int netns_fd,
                             struct err *err)
@@ -220,6 +240,21 @@ int network_attach(struct network_host *host, const struct network_lease *lease,
         return network_rootless_attach(host, lease, netns_fd, err);
     }
     return r < 0 ? r : network_attach_more(host, lease, false, netns_fd, err);
+}
+
+int network_attach_taps(struct network_host *host, const struct network_lease *lease,
+                        struct err *err)
+{
+    int r = probe_ports(&lease->ports, err);
+    if (r < 0 || lease->endpoint_count == 0) {
+        return r;
+    }
+    r = network_host_ensure(host, lease, err);
+    if (r < 0 || (r = join_taps(host, lease, err)) < 0 ||
+        (r = network_publish(host, lease, err)) < 0 || (r = write_names(host, lease, err)) < 0) {
+        (void)network_detach(host, lease, NETWORK_LINKS_REMOVE, NULL);
+    }
+    return r;
 }
 
 static int remove_links(struct network_host *host, const struct network_lease *lease,

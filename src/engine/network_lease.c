@@ -370,6 +370,7 @@ static bool is_published(const struct port_list *ports, const struct port *expos
 static int check_ports(const struct network_lease *lease, struct err *err)
 {
     bool has[2] = {lease->rootless, lease->rootless};
+    size_t loopback = 0;
     for (size_t i = 0; i < lease->endpoint_count; i++) {
         has[0] = has[0] || lease->endpoints[i].ip[0].address.family != 0;
         has[1] = has[1] || lease->endpoints[i].ip[1].address.family != 0;
@@ -377,15 +378,14 @@ static int check_ports(const struct network_lease *lease, struct err *err)
     for (size_t i = 0; i < lease->ports.count; i++) {
         const struct port *port = &lease->ports.items[i];
         char text[IP_TEXT_SIZE];
-        if (!lease->rootless && port->host.family == AF_INET6 && ip_is_loopback(&port->host)) {
-            (void)err_say(err, EINVAL,
-                          "port %u/%s cannot be published on [::1]: Linux routes it "
-                          "nowhere else",
-                          port->host_first, port_protocol_name(port->protocol));
-            err_hint(err, "use 127.0.0.1");
-            return -EINVAL;
-        }
         size_t f = port->host.family == AF_INET6;
+        if (f == 1 && ip_is_loopback(&port->host) && (has[0] || has[1])) {
+            /* By the shim, which reaches the workload by either. */
+            if (++loopback > NETWORK_PROXY_PORTS_MAX && !lease->rootless) {
+                return err_say(err, E2BIG, "more than %zu ports on [::1]", NETWORK_PROXY_PORTS_MAX);
+            }
+            continue;
+        }
         if (port->host.family != 0 && !has[f]) {
             (void)err_say(err, EINVAL,
                           "port %u/%s cannot be published on %s: the workload's "

@@ -15,7 +15,9 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "base/process.h"
+#include "engine/network.h"
 #include "engine/shim_dns.h"
+#include "engine/shim_proxy.h"
 
 /* So long a worker waits for the clients of the one before it. */
 #define AWAIT_NS (5 * NS_PER_SEC)
@@ -27,9 +29,9 @@
 void shim_close_ends(const struct shim *shim)
 {
     const int ends[] = {
-        shim->input_fd,   shim->output_fd[0], shim->output_fd[1], shim->listen_fd,
-        shim->log.fd,     shim->log_dir_fd,   shim->scratch[0],   shim->scratch[1],
-        shim->process_fd, shim->waiter_fd,    shim->wake_fd,
+        shim->input_fd,   shim->output_fd[0], shim->output_fd[1], shim->listen_fd,  shim->log.fd,
+        shim->log_dir_fd, shim->scratch[0],   shim->scratch[1],   shim->process_fd, shim->waiter_fd,
+        shim->wake_fd,    shim->tail_fd,      shim->files_fd,
     };
     for (size_t i = 0; i < COUNT(ends); i++) {
         (void)close_fd(ends[i]);
@@ -45,12 +47,36 @@ static void fail(struct shim *shim, const struct shim_build *build)
                      sizeof(build->err));
 }
 
+static void on_proxy_idle(void *data)
+{
+    shim_leave(data);
+}
+
+int shim_proxy_serve(struct shim *shim, struct err *err)
+{
+    struct network_proxy config;
+    int r = network_proxy_read(shim->run_fd, &config);
+    if (r < 0) {
+        return err_set(err, -r, "read what to serve on [::1]");
+    }
+    if (config.count == 0) {
+        shim_proxy_free(TAKE_PTR(shim->proxy));
+        return 0;
+    }
+    if (shim->proxy != NULL) {
+        shim_proxy_follow(shim->proxy, &config);
+        return 0;
+    }
+    return shim_proxy_new(shim->loop, &config, on_proxy_idle, shim, &shim->proxy, err);
+}
+
 void shim_start(struct shim *shim)
 {
     struct shim_build build = {.error = 0};
     bool again = atomic_exchange(&shim->shared->start_asked, true);
     /* Only now: the bridge whose address it answers at was made between create and start. */
     int r = shim_dns_start(shim, &build.err);
+    r = r < 0 ? r : shim_proxy_serve(shim, &build.err);
     if (r < 0) {
         build.error = -r;
     } else {
@@ -79,7 +105,8 @@ void shim_start(struct shim *shim)
 
 void shim_leave(struct shim *shim)
 {
-    if (atomic_load(&shim->shared->ended) && !shim_client_is_slow(shim)) {
+    if (atomic_load(&shim->shared->ended) && shim->awaited == 0 && !shim_client_is_slow(shim) &&
+        !shim_proxy_is_busy(shim->proxy)) {
         loop_quit(shim->loop, 0);
     }
 }
@@ -130,12 +157,17 @@ void shim_workload_exit(struct shim *shim, int wait_status)
         /* Also when it ended before its start: isola died or was told to stop. */
         shim->status.exit_code = exit_code_of(wait_status);
     }
+    /* Before anybody hears of the end: the next start wants the ports. */
+    if (shim->proxy != NULL) {
+        shim_proxy_stop(shim->proxy);
+    }
     shim_io_drain(shim);
     shim->phase = SHIM_PHASE_EXITED;
     shim->status.finished_ns = clock_realtime_ns();
     shim->status.lost_output = shim->log.lost;
     loop_remove(TAKE_PTR(shim->health_timer));
     (void)status_write(shim->run_fd, &shim->status);
+    atomic_store(&shim->shared->final, SHIM_EXITED_BIT | (uint32_t)shim->status.exit_code);
     find_reaper(shim);
     shim_client_tell(shim, SHIM_EXITED, (uint32_t)shim->status.exit_code, NULL, 0);
     shim_end(shim);
@@ -189,6 +221,9 @@ static void on_created(struct shim *shim)
         }
     } else {
         (void)shim_dns_start(shim, &err);
+        if (atomic_load(&shim->shared->exited) == 0) {
+            (void)shim_proxy_serve(shim, &err);
+        }
         (void)shim_health_start(shim);
     }
 }
@@ -307,10 +342,10 @@ static int set_up(struct shim *shim)
     if (r == 0 && shim->wake_fd >= 0) {
         r = loop_add_fd(shim->loop, shim->wake_fd, EPOLLIN, on_wake, shim, NULL);
     }
-    if (r == 0 && shim->run_fd >= 0) {
+    if (r == 0 && shim->run_fd >= 0 && shim->phase != SHIM_PHASE_EXITED) {
         r = open_log(shim);
     }
-    return r < 0 || shim->run_fd < 0 ? r : shim_client_listen(shim);
+    return r < 0 || shim->listen_fd < 0 ? r : shim_client_listen(shim);
 }
 
 /* Goes on where the worker before has died. False when there is nothing to do any more. */
@@ -321,13 +356,20 @@ static bool take_over(struct shim *shim)
     if (!shim->successor) {
         return true;
     }
-    if (shim->run_fd >= 0 && (fstat(shim->run_fd, &st) < 0 || st.st_nlink == 0)) {
+    uint64_t final = atomic_load(&shim->shared->final);
+    bool wanted = final != 0 && shim_tail_is_used(shim) &&
+                  (atomic_load(&shim->shared->roles) & SHIM_WATCH) != 0;
+    if (shim->run_fd >= 0 && (fstat(shim->run_fd, &st) < 0 || st.st_nlink == 0) && !wanted) {
         return false; /* the workload was removed */
     }
     if (shim->run_fd >= 0 && status_read(shim->run_fd, &before) == 0) {
         shim->status = before;
     }
-    shim->phase = shim->status.finished_ns != 0 ? SHIM_PHASE_EXITED : SHIM_PHASE_BUILDING;
+    if (final != 0) {
+        shim->status.exit_code = (int)(uint32_t) final;
+    }
+    shim->phase =
+        final != 0 || shim->status.finished_ns != 0 ? SHIM_PHASE_EXITED : SHIM_PHASE_BUILDING;
     shim->input_ended = atomic_load(&shim->shared->input_ended);
     shim->awaited = atomic_load(&shim->shared->roles) & ~(unsigned)SHIM_RESUME;
     if (atomic_load(&shim->shared->start_asked) && shim->status.started_ns != 0) {

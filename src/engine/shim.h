@@ -63,7 +63,8 @@ struct shim_client {
     struct loop_source *source;
     int fd;
     uint32_t roles;
-    uint64_t skip[2]; /* output that it has from the worker before this one */
+    uint64_t at[2];   /* a stream's bytes that it has, or that are not for it */
+    uint64_t tail_at; /* how much of the tail it has */
     bool gone;
     struct shim_packet *packets; /* that did not fit into the socket */
 };
@@ -78,6 +79,9 @@ struct shim {
     int start_fd;   /* socket to the first process, which waits for its start */
     int wake_fd;    /* eventfd: the waiter has news in shared */
     int scratch[2]; /* the pipe between the workload's pipes and shared->data */
+    int tail_fd;    /* the file of shim_tail.c */
+    int listen_fd;  /* shim.sock */
+    int files_fd;   /* a message with the directory of the workload's files waits in it */
     bool successor; /* a worker was before this one */
 
     /* The worker's */
@@ -104,13 +108,14 @@ struct shim {
     bool input_ended;
     bool input_held;  /* clients are not read: the workload has not taken what they sent */
     bool output_held; /* shared->data waits until slow clients have it */
+    bool tail_failed; /* there was no memory for it */
 
-    int listen_fd;
     struct loop_source *listen_source;
     struct shim_client *clients;
     struct shim_client *reaper; /* the run's end waits for it */
 
-    struct dns *dns; /* NULL: no user-defined network */
+    struct dns *dns;          /* NULL: no user-defined network */
+    struct shim_proxy *proxy; /* NULL: no port on [::1] */
 
     struct loop_source *health_timer;
     pid_t health_pid;
@@ -122,11 +127,12 @@ struct shim_build_fds {
     int stdio[3];
     int console[2]; /* socket pair: [1] goes to the builder, the pty's master comes out of [0] */
     int start;
+    int files;
 };
 
 #define SHIM_BUILD_FDS_INIT                                                                        \
     {                                                                                              \
-        .stdio = {-1, -1, -1}, .console = {-1, -1}, .start = -1                                    \
+        .stdio = {-1, -1, -1}, .console = {-1, -1}, .start = -1, .files = -1                       \
     }
 
 void shim_build_fds_done(struct shim_build_fds *fds);
@@ -152,6 +158,8 @@ int shim_worker(struct shim *shim);
 /* In a forked child: gives up what only the shim may hold open, for its end must be seen. */
 void shim_close_ends(const struct shim *shim);
 void shim_start(struct shim *shim);
+/* Reads RUN/workloads/ID/proxy: opens what it asks for, or follows it. */
+int shim_proxy_serve(struct shim *shim, struct err *err);
 /* The workload is gone: sees to it that the run is ended in the database. */
 void shim_end(struct shim *shim);
 /* The first process has ended so: writes down its end. */
@@ -178,11 +186,32 @@ int shim_io_watch(struct shim *shim);
 /* The clients of the worker before are back: first what that one had in its hands. */
 int shim_io_go_on(struct shim *shim);
 
+/* shim_tail.c */
+struct shim_tail_part {
+    uint32_t stream;
+    uint32_t len;
+    uint64_t offset; /* in all output of the stream */
+    char data[SHIM_DATA_MAX];
+};
+
+bool shim_tail_is_used(const struct shim *shim);
+/* Appends the chunk that is in shared->data. 0 or a negative errno: then nothing was changed. */
+int shim_tail_add(struct shim *shim);
+/* The part at *at, which moves behind it. 1; 0: no more; or a negative errno. */
+int shim_tail_read(const struct shim *shim, uint64_t *at, struct shim_tail_part *ret);
+
 /* shim_client.c */
 int shim_client_add(struct shim *shim, int fd, uint32_t roles);
+/* Makes shim.sock: by the waiter, so that who connects while no worker lives waits for the next. */
+int shim_client_open(struct shim *shim);
 int shim_client_listen(struct shim *shim);
-/* stream: 0 standard output, 1 standard error. */
-void shim_client_output(struct shim *shim, uint32_t stream, const char *data, size_t len);
+/*
+ * What is in shared->data: each client gets of it what it does not have. Slow ones get it later,
+ * from a copy.
+ */
+void shim_client_output(struct shim *shim);
+/* Sends each watching client the tail, as fast as it takes it. */
+void shim_client_tail(struct shim *shim);
 void shim_client_tell(struct shim *shim, enum shim_message_type type, uint32_t value,
                       const void *data, size_t len);
 /* Stops (and resumes) reading from those who send standard input. */

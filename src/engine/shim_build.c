@@ -45,6 +45,7 @@ void shim_build_fds_done(struct shim_build_fds *fds)
     fds->console[0] = close_fd(fds->console[0]);
     fds->console[1] = close_fd(fds->console[1]);
     fds->start = close_fd(fds->start);
+    fds->files = close_fd(fds->files);
 }
 
 static int make_pipe(int *ret_ours, int *ret_theirs, bool we_read)
@@ -61,11 +62,17 @@ static int make_pipe(int *ret_ours, int *ret_theirs, bool we_read)
 static int open_stdio(struct shim *shim, struct shim_build_fds *fds)
 {
     int start[2];
+    int files[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, start) < 0) {
         return -errno;
     }
     shim->start_fd = start[0];
     fds->start = start[1];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, files) < 0) {
+        return -errno;
+    }
+    shim->files_fd = files[0];
+    fds->files = files[1];
     if (shim->options->tty) {
         return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds->console) < 0 ? -errno : 0;
     }
@@ -123,6 +130,7 @@ static _Noreturn void build_create(struct shim *shim, const struct shim_build_fd
             .rootfs_fd = (int)options->rootfs_fd,
             .io = CONTAINER_IO_INIT,
             .start_fd = fds->start,
+            .copies_fd = fds->files,
         };
         for (int i = 0; i < 3; i++) {
             create.io.stdio[i] = fds->stdio[i];

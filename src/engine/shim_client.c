@@ -21,6 +21,7 @@
 /* A packet that did not fit into the socket of a slow client. */
 struct shim_packet {
     struct shim_packet *next;
+    bool tail; /* in its place the tail is sent, to its end */
     size_t len;
     char data[];
 };
@@ -124,6 +125,24 @@ static int send_packet(int fd, const void *data, size_t len)
     return n < 0 ? -errno : 0;
 }
 
+static int add_packet(struct shim_client *client, bool tail, const void *data, size_t len)
+{
+    struct shim_packet *packet = malloc(sizeof(*packet) + len);
+    struct shim_packet **link = &client->packets;
+    if (packet == NULL) {
+        return -ENOMEM;
+    }
+    *packet = (struct shim_packet){.tail = tail, .len = len};
+    if (len > 0) {
+        memcpy(packet->data, data, len);
+    }
+    while (*link != NULL) {
+        link = &(*link)->next;
+    }
+    *link = packet;
+    return 0;
+}
+
 static void client_send(struct shim_client *client, enum shim_message_type type, uint32_t value,
                         const void *data, size_t len)
 {
@@ -143,32 +162,35 @@ static void client_send(struct shim_client *client, enum shim_message_type type,
         return;
     }
     /*
-     * What a slow client cannot take waits here. Reading output stops meanwhile, so that at most
-     * what is in the pipes at the workload's end comes together.
+     * What a slow client cannot take waits here. Reading output stops meanwhile, and what is in the
+     * pipes at the workload's end goes by the tail.
      */
-    struct shim_packet *copy = r == -EAGAIN ? malloc(sizeof(*copy) + len) : NULL;
-    if (copy == NULL) {
+    if (r != -EAGAIN || add_packet(client, false, packet, len) < 0) {
         client_drop(client);
         return;
     }
-    copy->next = NULL;
-    copy->len = len;
-    memcpy(copy->data, packet, len);
-    struct shim_packet **link = &client->packets;
-    while (*link != NULL) {
-        link = &(*link)->next;
-    }
-    *link = copy;
     client_watch(client);
 }
 
-void shim_client_output(struct shim *shim, uint32_t stream, const char *data, size_t len)
+/* How much of len bytes of output from offset on the client has already; it has all of it then. */
+static size_t pass_over(struct shim_client *client, uint32_t stream, uint64_t offset, size_t len)
 {
+    uint64_t at = client->at[stream];
+    size_t skip = at > offset ? (size_t)MIN(at - offset, (uint64_t)len) : 0;
+    client->at[stream] = MAX(at, offset + len);
+    return skip;
+}
+
+void shim_client_output(struct shim *shim)
+{
+    const struct shim_shared *shared = shim->shared;
+    uint32_t stream = atomic_load(&shared->stream);
+    size_t len = atomic_load(&shared->len);
     for (struct shim_client *c = shim->clients; c != NULL; c = c->next) {
-        size_t skip = (size_t)MIN(c->skip[stream], (uint64_t)len);
-        c->skip[stream] -= skip;
+        size_t skip = pass_over(c, stream, atomic_load(&shared->offset), len);
         if ((c->roles & SHIM_WATCH) != 0 && skip < len) {
-            client_send(c, stream == 0 ? SHIM_STDOUT : SHIM_STDERR, 0, data + skip, len - skip);
+            client_send(c, stream == 0 ? SHIM_STDOUT : SHIM_STDERR, 0, shared->data + skip,
+                        len - skip);
         }
     }
     if (shim_client_is_slow(shim)) {
@@ -184,11 +206,41 @@ void shim_client_tell(struct shim *shim, enum shim_message_type type, uint32_t v
     }
 }
 
+/* 0 when the client has it all. */
+static int send_tail(struct shim_client *client)
+{
+    struct {
+        struct shim_message message;
+        char data[SHIM_DATA_MAX];
+    } packet = {.message = {.value = 0}};
+    struct shim_tail_part part;
+    for (;;) {
+        uint64_t next = client->tail_at;
+        int r = shim_tail_read(client->shim, &next, &part);
+        if (r <= 0) {
+            return r;
+        }
+        uint64_t at = client->at[part.stream];
+        size_t skip = pass_over(client, part.stream, part.offset, part.len);
+        packet.message.type = part.stream == 0 ? SHIM_STDOUT : SHIM_STDERR;
+        memcpy(packet.data, part.data + skip, part.len - skip);
+        r = skip == part.len
+                ? 0
+                : send_packet(client->fd, &packet, sizeof(packet.message) + part.len - skip);
+        if (r < 0) {
+            client->at[part.stream] = at;
+            return r;
+        }
+        client->tail_at = next;
+    }
+}
+
 static void flush_packets(struct shim_client *client)
 {
     while (client->packets != NULL) {
         struct shim_packet *packet = client->packets;
-        int r = send_packet(client->fd, packet->data, packet->len);
+        int r =
+            packet->tail ? send_tail(client) : send_packet(client->fd, packet->data, packet->len);
         if (r == -EAGAIN) {
             return;
         }
@@ -202,6 +254,29 @@ static void flush_packets(struct shim_client *client)
     client_watch(client);
     (void)shim_io_watch(client->shim);
     shim_leave(client->shim);
+}
+
+static void client_tail(struct shim_client *client)
+{
+    if (client->gone || (client->roles & SHIM_WATCH) == 0) {
+        return;
+    }
+    bool slow = client->packets != NULL;
+    if (add_packet(client, true, NULL, 0) < 0) {
+        client_drop(client);
+    } else if (!slow) {
+        flush_packets(client);
+        if (!client->gone) {
+            client_watch(client);
+        }
+    }
+}
+
+void shim_client_tail(struct shim *shim)
+{
+    for (struct shim_client *c = shim->clients; shim_tail_is_used(shim) && c != NULL; c = c->next) {
+        client_tail(c);
+    }
 }
 
 /* What it would know by now, had it been connected all the time. */
@@ -232,22 +307,44 @@ static void on_hello(struct shim_client *client, uint32_t roles, const char *dat
     struct shim *shim = client->shim;
     struct shim_shared *shared = shim->shared;
     struct shim_seen seen = {{atomic_load(&shared->total[0]), atomic_load(&shared->total[1])}};
+    if (shim->output_held) {
+        /* It is with all who were there when it came. */
+        seen.bytes[atomic_load(&shared->stream)] += atomic_load(&shared->len);
+    }
     /* Whoever was to start it stays that: it may die before it says SHIM_START. */
     client->roles = roles | (client->roles & SHIM_STARTER);
     note_roles(shim);
     if ((roles & SHIM_RESUME) != 0 && len == sizeof(seen)) {
-        struct shim_seen theirs;
-        memcpy(&theirs, data, sizeof(theirs));
-        for (int i = 0; i < 2; i++) {
-            client->skip[i] = theirs.bytes[i] > seen.bytes[i] ? theirs.bytes[i] - seen.bytes[i] : 0;
+        memcpy(client->at, data, sizeof(client->at));
+    } else {
+        memcpy(client->at, seen.bytes, sizeof(client->at));
+        if ((roles & SHIM_WATCH) != 0 && (seen.bytes[0] != 0 || seen.bytes[1] != 0)) {
+            client_send(client, SHIM_SEEN, 0, &seen, sizeof(seen));
         }
-    } else if ((roles & SHIM_WATCH) != 0 && (seen.bytes[0] != 0 || seen.bytes[1] != 0)) {
-        client_send(client, SHIM_SEEN, 0, &seen, sizeof(seen));
     }
     client_watch(client);
+    if (shim->phase == SHIM_PHASE_EXITED && shim_tail_is_used(shim)) {
+        client_tail(client);
+    }
     tell_phase(client);
     if ((roles & SHIM_RESUME) != 0) {
         shim_client_is_back(shim, roles);
+    }
+}
+
+/* The message in files_fd stays, for the next who asks and for the worker after us. */
+static void on_files(struct shim_client *client)
+{
+    char c;
+    int dir = -1;
+    size_t count = 1;
+    ssize_t n = unix_peek_fds(client->shim->files_fd, &c, sizeof(c), &dir, &count);
+    const struct shim_message answer = {.type = SHIM_FILES};
+    int r = n < 0 ? (int)n : n == 0 || count == 0 ? -ENOENT : 0;
+    r = r < 0 ? r : unix_send_fds(client->fd, &answer, sizeof(answer), &dir, 1);
+    (void)close_fd(dir);
+    if (r < 0) {
+        client_send(client, SHIM_FILES, r == -EAGAIN ? ENOENT : (uint32_t)-r, NULL, 0);
     }
 }
 
@@ -277,9 +374,13 @@ static void on_message(struct shim_client *client, const struct shim_message *me
     case SHIM_DNS: {
         struct err err = ERR_NONE;
         int r = shim->phase == SHIM_PHASE_RUNNING ? shim_dns_start(shim, &err) : 0;
+        r = r == 0 && shim->phase == SHIM_PHASE_RUNNING ? shim_proxy_serve(shim, &err) : r;
         client_send(client, SHIM_DNS, (uint32_t)-r, &err, sizeof(err));
         break;
     }
+    case SHIM_FILES:
+        on_files(client);
+        break;
     case SHIM_REAPED:
         if (shim->reaper == client) {
             shim->reaper = NULL;
@@ -353,7 +454,7 @@ static void on_connection(struct loop_source *source, int fd, uint32_t events, v
     }
 }
 
-int shim_client_listen(struct shim *shim)
+int shim_client_open(struct shim *shim)
 {
     char path[sizeof(SOCKET_NAME) + 64];
     (void)snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", shim->run_fd, SOCKET_NAME);
@@ -363,8 +464,11 @@ int shim_client_listen(struct shim *shim)
     if (shim->listen_fd < 0) {
         return shim->listen_fd;
     }
-    int r = set_nonblock(shim->listen_fd, true);
-    return r < 0 ? r
-                 : loop_add_fd(shim->loop, shim->listen_fd, EPOLLIN, on_connection, shim,
-                               &shim->listen_source);
+    return set_nonblock(shim->listen_fd, true);
+}
+
+int shim_client_listen(struct shim *shim)
+{
+    return loop_add_fd(shim->loop, shim->listen_fd, EPOLLIN, on_connection, shim,
+                       &shim->listen_source);
 }

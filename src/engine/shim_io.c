@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -35,13 +36,32 @@ static void finish_chunk(struct shim *shim)
     shim->output_held = false;
 }
 
+/* At the workload's end: what slow clients do not have yet must not hold it up. */
+static void keep_chunk(struct shim *shim)
+{
+    shim->output_held = false;
+    if (shim->tail_failed || shim_tail_add(shim) < 0) {
+        /* No memory: then it waits in ours alone, behind the tail. */
+        if (!shim->tail_failed) {
+            shim->tail_failed = true;
+            shim_client_tail(shim);
+        }
+        shim_client_output(shim);
+    }
+    finish_chunk(shim);
+}
+
 static void deliver_chunk(struct shim *shim)
 {
     struct shim_shared *shared = shim->shared;
     uint32_t stream = atomic_load(&shared->stream);
-    uint32_t len = atomic_load(&shared->len);
-    log_write(&shim->log, stream == 0 ? LOG_STDOUT : LOG_STDERR, shared->data, len);
-    shim_client_output(shim, stream, shared->data, len);
+    log_write(&shim->log, stream == 0 ? LOG_STDOUT : LOG_STDERR, shared->data,
+              atomic_load(&shared->len));
+    if (shim_tail_is_used(shim) || (shim->awaited & SHIM_WATCH) != 0) {
+        keep_chunk(shim); /* else this would come before what the tail has for somebody */
+        return;
+    }
+    shim_client_output(shim);
     if (shim_client_is_slow(shim)) {
         shim->output_held = true;
     } else {
@@ -49,12 +69,28 @@ static void deliver_chunk(struct shim *shim)
     }
 }
 
+/* What a worker that was killed had read from the terminal and not noted. */
+static void take_terminal(struct shim_shared *shared)
+{
+    if (atomic_load(&shared->len) == 0 && atomic_load(&shared->reading)) {
+        uint32_t len = sizeof(shared->data);
+        while (len > 0 && shared->data[len - 1] == '\0') {
+            len--;
+        }
+        atomic_store(&shared->dirty, len);
+        atomic_store(&shared->len, len);
+    }
+    atomic_store(&shared->reading, false);
+}
+
 /* From the scratch pipe into shared memory. False when nothing is there. */
 static bool take_chunk(struct shim *shim)
 {
     struct shim_shared *shared = shim->shared;
     int left = 0;
-    if (ioctl(shim->scratch[0], FIONREAD, &left) < 0) {
+    if (shim->options->tty) {
+        take_terminal(shared);
+    } else if (ioctl(shim->scratch[0], FIONREAD, &left) < 0) {
         left = 0;
     }
     uint32_t len = atomic_load(&shared->len);
@@ -72,17 +108,30 @@ static bool take_chunk(struct shim *shim)
     return len > 0;
 }
 
-/* A terminal cannot be spliced: what a worker that is killed has just read is lost. */
+/*
+ * A kill takes effect when the read is over: then its bytes are in shared memory, though nobody has
+ * noted how many they are. What take_terminal() cannot see is NULs at their end, which terminals
+ * take for padding.
+ */
 static ssize_t read_terminal(struct shim *shim)
 {
     struct shim_shared *shared = shim->shared;
+    memset(shared->data, 0, atomic_load(&shared->dirty));
+    atomic_store(&shared->dirty, 0);
+    /* Both pages are present: the kernel gives up on one that it must fetch for who is killed. */
+    volatile char *pages = shared->data;
+    pages[0] = '\0';
+    pages[sizeof(shared->data) - 1] = '\0';
+    atomic_store(&shared->reading, true);
     ssize_t n = read(shim->output_fd[0], shared->data, sizeof(shared->data));
-    if (n < 0) {
-        /* EIO: nobody has the terminal open any more. */
-        return errno == EAGAIN || errno == EINTR ? -EAGAIN : 0;
+    int e = errno;
+    if (n > 0) {
+        atomic_store(&shared->dirty, (uint32_t)n);
+        atomic_store(&shared->len, (uint32_t)n);
     }
-    atomic_store(&shared->len, (uint32_t)n);
-    return n;
+    atomic_store(&shared->reading, false);
+    /* EIO: nobody has the terminal open any more. */
+    return n >= 0 ? n : e == EAGAIN || e == EINTR ? -EAGAIN : 0;
 }
 
 /* One read. Returns the count, 0 at the end, -EAGAIN when nothing is there. */
@@ -132,14 +181,14 @@ static void deliver_left(struct shim *shim)
 
 /*
  * What is in there now, and no more: a process that is not in the workload's own pid namespace may
- * have survived it and write on for ever. Slow clients get it all at once.
+ * have survived it and write on for ever. Once a client is slow the rest goes by the tail.
  */
 void shim_io_drain(struct shim *shim)
 {
     deliver_left(shim);
     for (int stream = 0; stream < 2; stream++) {
         if (shim->output_held) {
-            finish_chunk(shim);
+            keep_chunk(shim);
         }
         if (shim->output_fd[stream] < 0) {
             continue;
@@ -151,10 +200,13 @@ void shim_io_drain(struct shim *shim)
             n = pump(shim, stream);
             left -= n;
             if (shim->output_held) {
-                finish_chunk(shim);
+                keep_chunk(shim);
             }
         }
         close_output(shim, stream);
+    }
+    if (!shim->tail_failed) {
+        shim_client_tail(shim);
     }
 }
 

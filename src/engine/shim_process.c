@@ -14,6 +14,7 @@
 #include "base/io.h"
 #include "base/process.h"
 #include "base/unix_socket.h"
+#include "base/user_namespace.h"
 #include "container/self.h"
 #include "engine/rootless.h"
 #include "engine/shim_protocol.h"
@@ -116,6 +117,7 @@ static int build_argv(const struct shim_process *process, struct strv *argv)
 struct birth_of_shim {
     const char *run; /* RUN */
     char *const *argv;
+    char *const *environment;
     int program_fd;
     int control_fd;
     int rootfs_fd;
@@ -125,7 +127,6 @@ struct birth_of_shim {
 static int become_shim(void *data)
 {
     const struct birth_of_shim *birth = data;
-    char *const environment[] = {NULL};
     int high[3];
     int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     const int wanted[] = {birth->control_fd, birth->rootfs_fd, birth->program_fd};
@@ -150,7 +151,7 @@ static int become_shim(void *data)
     if (chdir("/") < 0) {
         _exit(125);
     }
-    (void)fexecve(PROGRAM_FD, birth->argv, environment);
+    (void)fexecve(PROGRAM_FD, birth->argv, birth->environment);
     _exit(125);
 }
 
@@ -173,10 +174,22 @@ int shim_process_spawn(const struct shim_process *process, struct shim_identity 
     }
     AUTO(closep) int ours = pair[0];
     AUTO(closep) int theirs = pair[1];
+    /* Where systemd's user manager is found: for the scope's start and end, and for `isola reap`.
+     */
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    AUTO(freep) char *variable = str_printf("XDG_RUNTIME_DIR=%s", runtime != NULL ? runtime : "");
+    if (variable == NULL) {
+        return err_set(err, ENOMEM, "start isola-shim");
+    }
+    char *const environment[] = {
+        runtime != NULL && !user_is_host_root() ? variable : NULL,
+        NULL,
+    };
     /* It outlives us, or we it, and then it has nothing left to do: nobody waits for it. */
     struct birth_of_shim birth = {
         .run = process->engine->dirs.run,
         .argv = argv.items,
+        .environment = environment,
         .program_fd = program_fd,
         .control_fd = theirs,
         .rootfs_fd = process->rootfs_fd,
@@ -233,13 +246,22 @@ static int say_hello(int fd, uint32_t roles, const struct shim_seen *seen)
     return send(fd, &hello, len, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-static int connect_as(struct engine *engine, const char *id, const struct shim_identity *identity,
-                      uint32_t roles, const struct shim_seen *seen, struct err *err)
+/* The shim listens as long as it lives. */
+static int reach_held(int held_fd)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", held_fd);
+    return unix_connect(path, SOCK_SEQPACKET);
+}
+
+static int connect_as(struct engine *engine, const char *id, int held_fd,
+                      const struct shim_identity *identity, uint32_t roles,
+                      const struct shim_seen *seen, struct err *err)
 {
     int r = -EPIPE;
     /* More than once: the one that listened may be killed before it reads. */
     for (int try = 0; r == -EPIPE && try < CONNECT_TRIES; try++) {
-        AUTO(closep) int fd = reach(engine, id, identity);
+        AUTO(closep) int fd = held_fd >= 0 ? reach_held(held_fd) : reach(engine, id, identity);
         r = fd < 0 ? fd : say_hello(fd, roles, seen);
         if (r == 0) {
             return TAKE_FD(fd);
@@ -251,14 +273,21 @@ static int connect_as(struct engine *engine, const char *id, const struct shim_i
 int shim_process_connect(struct engine *engine, const struct workload *workload, uint32_t roles,
                          struct err *err)
 {
-    return connect_as(engine, workload->id, NULL, roles, NULL, err);
+    return connect_as(engine, workload->id, -1, NULL, roles, NULL, err);
 }
 
-int shim_process_reconnect(struct engine *engine, const char *id,
+int shim_process_hold(struct engine *engine, const char *id)
+{
+    AUTO(freep) char *path = workload_run_path(engine, id, "shim.sock");
+    int fd = path != NULL ? open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
+    return fd >= 0 ? fd : path != NULL ? -errno : -ENOMEM;
+}
+
+int shim_process_reconnect(struct engine *engine, const char *id, int held_fd,
                            const struct shim_identity *identity, uint32_t roles,
                            const struct shim_seen *seen, struct err *err)
 {
-    return connect_as(engine, id, identity, roles | SHIM_RESUME, seen, err);
+    return connect_as(engine, id, held_fd, identity, roles | SHIM_RESUME, seen, err);
 }
 
 int shim_process_dns(struct engine *engine, const struct workload *workload, struct err *err)
@@ -285,6 +314,31 @@ int shim_process_dns(struct engine *engine, const struct workload *workload, str
             return answer.message.value == 0
                        ? 0
                        : err_say(err, (int)answer.message.value, "%s", err_text(&answer.err));
+        }
+    }
+}
+
+int shim_process_files(struct engine *engine, const struct workload *workload, struct err *err)
+{
+    AUTO(closep) int fd = shim_process_connect(engine, workload, 0, err);
+    const struct shim_message ask = {.type = SHIM_FILES};
+    if (fd < 0 || send(fd, &ask, sizeof(ask), MSG_NOSIGNAL) < 0) {
+        return fd < 0 ? fd : err_set(err, errno, "reach the shim of '%s'", workload->name);
+    }
+    for (;;) {
+        struct shim_message answer = {.type = 0};
+        size_t count = 1;
+        AUTO(closep) int dir = -1;
+        ssize_t n = unix_recv_fds(fd, &answer, sizeof(answer), &dir, &count);
+        if (n < (ssize_t)sizeof(answer)) {
+            return err_say(err, EPIPE, "the shim of '%s' went away", workload->name);
+        }
+        if (answer.type == SHIM_FILES && answer.value == 0 && count == 1) {
+            return TAKE_FD(dir);
+        }
+        if (answer.type == SHIM_FILES) {
+            return err_set(err, answer.value != 0 ? (int)answer.value : EPROTO,
+                           "find the files of '%s'", workload->name);
         }
     }
 }

@@ -38,15 +38,28 @@ int shim_process_connect(struct engine *engine, const struct workload *workload,
                          struct err *err);
 
 /*
- * The same after a connection broke: roles and what was seen are as before (engine/shim_protocol.h,
- * SHIM_RESUME). identity and seen may be NULL.
+ * The way to the shim of the run that is on now, also when the run is ended and its directory gone,
+ * and never to that of a later run. An O_PATH descriptor or a negative errno.
  */
-int shim_process_reconnect(struct engine *engine, const char *id,
+int shim_process_hold(struct engine *engine, const char *id);
+
+/*
+ * The same as connect after a connection broke: roles and what was seen are as before
+ * (engine/shim_protocol.h, SHIM_RESUME). held_fd: of shim_process_hold(), or -1; identity may be
+ * NULL.
+ */
+int shim_process_reconnect(struct engine *engine, const char *id, int held_fd,
                            const struct shim_identity *identity, uint32_t roles,
                            const struct shim_seen *seen, struct err *err);
 
 /* Has it read RUN/workloads/ID/dns again. */
 int shim_process_dns(struct engine *engine, const struct workload *workload, struct err *err);
+
+/*
+ * The directory of the files that the running workload has as its hosts, hostname and resolv.conf:
+ * those that the user did not mount himself. A descriptor; -ENOENT: there are none.
+ */
+int shim_process_files(struct engine *engine, const struct workload *workload, struct err *err);
 
 /*
  * Waits for the end of the run, whoever notes it. timeout_ns < 0: for ever. Returns 0 and the exit

@@ -25,8 +25,14 @@ enum shim_message_type {
     SHIM_STDIN = 3,  /* data for standard input; none: end of input */
     SHIM_RESIZE = 4, /* value: rows << 16 | columns */
     SHIM_REAPED = 5, /* a client with SHIM_REAPER has ended the run in the database */
-    /* Read RUN/workloads/ID/dns again. Answered by SHIM_DNS, value: errno or 0, data: struct err */
+    /* Read RUN/workloads/ID/dns and proxy again. Answered by SHIM_DNS, value: errno or 0, data:
+       struct err */
     SHIM_DNS = 6,
+    /*
+     * Answered by SHIM_FILES, value: errno, or 0 and a descriptor of the directory in which the
+     * workload's hosts, hostname and resolv.conf lie, those that are ours.
+     */
+    SHIM_FILES = 7,
     /* From the shim */
     SHIM_CREATED = 16, /* value: pid; namespaces exist, nothing is executed */
     SHIM_STARTED = 17,

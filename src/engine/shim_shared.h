@@ -40,6 +40,7 @@ struct shim_shared {
     struct shim_build start;
     _Atomic bool start_asked; /* SHIM_START came */
     _Atomic bool input_ended; /* the waiter is to close its end of standard input */
+    _Atomic uint64_t final;   /* SHIM_EXITED_BIT | exit code that the status file has */
     _Atomic bool ended;       /* the database knows of the end, or somebody is told to see to it */
     _Atomic uint32_t roles;   /* enum shim_role bits of the clients */
     struct log_note log;
@@ -53,6 +54,14 @@ struct shim_shared {
     _Atomic uint32_t len;
     _Atomic uint64_t offset;   /* of data in all output of the stream */
     _Atomic uint64_t total[2]; /* a stream's bytes that are with log and clients */
+    /*
+     * A terminal can be neither spliced nor read twice: it is read straight into data, which is 0
+     * before. While reading is set and len is not, data up to its last byte that is not 0 is what
+     * was read.
+     */
+    _Atomic bool reading;
+    _Atomic uint32_t dirty; /* data beyond is 0 */
+    _Atomic uint64_t tail;  /* valid bytes of the file of shim_tail.c */
     _Alignas(4096) char data[SHIM_DATA_MAX];
 };
 

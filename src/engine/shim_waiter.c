@@ -155,7 +155,10 @@ static int open_all(struct shim *shim)
         return err_set(&shim->shared->create.err, errno, "open '%s'", shim->options->run_dir);
     }
     shim->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return shim->wake_fd < 0 ? err_set(&shim->shared->create.err, errno, "make an eventfd") : 0;
+    shim->tail_fd = memfd_create("tail", MFD_CLOEXEC);
+    return shim->wake_fd < 0 || shim->tail_fd < 0
+               ? err_set(&shim->shared->create.err, errno, "set up isola-shim")
+               : 0;
 }
 
 /* The container and the first worker; the worker sets itself up while the builder works. */
@@ -165,9 +168,14 @@ static void begin(struct waiter *waiter)
     struct shim_shared *shared = shim->shared;
     AUTO(shim_build_fds_donep) struct shim_build_fds fds = SHIM_BUILD_FDS_INIT;
     pid_t builder = 0;
+    int listening = 0;
     int r = open_all(shim);
     if (r == 0) {
         r = shim_build_create(shim, &fds, &builder);
+    }
+    if (r == 0) {
+        r = shim_client_open(shim);
+        listening = r;
     }
     if (builder > 0) {
         int status = 0;
@@ -177,9 +185,10 @@ static void begin(struct waiter *waiter)
         (void)process_wait(builder, &status);
         shim_build_finish(&shared->create, status);
         r = shared->create.error != 0 ? -shared->create.error : shim_build_receive(shim, &fds);
+        r = r == 0 ? listening : r;
     }
     if (r < 0 && shared->create.error == 0) {
-        (void)err_wrap(&shared->create.err, -r, "make the workload's stdio");
+        (void)err_set(&shared->create.err, -r, "make the workload's stdio and shim.sock");
         shared->create.error = -r;
     }
     if (r < 0) {
@@ -204,6 +213,8 @@ int shim_main(const struct shim_options *options)
         .start_fd = -1,
         .wake_fd = -1,
         .scratch = {-1, -1},
+        .tail_fd = -1,
+        .files_fd = -1,
         .waiter_fd = -1,
         .process_fd = -1,
         .input_fd = -1,

@@ -15,6 +15,8 @@
 #include "base/path.h"
 #include "base/process.h"
 #include "base/user_namespace.h"
+#include "container/container.h"
+#include "engine/apparmor.h"
 #include "engine/bundle.h"
 #include "engine/create.h"
 #include "engine/end.h"
@@ -25,6 +27,7 @@
 #include "engine/rootfs.h"
 #include "engine/shim_process.h"
 #include "engine/shim_protocol.h"
+#include "engine/vm_start.h"
 #include "engine/volume.h"
 #include "engine/workload_network.h"
 
@@ -233,23 +236,30 @@ static int prepare_storage(struct start *start, struct err *err)
     return r == 0 && start->host->rootless ? check_rootless(start, err) : r;
 }
 
+/* An ordinary user's workload is a scope of his systemd manager, where there is one. */
+static char *cgroup_of(const struct start *start)
+{
+    const char *parent = start->workload.config.cgroup_parent;
+    return parent == NULL && start->host->rootless && container_has_user_scopes()
+               ? str_printf("user.slice:isola:%s", start->workload.id)
+               : str_printf("%s/%s", parent != NULL ? parent : "/isola", start->workload.id);
+}
+
 static int write_bundle(struct start *start, struct err *err)
 {
     const struct workload_config *config = &start->workload.config;
-    AUTO(freep)
-    char *cgroup =
-        str_printf("%s/%s", config->cgroup_parent != NULL ? config->cgroup_parent : "/isola",
-                   start->workload.id);
+    AUTO(freep) char *cgroup = cgroup_of(start);
     start->init_path = dirs_helper("isola-init");
     if (cgroup == NULL || start->init_path == NULL) {
         return err_set(err, ENOMEM, "bundle");
     }
+    bool vm = vm_start_wanted(&start->workload);
     const struct bundle_inputs inputs = {
         .id = start->workload.id,
         .config = config,
         .mounts = &start->mounts,
         .user = &start->user,
-        .files_dir = start->root_dir,
+        .files_dir = vm ? NULL : start->root_dir,
         .hostname = start->hostname,
         .rootless = start->host->rootless,
         .ids = &start->ids,
@@ -257,16 +267,19 @@ static int write_bundle(struct start *start, struct err *err)
                     : start->ids.size > 0 ? start->ids.size - 1
                                           : UINT32_MAX - 1,
         .cgroup = cgroup,
-        .init_path = start->init_path,
-        .net_path = start->namespaces.net,
+        .init_path = vm ? VM_GUEST_INIT : start->init_path,
+        .net_path = vm ? "" : start->namespaces.net,
         .ipc_path = start->namespaces.ipc,
         .pid_path = start->namespaces.pid,
         .user_path = start->namespaces.user,
         .uts_path = str_eq(config->uts, "host") ? "" : NULL,
+        .apparmor = vm ? NULL : apparmor_profile(config),
         .host_cgroupns = str_eq(config->cgroupns, "host"),
     };
     AUTO(json_unrefp) json_t *spec = NULL;
-    int r = bundle_build(&inputs, &spec, err);
+    int r =
+        inputs.apparmor != NULL ? apparmor_load(inputs.apparmor, start->engine->dirs.run, err) : 0;
+    r = r < 0 ? r : bundle_build(&inputs, &spec, err);
     if (r < 0) {
         return r;
     }
@@ -304,7 +317,12 @@ static int prepare(struct start *start, const struct start_options *options, str
     if (r == 0) {
         r = prepare_storage(start, err);
     }
-    return r < 0 ? r : write_bundle(start, err);
+    r = r < 0 ? r : write_bundle(start, err);
+    if (r == 0 && vm_start_wanted(&start->workload)) {
+        r = vm_start_prepare(start->engine, &start->workload, &start->lease, start->root_dir,
+                             start->run_dir, start->hostname, err);
+    }
+    return r;
 }
 
 /* The shim's next packet; -EPIPE when the connection has ended. */
@@ -342,7 +360,7 @@ static int reconnect(struct start *start, const struct start_options *options, s
 {
     const struct shim_seen nothing = {{0}};
     start->control_fd = close_fd(start->control_fd);
-    start->control_fd = shim_process_reconnect(start->engine, start->workload.id, &start->shim,
+    start->control_fd = shim_process_reconnect(start->engine, start->workload.id, -1, &start->shim,
                                                roles_of(options) | SHIM_STARTER, &nothing, NULL);
     return start->control_fd < 0
                ? err_say(err, EPIPE, "isola-shim died before the workload started")
@@ -395,6 +413,9 @@ static int attach_network(struct start *start, pid_t pid, struct err *err)
 {
     if (start->namespaces.net != NULL) {
         return 0;
+    }
+    if (vm_start_wanted(&start->workload)) {
+        return network_attach_taps(start->host, &start->lease, err);
     }
     char path[64];
     (void)snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);

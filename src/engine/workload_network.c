@@ -13,6 +13,7 @@
 #include "engine/create.h"
 #include "engine/engine.h"
 #include "engine/shim_process.h"
+#include "engine/vm_start.h"
 
 #define RESOLV_CONF "/etc/resolv.conf"
 #define FILE_MAX ((size_t)1 << 20)
@@ -52,9 +53,12 @@ int workload_write_dns(struct network_host *host, const struct network_lease *le
     if (r < 0) {
         return r;
     }
+    struct network_proxy proxy;
+    network_proxy_of(lease, &proxy);
     AUTO(closep) int dir = open(run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     r = dir < 0 ? -errno : network_dns_write(dir, &dns);
-    return r < 0 ? err_set(err, -r, "write '%s/dns'", run_dir) : 0;
+    r = r < 0 ? r : network_proxy_write(dir, &proxy);
+    return r < 0 ? err_set(err, -r, "write to '%s' what the shim serves", run_dir) : 0;
 }
 
 /* The texts of a workload's files at one moment. */
@@ -76,12 +80,18 @@ static int make_files(const struct network_request *request, const struct networ
                               err);
 }
 
-/* In place: the workload has this very file mounted. What it has changed itself stays. */
+/*
+ * In place: the workload has this very file mounted, unless the user mounted another. What it has
+ * changed itself stays.
+ */
 static int follow(int dir, const char *name, const struct buf *before, const struct buf *after,
                   struct err *err)
 {
     AUTO(buf_donep) struct buf now = {0};
     int r = read_file_at(dir, name, FILE_MAX, &now);
+    if (r == -ENOENT) {
+        return 0;
+    }
     if (r < 0 && r != -EFBIG) {
         return err_set(err, -r, "read the workload's '%s'", name);
     }
@@ -146,6 +156,13 @@ static int begin(struct change *change, struct err *err)
     return change->netns_fd < 0 ? change->netns_fd : 0;
 }
 
+static int follow_all(int dir, const struct change *change, const struct files *after,
+                      struct err *err)
+{
+    int r = follow(dir, "resolv.conf", &change->before.resolv, &after->resolv, err);
+    return r < 0 ? r : follow(dir, "hosts", &change->before.hosts, &after->hosts, err);
+}
+
 static int finish(struct change *change, struct err *err)
 {
     const struct workload *workload = change->workload;
@@ -167,13 +184,21 @@ static int finish(struct change *change, struct err *err)
     if (dir < 0) {
         return err_set(err, errno, "open '%s'", root);
     }
-    r = follow(dir, "resolv.conf", &change->before.resolv, &after.resolv, err);
-    return r < 0 ? r : follow(dir, "hosts", &change->before.hosts, &after.hosts, err);
+    AUTO(closep) int copies = shim_process_files(change->engine, workload, err);
+    if (copies < 0 && copies != -ENOENT) {
+        return copies;
+    }
+    r = follow_all(dir, change, &after, err);
+    return r < 0 || copies < 0 ? r : follow_all(copies, change, &after, err);
 }
 
 int workload_network_join(struct engine *engine, const struct workload *workload,
                           const struct network_endpoint_request *endpoint, struct err *err)
 {
+    int refused = vm_start_refuse(workload, "network connect", err);
+    if (refused < 0) {
+        return refused;
+    }
     AUTO(change_done)
     struct change change = {.engine = engine, .workload = workload, .netns_fd = -1};
     int r = begin(&change, err);
@@ -193,6 +218,10 @@ int workload_network_join(struct engine *engine, const struct workload *workload
 int workload_network_leave(struct engine *engine, const struct workload *workload,
                            const char *network_id, struct err *err)
 {
+    int refused = vm_start_refuse(workload, "network disconnect", err);
+    if (refused < 0) {
+        return refused;
+    }
     AUTO(change_done)
     struct change change = {.engine = engine, .workload = workload, .netns_fd = -1};
     int r = begin(&change, err);

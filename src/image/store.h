@@ -5,6 +5,7 @@
  *   oci-layout, index.json     an OCI image layout that other tools can read
  *   blobs/sha256/HEX           manifests, configurations, compressed layers
  *   layers/HEX/                unpacked layers in overlayfs form, named by diff ID or chain ID
+ *   erofs/HEX                  layers as disks of virtual machines; see erofs.h
  *   index.db                   sqlite (WAL): which image has which names, layers and users
  *   work/                      what is being made; a name is moved out of here only when complete
  *   lock                       shared: somebody adds; exclusive: somebody removes unused files
@@ -95,7 +96,8 @@ struct store_usage {
     uint64_t images, images_used;
     uint64_t layers_bytes;      /* unpacked */
     uint64_t blobs_bytes;       /* compressed layers, configurations, manifests */
-    uint64_t reclaimable_bytes; /* unpacked layers that only unused images have */
+    uint64_t erofs_bytes;       /* layers as disks of virtual machines, on this disk */
+    uint64_t reclaimable_bytes; /* unpacked layers and disks that only unused images have */
 };
 
 /* The images' part of `system df`. */

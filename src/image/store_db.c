@@ -205,7 +205,8 @@ static int make_directories(struct image_store *store, struct err *err)
     static const struct {
         const char *name;
         mode_t mode;
-    } dirs[] = {{"blobs", 0700}, {"blobs/sha256", 0755}, {"layers", 0700}, {"work", 0700}};
+    } dirs[] = {
+        {"blobs", 0700}, {"blobs/sha256", 0755}, {"layers", 0700}, {"erofs", 0700}, {"work", 0700}};
     for (size_t i = 0; i < COUNT(dirs); i++) {
         if (mkdirat(store->fd, dirs[i].name, dirs[i].mode) < 0 && errno != EEXIST) {
             return err_set(err, errno, "make '%s/%s'", store->path, dirs[i].name);

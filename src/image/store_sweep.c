@@ -203,6 +203,22 @@ static void sweep_blob(struct image_store *store, int dir_fd, const char *name, 
     }
 }
 
+/* A virtual machine that still has one open keeps what it reads. */
+static void sweep_erofs(struct image_store *store, int dir_fd, const char *name, void *data)
+{
+    (void)store;
+    struct sweep *sweep = data;
+    struct stat st;
+    if (is_kept(&sweep->keep, name) || fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        return;
+    }
+    sweep->bytes += (uint64_t)st.st_blocks * 512;
+    sweep->files++;
+    if (!sweep->dry) {
+        (void)unlinkat(dir_fd, name, 0);
+    }
+}
+
 static void sweep_work(struct image_store *store, int dir_fd, const char *name, void *data)
 {
     (void)store;
@@ -227,6 +243,9 @@ static int sweep_all(struct image_store *store, struct sweep *sweep, struct err 
     int r = list_kept(store, "SELECT DISTINCT key FROM image_layers", false, &sweep->keep, err);
     if (r == 0) {
         r = each_entry(store, "layers", sweep_layer, sweep);
+    }
+    if (r == 0) {
+        r = each_entry(store, "erofs", sweep_erofs, sweep);
     }
     strv_done(&sweep->keep);
     if (r == 0) {
@@ -292,6 +311,30 @@ static void add_blob_size(struct image_store *store, int dir_fd, const char *nam
     }
 }
 
+struct erofs_usage {
+    uint64_t bytes;
+    uint64_t unused; /* of layers that only unused images have */
+};
+
+static void add_erofs_size(struct image_store *store, int dir_fd, const char *name, void *data)
+{
+    struct erofs_usage *usage = data;
+    struct stat st;
+    int64_t users = 0;
+    if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        return;
+    }
+    uint64_t bytes = (uint64_t)st.st_blocks * 512;
+    usage->bytes += bytes;
+    if (count_rows(store,
+                   "SELECT count(*) FROM image_layers WHERE key = ? AND image_id IN"
+                   " (SELECT image_id FROM pins)",
+                   name, &users, NULL) == 0 &&
+        users == 0) {
+        usage->unused += bytes;
+    }
+}
+
 int image_store_usage(struct image_store *store, struct store_usage *ret, struct err *err)
 {
     static const char *const queries[] = {
@@ -313,12 +356,18 @@ int image_store_usage(struct image_store *store, struct store_usage *ret, struct
     if (r < 0) {
         return err_set(err, -r, "list '%s/blobs'", store->path);
     }
+    struct erofs_usage erofs = {0};
+    r = each_entry(store, "erofs", add_erofs_size, &erofs);
+    if (r < 0) {
+        return err_set(err, -r, "list '%s/erofs'", store->path);
+    }
     *ret = (struct store_usage){
+        .erofs_bytes = erofs.bytes,
         .images = (uint64_t)values[0],
         .images_used = (uint64_t)values[1],
         .layers_bytes = (uint64_t)values[2],
         .blobs_bytes = blobs,
-        .reclaimable_bytes = (uint64_t)values[3],
+        .reclaimable_bytes = (uint64_t)values[3] + erofs.unused,
     };
     return 0;
 }

@@ -2,8 +2,8 @@
  * tar_sparse.h - where the data of a sparse member lies: old GNU headers and GNU.sparse.* pax
  * records of the formats 0.0, 0.1 and 1.0 (GNU tar manual, "Storing Sparse Files").
  *
- * For src/image/tar_reader.c. All functions but the last return 0 or 1, -EINVAL for a hostile map,
- * -E2BIG for one with too many pieces, -ENOMEM.
+ * For src/image/tar_pax.c and tar_content.c. All functions but the last return 0 or 1, -EINVAL for
+ * a hostile map, -E2BIG for one with too many pieces, -ENOMEM.
  */
 #ifndef IMAGE_TAR_SPARSE_H
 #define IMAGE_TAR_SPARSE_H

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "image/digest.h"
+#include "image/erofs.h"
 #include "image/manifest.h"
 #include "image/store_internal.h"
 
@@ -197,6 +198,7 @@ int image_store_verify(struct image_store *store, bool mend, struct strv *ret_pr
     r = r < 0 ? r : image_store_list(store, &v.images, err);
     r = r < 0 ? r : check_images(&v, &lost, err);
     r = r < 0 || !mend ? r : repair(&v, &lost, err);
+    r = r < 0 ? r : image_erofs_check(store, mend, ret_problems, err);
     image_list_done(&v.images);
     strv_done(&v.damaged);
     lock = close_fd(lock);

@@ -1,5 +1,6 @@
 /*
- * isola-kernel - `isola kernel install`: it unpacks kernels, and has the libraries for that.
+ * isola-kernel - `isola kernel install` and `unpack`: it unpacks kernels, and has the libraries for
+ * that.
  */
 #include "cmd/kernel_install.h"
 

@@ -74,6 +74,30 @@ void link_put_up(struct nl_batch *batch, int index)
     nl_message_begin(batch, RTM_NEWLINK, 0, &info, sizeof(info));
 }
 
+void link_put_name(struct nl_batch *batch, int index, const char *name)
+{
+    struct ifinfomsg info = {.ifi_index = index};
+    nl_message_begin(batch, RTM_NEWLINK, 0, &info, sizeof(info));
+    nl_put_str(batch, IFLA_IFNAME, name);
+}
+
+void link_put_mtu(struct nl_batch *batch, int index, uint32_t mtu)
+{
+    struct ifinfomsg info = {.ifi_index = index};
+    if (mtu != 0) {
+        nl_message_begin(batch, RTM_NEWLINK, 0, &info, sizeof(info));
+        nl_put_u32(batch, IFLA_MTU, mtu);
+    }
+}
+
+void link_put_port(struct nl_batch *batch, const char *name, int master)
+{
+    struct ifinfomsg info = {.ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+    nl_message_begin(batch, RTM_NEWLINK, 0, &info, sizeof(info));
+    nl_put_str(batch, IFLA_IFNAME, name);
+    nl_put_u32(batch, IFLA_MASTER, (uint32_t)master);
+}
+
 void link_put_hairpin(struct nl_batch *batch, const char *name)
 {
     struct ifinfomsg header = {0};

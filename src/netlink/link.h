@@ -48,7 +48,12 @@ struct link_veth {
 void link_put_veth(struct nl_batch *batch, const struct link_veth *veth);
 
 void link_put_up(struct nl_batch *batch, int index);
+/* A new name, while the interface is down; a new MTU (0: as it is). */
+void link_put_name(struct nl_batch *batch, int index, const char *name);
+void link_put_mtu(struct nl_batch *batch, int index, uint32_t mtu);
 void link_put_alias(struct nl_batch *batch, const char *name, const char *alias);
+/* An interface that exists joins a bridge and comes up. */
+void link_put_port(struct nl_batch *batch, const char *name, int master);
 /*
  * A port of a bridge may get its own packets back: how a workload reaches its own published port
  * where bridged packets pass netfilter (br_netfilter).

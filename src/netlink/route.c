@@ -10,18 +10,32 @@
 #include "netlink/message.h"
 #include "netlink/socket.h"
 
-void route_put_default(struct nl_batch *batch, int index, const struct ip_address *gateway)
+void route_put(struct nl_batch *batch, int index, const struct ip_prefix *to,
+               const struct ip_address *gateway)
 {
     struct rtmsg header = {
-        .rtm_family = (uint8_t)gateway->family,
+        .rtm_family = (uint8_t)to->address.family,
+        .rtm_dst_len = (uint8_t)to->length,
         .rtm_table = RT_TABLE_MAIN,
         .rtm_protocol = RTPROT_STATIC,
-        .rtm_scope = RT_SCOPE_UNIVERSE,
+        .rtm_scope = gateway->family != 0 ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK,
         .rtm_type = RTN_UNICAST,
     };
     nl_message_begin(batch, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &header, sizeof(header));
-    nl_put_ip(batch, RTA_GATEWAY, gateway);
+    if (to->length > 0) {
+        struct ip_prefix network = ip_prefix_network(to);
+        nl_put_ip(batch, RTA_DST, &network.address);
+    }
+    if (gateway->family != 0) {
+        nl_put_ip(batch, RTA_GATEWAY, gateway);
+    }
     nl_put_u32(batch, RTA_OIF, (uint32_t)index);
+}
+
+void route_put_default(struct nl_batch *batch, int index, const struct ip_address *gateway)
+{
+    const struct ip_prefix all = {.address.family = gateway->family};
+    route_put(batch, index, &all, gateway);
 }
 
 struct walk {

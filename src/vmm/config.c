@@ -277,10 +277,23 @@ static const struct key drive_keys[] = {
     {0},
 };
 
+/* 0 to 2 are the standard ones. */
+static int read_tap_fd(const json_t *value, const struct json_path *at, void *target,
+                       struct err *err)
+{
+    json_int_t fd = json_is_integer(value) ? json_integer_value(value) : -1;
+    if (fd < 3 || fd > 1023) {
+        return json_fail(at, value, err, "must be the number of an inherited descriptor");
+    }
+    *(int *)target = (int)fd;
+    return 0;
+}
+
 static const struct key net_keys[] = {
     {"iface_id", KEY_STRING, NET(id), 0, 0, NULL},
     {"host_dev_name", KEY_STRING, NET(tap), 0, 0, NULL},
     {"passt_socket", KEY_STRING, NET(passt), 0, 0, NULL},
+    {"tap_fd", KEY_CALL, NET(fd), 0, 0, read_tap_fd},
     {"guest_mac", KEY_CALL, NET(mac), 0, 0, read_mac},
     {"mtu", KEY_U16, NET(mtu), 68, 65535, NULL},
     {"queues", KEY_U32, NET(queues), 1, 8, NULL},
@@ -422,8 +435,9 @@ static int add_net(const json_t *value, const struct json_path *at, struct vmm_c
     if (r < 0) {
         return r;
     }
-    if (net.id == NULL || (net.tap == NULL) == (net.passt == NULL)) {
-        return json_fail(at, value, err, "needs iface_id, and host_dev_name or passt_socket");
+    if (net.id == NULL || (net.tap != NULL) + (net.passt != NULL) + (net.fd >= 0) != 1) {
+        return json_fail(at, value, err,
+                         "needs iface_id, and one of host_dev_name, passt_socket and tap_fd");
     }
     for (size_t i = 0; i < config->net_count; i++) {
         if (str_eq(config->net[i].id, net.id)) {

@@ -15,6 +15,7 @@
 #include "vmm/layout.h"
 #include "vmm/machine_internal.h"
 #include "vmm/memory.h"
+#include "vmm/pci/pci.h"
 
 static void on_board_end(struct board *board, enum board_end why, uint32_t code)
 {
@@ -61,6 +62,7 @@ static int make_memory(struct machine *machine, struct err *err)
 
 void machine_add_device(struct machine *machine, struct device *device)
 {
+    device->next = *machine->devices_end;
     *machine->devices_end = device;
     machine->devices_end = &device->next;
 }
@@ -135,6 +137,28 @@ static int make_chips(struct machine *machine, struct err *err)
             machine_add_device(machine, device);
         }
     }
+    return 0;
+}
+
+/* The bus stays the last of the list, for its functions leave it before it goes. */
+static int make_pci(struct machine *machine, struct err *err)
+{
+    const struct pci_options options = {
+        .mmio = machine->board.mmio,
+        .ports = machine->board.ports,
+        .ecam = LAYOUT_ECAM,
+        .config_port = LAYOUT_PORT_PCI_CONFIG,
+        .low_base = LAYOUT_PCI_LOW,
+        .low_size = LAYOUT_PCI_LOW_SIZE,
+    };
+    int r = pci_new(&options, &machine->pci, err);
+    if (r < 0) {
+        return r;
+    }
+    *machine->devices_end = pci_device(machine->pci);
+    machine->acpi.ecam_base = LAYOUT_ECAM;
+    machine->acpi.pci_low_base = LAYOUT_PCI_LOW;
+    machine->acpi.pci_low_size = LAYOUT_PCI_LOW_SIZE;
     return 0;
 }
 
@@ -219,6 +243,7 @@ int machine_new(const struct machine_options *options, struct loop *loop, struct
     r = r < 0 ? r : make_memory(machine, err);
     r = r < 0 ? r : make_cpus(machine, err);
     r = r < 0 ? r : make_chips(machine, err);
+    r = r < 0 || !options->pci ? r : make_pci(machine, err);
     if (r < 0) {
         return r;
     }

@@ -34,7 +34,8 @@ struct machine_options {
     bool rtc, i8042, pvpanic, debug_exit;
     bool serial;
     int serial_in_fd, serial_out_fd; /* borrowed; -1: none */
-    bool pci;
+    bool pci;                        /* virtio devices are PCI functions */
+    bool jail; /* threads of CPUs restrict themselves; jail_enter() was called (jail.h) */
 };
 
 /* How it ended. */

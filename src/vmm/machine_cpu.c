@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "freestanding/byteorder.h"
 #include "vmm/bus.h"
+#include "vmm/jail.h"
 #include "vmm/machine_internal.h"
 
 static uint64_t load(const uint8_t *data, unsigned size)
@@ -127,6 +128,13 @@ static void *cpu_thread(void *data)
 {
     struct machine_cpu *cpu = data;
     struct machine *machine = cpu->machine;
+    int jailed = machine->options.jail ? jail_enter_cpu() : 0;
+    if (jailed < 0) {
+        struct cpu_exit failed = {.kind = CPU_EXIT_UNEMULATED};
+        failed.failed.what = "the CPU's thread cannot be jailed";
+        failed.failed.code = (uint64_t)-jailed;
+        machine_note_end(machine, BOARD_UNEMULATED, 0, cpu, &failed);
+    }
     for (;;) {
         if (atomic_load_explicit(&machine->halt, memory_order_acquire) && !stand_still(cpu)) {
             return NULL;

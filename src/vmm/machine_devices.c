@@ -5,10 +5,12 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <sys/eventfd.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/macros.h"
+#include "freestanding/byteorder.h"
 #include "vmm/config.h"
 #include "vmm/disk/disk.h"
 #include "vmm/layout.h"
@@ -17,8 +19,12 @@
 #include "vmm/virtio/blk.h"
 #include "vmm/virtio/console.h"
 #include "vmm/virtio/mmio.h"
+#include "vmm/virtio/net.h"
+#include "vmm/virtio/net_backend.h"
+#include "vmm/virtio/pci.h"
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/virtio.h"
+#include "vmm/virtio/vsock.h"
 
 /* Takes v over, also on failure. */
 static int attach_mmio(struct machine *machine, struct virtio *v, struct err *err)
@@ -26,8 +32,10 @@ static int attach_mmio(struct machine *machine, struct virtio *v, struct err *er
     AUTO(virtio_freep) struct virtio *own = v;
     size_t slot = machine->acpi.virtio_count;
     if (slot == LAYOUT_VIRTIO_MMIO_MAX) {
-        return err_say(err, ENOSPC, "more than %d devices; use \"pci\": true",
-                       LAYOUT_VIRTIO_MMIO_MAX);
+        return err_say(err, ENOSPC,
+                       "device '%s' is one too many: without \"pci\": true in machine-config there "
+                       "may be %d",
+                       v->device.instance, LAYOUT_VIRTIO_MMIO_MAX);
     }
     struct acpi_virtio_mmio place = {
         .base = LAYOUT_VIRTIO_MMIO + slot * LAYOUT_VIRTIO_MMIO_SIZE,
@@ -52,6 +60,27 @@ static int attach_mmio(struct machine *machine, struct virtio *v, struct err *er
     machine_add_device(machine, virtio_mmio_device(mmio));
     machine_add_device(machine, &TAKE_PTR(own)->device);
     return 0;
+}
+
+/* Takes v over, also on failure. */
+static int attach_pci(struct machine *machine, struct virtio *v, struct err *err)
+{
+    AUTO(virtio_freep) struct virtio *own = v;
+    struct virtio_pci *function = NULL;
+    char name[40];
+    (void)snprintf(name, sizeof(name), "%s-pci", v->device.instance);
+    int r = virtio_pci_new(name, v, machine->pci, machine->board.engine, &function, err);
+    if (r < 0) {
+        return r;
+    }
+    machine_add_device(machine, virtio_pci_device(function));
+    machine_add_device(machine, &TAKE_PTR(own)->device);
+    return 0;
+}
+
+static int attach(struct machine *machine, struct virtio *v, struct err *err)
+{
+    return machine->pci == NULL ? attach_mmio(machine, v, err) : attach_pci(machine, v, err);
 }
 
 static int add_drive(struct machine *machine, const struct config_drive *drive, struct err *err)
@@ -79,7 +108,7 @@ static int add_drive(struct machine *machine, const struct config_drive *drive, 
         return err_wrap(err, -r, "drive '%s'", drive->id);
     }
     disk = NULL; /* the device's now */
-    return attach_mmio(machine, v, err);
+    return attach(machine, v, err);
 }
 
 static int add_console(struct machine *machine, struct err *err)
@@ -87,14 +116,14 @@ static int add_console(struct machine *machine, struct err *err)
     struct virtio_console_config config = {.in_fd = STDIN_FILENO, .out_fd = STDOUT_FILENO};
     struct virtio *v = NULL;
     int r = virtio_console_new("console", &config, machine->memory, machine->board.loop, &v, err);
-    return r < 0 ? r : attach_mmio(machine, v, err);
+    return r < 0 ? r : attach(machine, v, err);
 }
 
 static int add_rng(struct machine *machine, struct err *err)
 {
     struct virtio *v = NULL;
     int r = virtio_rng_new("entropy", machine->memory, machine->board.loop, &v, err);
-    return r < 0 ? r : attach_mmio(machine, v, err);
+    return r < 0 ? r : attach(machine, v, err);
 }
 
 static int add_balloon(struct machine *machine, const struct vmm_config *from, struct err *err)
@@ -109,7 +138,60 @@ static int add_balloon(struct machine *machine, const struct vmm_config *from, s
         return r;
     }
     virtio_balloon_set_target(v, from->balloon.bytes);
-    return attach_mmio(machine, v, err);
+    return attach(machine, v, err);
+}
+
+static int open_backend(const struct config_net *net, struct net_backend **ret, struct err *err)
+{
+    if (net->passt != NULL) {
+        return net_passt_connect(net->passt, ret, err);
+    }
+    return net->fd >= 0 ? net_tap_adopt(&net->fd, 1, ret, err)
+                        : net_tap_open(net->tap, net->queues, ret, err);
+}
+
+/* Locally administered, and the same for the same machine: the description's id decides. */
+static void choose_mac(const char *id, uint8_t mac[6])
+{
+    uint32_t hash = 2166136261u;
+    for (; *id != '\0'; id++) {
+        hash = (hash ^ (uint8_t)*id) * 16777619u;
+    }
+    mac[0] = 0x02;
+    mac[1] = 0x15;
+    store_le32(mac + 2, hash);
+}
+
+static int add_net(struct machine *machine, const struct config_net *net, struct err *err)
+{
+    struct net_backend *backend = NULL;
+    struct net_options options = {.mtu = net->mtu == 0 ? 1500 : net->mtu};
+    memcpy(options.mac, net->mac, sizeof(options.mac));
+    if (!net->has_mac) {
+        choose_mac(net->id, options.mac);
+    }
+    struct virtio *v = NULL;
+    int r = open_backend(net, &backend, err);
+    r = r < 0 ? r
+              : net_new(net->id, &options, backend, machine->memory, machine->board.loop, &v, err);
+    return r < 0 ? err_wrap(err, -r, "network interface '%s'", net->id) : attach(machine, v, err);
+}
+
+static int add_vsock(struct machine *machine, const struct vmm_config *config, struct err *err)
+{
+    struct virtio *v = NULL;
+    int r = vsock_new("vsock", config->vsock.cid, config->vsock.path, machine->memory,
+                      machine->board.loop, &v, err);
+    r = r < 0 ? r : attach(machine, v, err);
+    if (r == 0) {
+        machine->vsock = v;
+    }
+    return r;
+}
+
+struct virtio *machine_vsock(struct machine *machine)
+{
+    return machine->vsock;
 }
 
 int machine_add_devices(struct machine *machine, const struct vmm_config *config, struct err *err)
@@ -117,6 +199,12 @@ int machine_add_devices(struct machine *machine, const struct vmm_config *config
     int r = 0;
     for (size_t i = 0; r == 0 && i < config->drive_count; i++) {
         r = add_drive(machine, &config->drive[i], err);
+    }
+    for (size_t i = 0; r == 0 && i < config->net_count; i++) {
+        r = add_net(machine, &config->net[i], err);
+    }
+    if (r == 0 && config->vsock.present) {
+        r = add_vsock(machine, config, err);
     }
     if (r == 0 && config->stdio == CONFIG_STDIO_CONSOLE) {
         r = add_console(machine, err);

@@ -6,9 +6,13 @@
 
 struct err;
 struct machine;
+struct virtio;
 struct vmm_config;
 
 /* Opens what the description names and puts the devices on the board, in its order. */
 int machine_add_devices(struct machine *machine, const struct vmm_config *config, struct err *err);
+
+/* The machine's; NULL: it has none. */
+struct virtio *machine_vsock(struct machine *machine);
 
 #endif

@@ -24,10 +24,12 @@ struct machine {
     struct machine_options options;
     struct board board; /* ends lead here */
     struct memory *memory;
-    struct device *devices; /* in order of their making */
-    struct device **devices_end;
+    struct device *devices;      /* in order of their making */
+    struct device **devices_end; /* where the next one goes: before pci */
+    struct pci *pci;             /* NULL: virtio devices are at virtio-mmio */
     struct device *power;
     struct device *i8042;
+    struct virtio *vsock; /* one of devices */
     struct acpi_board acpi;
     struct irq irq[ACPI_VIRTIO_MAX]; /* lines of virtio devices */
     size_t irq_count;

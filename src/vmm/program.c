@@ -8,18 +8,24 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/loop.h"
 #include "base/option.h"
 #include "base/str.h"
+#include "vmm/agent.h"
 #include "vmm/boot/boot.h"
 #include "vmm/config.h"
+#include "vmm/jail.h"
 #include "vmm/machine.h"
 #include "vmm/machine_devices.h"
 #include "vmm/speed.h"
+#include "vmm/virtio/vsock.h"
 
 #define EXIT_NOT_MADE 125
 #define EXIT_GUEST_FAILED 126
+/* How long a slow reader of what the guest wrote may take when the machine has ended. */
+#define DRAIN_NS (30 * NS_PER_SEC)
 
 #define AT(member) offsetof(struct vmm_options, member)
 
@@ -125,6 +131,7 @@ static int make_machine(const struct vmm_config *config, struct loop *loop, stru
         .serial_in_fd = serial_stdio ? STDIN_FILENO : -1,
         .serial_out_fd = serial_stdio ? STDOUT_FILENO : -1,
         .pci = config->pci,
+        .jail = true,
     };
     AUTO(machine_freep) struct machine *machine = NULL;
     int r = machine_new(&options, loop, &machine, err);
@@ -147,6 +154,15 @@ static void on_signal(const struct signalfd_siginfo *info, void *data)
 {
     (void)info;
     machine_stop(data, BOARD_STOPPED);
+}
+
+/* What the guest sent last is still to reach its readers; the agent's word goes before ours. */
+static bool ask_agent(struct machine *machine, struct agent *agent, int *ret_code)
+{
+    if (machine_vsock(machine) != NULL) {
+        (void)vsock_drain(machine_vsock(machine), DRAIN_NS);
+    }
+    return agent != NULL && agent_has_exit(agent, ret_code);
 }
 
 static int exit_code_of_ending(const struct machine *machine, const char *id)
@@ -172,11 +188,29 @@ static int exit_code_of_ending(const struct machine *machine, const char *id)
     return EXIT_GUEST_FAILED;
 }
 
+/* From here on nothing more is opened; the first guest instruction comes after this. */
+static int enter_jail(const struct vmm_config *config, struct err *err)
+{
+    AUTO(freep) char *dir = NULL;
+    if (config->vsock.present) {
+        const char *slash = strrchr(config->vsock.path, '/');
+        dir = slash == NULL ? strdup(".")
+                            : strndup(config->vsock.path,
+                                      MAX((size_t)(slash - config->vsock.path), (size_t)1));
+        if (dir == NULL) {
+            return err_set(err, ENOMEM, "enter the jail");
+        }
+    }
+    const struct jail_options jail = {.socket_dir = dir};
+    return jail_enter(&jail, err);
+}
+
 static int run(const struct vmm_options *options, int *ret_code, struct err *err)
 {
     AUTO(vmm_config_donep) struct vmm_config config = {0};
     AUTO(loop_freep) struct loop *loop = NULL;
     AUTO(machine_freep) struct machine *machine = NULL;
+    AUTO(agent_freep) struct agent *agent = NULL;
     int r = vmm_config_load(options->config_file, &config, err);
     if (r < 0) {
         return r;
@@ -189,17 +223,23 @@ static int run(const struct vmm_options *options, int *ret_code, struct err *err
     if (r < 0) {
         return r;
     }
-    r = loop_add_signal(loop, SIGTERM, on_signal, machine);
+    if (config.vsock.stdio_ports) {
+        r = agent_new(machine_vsock(machine), config.vsock.path, loop, &agent, err);
+    }
+    r = r < 0 ? r : loop_add_signal(loop, SIGTERM, on_signal, machine);
     r = r < 0 ? r : loop_add_signal(loop, SIGINT, on_signal, machine);
     if (r < 0) {
         return err_set(err, -r, "listen for signals");
     }
-    r = machine_start(machine, on_end, loop, err);
+    r = enter_jail(&config, err);
+    r = r < 0 ? r : machine_start(machine, on_end, loop, err);
     if (r < 0) {
         return r;
     }
     r = loop_run(loop);
-    *ret_code = exit_code_of_ending(machine, options->id);
+    if (!ask_agent(machine, agent, ret_code)) {
+        *ret_code = exit_code_of_ending(machine, options->id);
+    }
     return r < 0 ? err_set(err, -r, "run the machine") : 0;
 }
 

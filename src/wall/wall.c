@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/str.h"
+#include "wall/vm.h"
 
 static int container_wall_create(const struct wall_create *args, struct container_process *ret,
                                  bool *ret_exec_failed, struct err *err)
@@ -26,6 +27,10 @@ static int container_wall_create(const struct wall_create *args, struct containe
     create.rootfs_fd = args->rootfs_fd;
     create.io = args->io;
     create.start_fd = args->start_fd;
+    create.systemd_cgroup =
+        spec->cgroups_path != NULL && container_is_scope_path(spec->cgroups_path);
+    create.cgroup_optional = true;
+    create.copies_fd = args->copies_fd;
     return container_create(&create, ret, ret_exec_failed, err);
 }
 
@@ -56,6 +61,10 @@ int wall_find(const char *name, const struct wall **ret, struct err *err)
         *ret = &container_wall;
         return 0;
     }
-    return err_say(err, EOPNOTSUPP, "isolation '%s' is not available: this isola has 'container'",
-                   name);
+    if (str_eq(name, vm_wall.name)) {
+        *ret = &vm_wall;
+        return 0;
+    }
+    return err_say(err, EOPNOTSUPP,
+                   "isolation '%s' is not available: this isola has 'container' and 'vm'", name);
 }

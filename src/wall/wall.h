@@ -23,12 +23,18 @@ struct wall_create {
     const char *bundle; /* holds config.json */
     int rootfs_fd;      /* detached mount of the root file system */
     struct container_io io;
-    int start_fd; /* see container_create_args.start_fd */
+    int start_fd;  /* see container_create_args.start_fd */
+    int copies_fd; /* and copies_fd there */
 };
 
 struct wall {
     const char *name; /* "container" */
     const char *summary;
+    /*
+     * Whether this host can run it; -EOPNOTSUPP or another error with the remedy in err. May take
+     * some milliseconds. NULL: nothing to look at.
+     */
+    int (*check)(struct err *err);
     int (*create)(const struct wall_create *args, struct container_process *ret,
                   bool *ret_exec_failed, struct err *err);
     int (*start)(const char *root, const char *id, int start_fd, bool *ret_exec_failed,

@@ -51,26 +51,32 @@ live_shims() {
     return 0
 }
 
-teardown() {
+# clean_up DIRECTORY PIDS: removes what a test has left; proves that then nothing of it is there: no
+# process that the command PIDS names, no cgroup, no mount of DIRECTORY, nothing to repair.
+clean_up() {
     local ids id left
     cd /
     ids=$(isola ps -aq --no-trunc)
     for id in $ids; do
         isola rm -f -v "$id" >/dev/null
     done
-    wait_until 'test -z "$(live_shims)"' || { live_shims | xargs -r kill -9; return 1; }
+    wait_until "test -z \"\$($2)\"" || { ps -fp "$($2 | paste -sd,)" >&2; $2 | xargs -r kill -9; return 1; }
     isola volume prune -a -f >/dev/null
     for id in $ids; do
         left=$(find /sys/fs/cgroup -maxdepth 4 -type d -name "$id")
         [ -z "$left" ] || { echo "cgroups left: $left" >&2; return 1; }
     done
-    if grep -q "$TEST_DIR" /proc/self/mountinfo; then
+    if grep -q "$1" /proc/self/mountinfo; then
         echo "mounts left:" >&2
-        grep "$TEST_DIR" /proc/self/mountinfo >&2
+        grep "$1" /proc/self/mountinfo >&2
         return 1
     fi
     left=$(isola system check)
     [ "$left" = "nothing to repair" ] || { echo "system check: $left" >&2; return 1; }
+}
+
+teardown() {
+    clean_up "$TEST_DIR" live_shims
 }
 
 # wait_until 'CONDITION' [SECONDS]: polls ten times a second.

@@ -17,6 +17,12 @@ teardown() {
     run "$IMAGE" pull isola/busybox
     [ "$status" -eq 0 ]
     [ "$("$IMAGE" image inspect --format '{{.Architecture}}' isola/busybox)" = amd64 ]
+    # What clients of Docker look for is there, also when the image says nothing about it.
+    "$IMAGE" image inspect isola/busybox | jq -e '.[0] | [.Id, .Created, .Os, .Digest, .RepoTags[0],
+        .RepoDigests[0], .RootFS.Type, .RootFS.Layers[0], .Config.Cmd[0]] | all(length > 0)'
+    "$IMAGE" image inspect isola/busybox | jq -e '.[0] | (.Size > 0) and
+        (["Parent", "Comment", "Author", "DockerVersion", "Variant", "GraphDriver"] - keys == []) and
+        (["User", "Env", "Cmd", "Volumes", "WorkingDir", "Entrypoint", "OnBuild", "Labels"] - (.Config | keys) == [])'
     layer=$("$IMAGE" image inspect --format '{{index .GraphDriver.Data.LowerDirs 0}}' isola/busybox)
     [ "$("$layer/bin/busybox" echo works)" = works ]
     grep -q ^root: "$layer/etc/passwd"

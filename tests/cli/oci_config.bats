@@ -60,7 +60,9 @@ refuses() {
         'linux.seccomp.listenerPath: is needed'
     refuses '.linux.resources.devices=[{type:"x"}]' 'linux.resources.devices[0].type = "x"'
     refuses '.linux.resources.hugepageLimits=[{pageSize:"../x",limit:1}]' 'hugepageLimits[0].pageSize'
-    refuses '.process.apparmorProfile="x"' 'process.apparmorProfile = "x": this host has no AppArmor'
+    local why='this host has no AppArmor'
+    [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" != Y ] || why='is not loaded'
+    refuses '.process.apparmorProfile="x"' "process.apparmorProfile = \"x\": $why"
     refuses '.linux.timeOffsets={boottime:{secs:1}}' 'linux.timeOffsets: needs a new time namespace'
 }
 

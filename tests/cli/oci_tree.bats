@@ -107,6 +107,26 @@ teardown() { oci_teardown; }
     [ ! -e "$B/rootfs/data/new" ]
 }
 
+@test "isola-copy gives a file's copy, and does not tell where the file is" {
+    mkdir -p "$T/a" "$T/b"
+    echo one >"$T/a/x"
+    printf '#!/bin/sh\necho two\n' >"$T/b/x"
+    chmod 755 "$T/b/x"
+    config ".mounts+=[{destination:\"/a/x\",source:\"$T/a/x\",options:[\"isola-copy\"]},
+        {destination:\"/b/x\",source:\"$T/b/x\",options:[\"isola-copy\",\"ro\"]}]"
+    in_container 'cat /a/x; /b/x; echo three >/a/x && cat /a/x; echo no >/b/x; grep " /[ab]/x " /proc/self/mountinfo'
+    assert_status 0
+    [[ "$output" = one$'\n'two$'\n'three* ]]
+    [[ "$output" = *"Read-only file system"* ]]
+    [[ "$output" != *"$T"* ]]
+    [ "$(cat "$T/a/x")" = one ]
+    ! grep -q "$T" /proc/self/mountinfo
+    config '.mounts[-1].source="/"'
+    in_container 'true'
+    [ "$status" -ne 0 ]
+    [[ "$output" = *"copy '/'"* ]]
+}
+
 @test "id-mapped mounts show other owners and leave the files alone" {
     mkdir "$T/vol"
     touch "$T/vol/f"

@@ -1,7 +1,5 @@
 # The workload commands as an ordinary user, with subordinate ids of his own.
-bats_require_minimum_version 1.5.0
-
-IMAGE=isola/busybox
+load helper
 
 setup_file() {
     [ "$(id -u)" = 0 ] || skip "making a user needs root"
@@ -9,7 +7,6 @@ setup_file() {
     unshare -U true 2>/dev/null || skip "user namespaces are not allowed"
     # LeakSanitizer reads its own memory through ptrace, which a changed user does not allow.
     export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0"
-    export ISOLA_BUILD=${ISOLA_BUILD:-$BATS_TEST_DIRNAME/../../build}
     T=$(mktemp -d /var/tmp/isola-t-rootless-XXXXXX)
     # Names of users are short and in small letters.
     NAME=isola-t-$$
@@ -41,17 +38,13 @@ setup() {
     cd "$T/home" || return 1
 }
 
+processes_of_user() {
+    pgrep -u "$NAME"
+    return 0
+}
+
 teardown() {
-    local left
-    cd /
-    for id in $(isola ps -aq --no-trunc); do
-        isola rm -f -v "$id" >/dev/null
-    done
-    isola volume prune -a -f >/dev/null
-    wait_until '[ -z "$(pgrep -u "$NAME")" ]' || { ps -fu "$NAME" >&2; pkill -9 -u "$NAME"; return 1; }
-    left=$(isola system check)
-    [ "$left" = "nothing to repair" ] || { echo "system check: $left" >&2; return 1; }
-    ! grep -q "$T" /proc/self/mountinfo
+    clean_up "$T" processes_of_user
 }
 
 # as_user CMD...: the test's user, with nothing of root's environment
@@ -62,28 +55,6 @@ as_user() {
 
 isola() {
     as_user "$T/bin/isola" "$@"
-}
-
-irun() {
-    isola run --network none "$@"
-}
-
-wait_until() {
-    local end=$((SECONDS + ${2:-10}))
-    until eval "$1"; do
-        [ $SECONDS -lt $end ] || { echo "not within time: $1" >&2; return 1; }
-        sleep 0.05
-    done
-}
-
-equals() {
-    [ "$1" = "$2" ] || { printf 'wanted: %s\nfound:  %s\n' "$1" "$2" >&2; return 1; }
-}
-
-contains() {
-    case $1 in *"$2"*) return 0 ;; esac
-    printf 'not found: %s\nin: %s\n' "$2" "$1" >&2
-    return 1
 }
 
 userns_of() {

@@ -105,6 +105,32 @@ load helper
     [ ! -e ro/new ]
 }
 
+@test "cp of a directory of a workload that does not run includes the volumes mounted below it" {
+    mkdir host
+    echo h >host/f
+    irun --name v -v data:/srv/data -v /srv/anon -v "$PWD/host:/srv/data/host:ro" $IMAGE \
+        sh -c 'echo d >/srv/data/f; echo a >/srv/anon/f; echo o >/srv/own'
+    isola cp v:/srv back
+    equals "a d h o" "$(cat back/anon/f back/data/f back/data/host/f back/own | tr '\n' ' ' | sed 's/ $//')"
+    isola cp v:/ all
+    equals d "$(cat all/srv/data/f)"
+    equals "$(isola cp v:/srv - | tar t | sort)" "$(isola start v >/dev/null; isola wait v >/dev/null; isola cp v:/srv - | tar t | sort)"
+    # And the other way: what goes into a directory goes into the volume that is mounted there.
+    mkdir -p in/data
+    echo new >in/data/new
+    isola cp in/. v:/srv
+    equals new "$(irun --rm -v data:/data $IMAGE cat /data/new)"
+    mkdir -p in/data/host
+    echo bad >in/data/host/f
+    run -1 isola cp in/. v:/srv
+    contains "$output" "ead-only"
+    equals h "$(cat host/f)"
+    ! grep -q "$ISOLA_RUN" /proc/self/mountinfo
+    isola create --name never -v data:/srv/data $IMAGE true >/dev/null
+    isola cp never:/srv fresh
+    equals d "$(cat fresh/data/f)"
+}
+
 @test "diff lists what was added, changed and deleted" {
     irun --name d $IMAGE sh -c 'echo x >/added; echo y >>/etc/passwd; rm /etc/group; mkdir /dir; touch /dir/f'
     isola diff d >out

@@ -375,6 +375,19 @@ status_of() {
     isola logs v | awk '$1 != NR - 1 { print "hole at line " NR; exit 1 }'
 }
 
+@test "a killed worker of the shim takes no line of a terminal along" {
+    irun -dt --name v $IMAGE sh -c 'i=0; while [ ! -e /stop ]; do seq $i $((i+999)); i=$((i+1000)); done | cat; exit 3'
+    for round in $(seq 30); do
+        worker=$(status_of v worker_pid)
+        kill -9 "$worker"
+        wait_until 'test "$(status_of v worker_pid)" != '"$worker"
+        sleep 0.1
+    done
+    isola exec v touch /stop
+    equals 3 "$(isola wait v)"
+    isola logs v | awk '{ sub(/\r$/, "") } $0 != NR - 1 "" { print "hole at line " NR ": " $0; exit 1 }'
+}
+
 @test "an attached isola goes on when the worker of the shim is killed, without a hole" {
     irun --name v $IMAGE sh -c 'i=0; while [ ! -e /stop ]; do echo $i; i=$((i+1)); done; exit 3' >out 3>&- &
     attached=$!
@@ -392,6 +405,48 @@ status_of() {
     equals 3 $code
     awk '$1 != NR - 1 { print "hole at line " NR; exit 1 }' out
     equals "$(isola logs v | cksum)" "$(cksum <out)"
+}
+
+# slow_reader COMMAND...: reads what it prints only when two workers of v's shim were killed after its end.
+slow_reader() {
+    local attached worker waiter pid code=0
+    mkfifo out
+    "$@" >out 2>err 3>&- &
+    attached=$!
+    exec 4<out
+    # Now, as it cannot end before it is read; and not by a command, which would end the run later.
+    head -c 1000 <&4 >got
+    read -r waiter pid <<<"$(jq -r '"\(.shim_pid) \(.pid)"' "$ISOLA_RUN"/workloads/*/status.json)"
+    while [ -e "/proc/$pid" ]; do
+        head -c 8192 <&4 >>got
+        sleep 0.01
+    done
+    for round in 1 2; do
+        # Gone when the rest is on its way and nobody is to end the run.
+        worker=$(pgrep -P "$waiter" isola-shim) || break
+        kill -9 "$worker"
+        wait_until 'test "$(pgrep -P $waiter isola-shim)" != '"$worker"
+        # Longer than a worker waits for those who were connected before.
+        sleep 6
+        # A command that finds the end makes an end of it.
+        equals "exited 4" "$(inspect v '{{.State.Status}} {{.State.ExitCode}}')"
+    done
+    cat <&4 >>got
+    wait $attached || code=$?
+    equals 4 $code
+    seq 200000 299999 | cmp - got
+    seq 9000 | cmp - err
+    wait_until '! kill -0 '"$waiter"
+    exec 4<&-
+}
+
+@test "a slow reader has all output of a workload that has ended, also from a new worker of the shim" {
+    SLOW='read x; seq 200000 299999; seq 9000 >&2; exit 4'
+    slow_reader bash -c "echo | '$ISOLA_BUILD/src/main/isola' run -i --network none --name v $IMAGE sh -c '$SLOW'"
+    isola rm v
+    rm out
+    irun -d -i --name v $IMAGE sh -c "$SLOW"
+    slow_reader bash -c "echo | '$ISOLA_BUILD/src/main/isola' attach v"
 }
 
 @test "standard input and its end reach the workload through a new worker" {

@@ -51,6 +51,10 @@ isola() {
     for i in 1 2 3 4 5 6 7 8; do
         isola exec client ping -c1 -W5 web
     done
+    # The new worker knows the workload's files, too.
+    equals 2 "$(isola exec client cat /etc/hosts | grep -c "$(isola exec client hostname)")"
+    isola network disconnect kept client
+    equals 1 "$(isola exec client cat /etc/hosts | grep -c "$(isola exec client hostname)")"
     isola rm -f web client >/dev/null
     isola network rm kept
 }
@@ -68,4 +72,112 @@ isola() {
     equals 2097152 "$(isola exec client stat -c %s /etc/hosts)"
     isola rm -f client >/dev/null
     isola network rm other
+}
+
+# A program of loopback6.py: on the host, and in the network of workload $1.
+ask6() {
+    nsenter --net="/proc/$NETNS_PID/ns/net" timeout 60 python3 "$BATS_TEST_DIRNAME/loopback6.py" "$@"
+}
+
+serve6() {
+    nsenter --net="/proc/$(inspect "$1" '{{.State.Pid}}')/ns/net" \
+        python3 "$BATS_TEST_DIRNAME/loopback6.py" "${@:2}" >"serve.$1" 3>&- &
+    SERVERS+=($!)
+    wait_until "grep -q ready serve.$1"
+}
+
+# They keep the network of their workload alive.
+end_servers() {
+    kill "${SERVERS[@]}"
+    wait "${SERVERS[@]}" 2>/dev/null || true
+    SERVERS=()
+}
+
+listeners6() {
+    nsenter --net="/proc/$NETNS_PID/ns/net" ss -Hlnp6 "sport = :$1" | grep -c '\[::1\]'
+}
+
+@test "a published port answers on [::1]: both halves of a connection, datagrams, and after the worker's death" {
+    SERVERS=()
+    id=$(isola run -d --name web -p 8080:80 -p 8080:80/udp -p 127.0.0.1:8082:80 $IMAGE sleep 1000)
+    serve6 web serve 80
+    ask6 ask 8080 10
+    ask6 ask 8080 8000000
+    equals HELLO "$(ask6 udp 8080 hello)"
+    run -1 ask6 ask 8082 10 # published elsewhere
+    worker=$(jq .worker_pid "$ISOLA_RUN/workloads/$id/status.json")
+    kill -9 "$worker"
+    wait_until 'test "$(jq .worker_pid "$ISOLA_RUN/workloads/$id/status.json")" != '"$worker"
+    ask6 ask 8080 8000000
+    equals AGAIN "$(ask6 udp 8080 again)"
+    end_servers
+    # It is another's as soon as the workload has ended.
+    isola restart -t 0 web
+    equals 2 "$(listeners6 8080)"
+    isola rm -f web
+    run -1 listeners6 8080
+    isola run -d --name other -p 8080:80 $IMAGE sleep 1000
+    isola rm -f other
+}
+
+@test "-p [::1]:PORT serves [::1] alone, and there the host goes first" {
+    SERVERS=()
+    isola run -d --name web -p '[::1]:8081:80' $IMAGE sleep 1000
+    contains "$(isola port web)" "80/tcp -> [::1]:8081"
+    serve6 web serve 80
+    ask6 ask 8081 10
+    run nsenter --net="/proc/$NETNS_PID/ns/net" python3 -c 'import socket; socket.create_connection(("127.0.0.1", 8081), 2)'
+    contains "$output" refused
+    nsenter --net="/proc/$NETNS_PID/ns/net" python3 -c 'import socket, time
+s = socket.create_server(("::1", 8083), family=socket.AF_INET6); print("ready", flush=True); time.sleep(600)' >host 3>&- &
+    SERVERS+=($!)
+    wait_until 'grep -q ready host'
+    run -125 isola run -d --name late -p '[::1]:8083:80' $IMAGE sleep 1000
+    contains "$output" "8083"
+    end_servers
+    isola rm -f web
+    isola rm -f late || true
+}
+
+@test "where a workload has IPv6 as well, [::1] reaches a server that has IPv4 alone" {
+    SERVERS=()
+    isola network create --ipv6 six >/dev/null
+    isola run -d --name web --network six -p 8080:80 -p 8080:80/udp $IMAGE sleep 1000
+    serve6 web serve 80
+    ask6 ask 8080 1000
+    equals HELLO "$(ask6 udp 8080 hello)"
+    end_servers
+    run -1 ask6 ask 8080 10
+    isola rm -f web
+    isola network rm six
+}
+
+@test "who is slow on [::1] holds nobody else up, and the end of the workload not at all" {
+    SERVERS=()
+    isola run -d --name web -p 8080:80 $IMAGE sleep 1000
+    serve6 web echo 80
+    ask6 crowd 8080 100
+    # More than there is room for wait for their turn.
+    run ask6 crowd 8080 200
+    [ "$status" -ne 0 ]
+    ask6 crowd 8080 10
+    # Nor does it read after the end: that is waited for by the shim, not by us.
+    ask6 hold 8080 >hold 3>&- &
+    wait_until 'grep -q full hold'
+    start=$SECONDS
+    isola stop -t 0 web
+    [ $((SECONDS - start)) -lt 4 ]
+    end_servers
+    wait_until 'test -z "$(live_shims)"'
+    isola rm web
+}
+
+@test "nothing listens for a workload without a published port or without a bridge" {
+    isola run -d --name a $IMAGE sleep 1000
+    isola run -d --name b --network none $IMAGE sleep 1000
+    for name in a b; do
+        [ ! -e "$ISOLA_RUN/workloads/$(inspect $name '{{.Id}}')/proxy" ]
+    done
+    equals "" "$(nsenter --net="/proc/$NETNS_PID/ns/net" ss -Hltn | grep -F '[::1]')"
+    isola rm -f a b
 }

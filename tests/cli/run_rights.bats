@@ -141,10 +141,39 @@ JSON
 }
 
 @test "no path of ours is in the workload's mount table" {
+    for options in "" --init -t --read-only "--init --userns auto" "--user 1000" "--ipc host"; do
+        # shellcheck disable=SC2086
+        run -0 irun --rm $options $IMAGE cat /proc/self/mountinfo
+        contains "$output" " /etc/hosts "
+        lacks "$output" "$TEST_DIR"
+        lacks "$output" "${TEST_DIR#/var}" # as it is on a file system of its own
+        lacks "$output" "$ISOLA_BUILD"
+        lacks "$output" isola-init
+    done
+    # A named volume is a mount of what was asked for; the rest is not.
     run -0 irun --rm -v /data $IMAGE cat /proc/self/mountinfo
-    lacks "$(echo "$output" | grep ' / / ' | cut -d' ' -f4)" "$TEST_DIR"
+    lacks "$(echo "$output" | grep -v ' /data ')" "$TEST_DIR"
     run -0 irun --rm $IMAGE sh -c 'ls /proc/1/cwd/ && readlink /proc/1/exe'
     lacks "$output" "$TEST_DIR"
+}
+
+@test "/etc/hosts, hostname and resolv.conf belong to root, can be written, and are made anew by a start" {
+    for options in "" "--userns auto"; do
+        # shellcheck disable=SC2086
+        irun -d --name f --hostname here $options $IMAGE sleep 100
+        equals "here" "$(isola exec f cat /etc/hostname)"
+        equals "644 0 0 644 0 0 644 0 0" "$(isola exec f stat -c '%a %u %g' /etc/hosts /etc/hostname /etc/resolv.conf | tr '\n' ' ' | sed 's/ $//')"
+        isola exec f sh -c 'echo 192.0.2.9 more >>/etc/hosts'
+        contains "$(isola exec f cat /etc/hosts)" "192.0.2.9"
+        contains "$(isola cp f:/etc/hosts - | tar xO)" "192.0.2.9"
+        lacks "$(isola diff f)" "hosts"
+        # What it may fill is little, and its own.
+        isola exec f dd if=/dev/zero of=/etc/hosts bs=1M count=100 2>/dev/null && return 1
+        isola restart -t 0 f
+        lacks "$(isola exec f cat /etc/hosts)" "192.0.2.9"
+        contains "$(isola exec f cat /etc/hosts)" "here"
+        isola rm -f f
+    done
 }
 
 @test "host processes and names are out of sight" {

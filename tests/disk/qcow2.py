@@ -4,7 +4,7 @@ import pathlib
 import subprocess
 import sys
 
-from tool import SECTOR, Model, Tests, Tool, check, content, pattern, qemu, same
+from tool import SECTOR, Model, Skip, Tests, Tool, check, content, pattern, qemu, same
 
 TOOL, ROUNDS = sys.argv[1], int(sys.argv[2])
 MIB = 1 << 20
@@ -193,6 +193,32 @@ def raw(directory, direct):
     same((directory / "disk.raw").read_bytes(), model.data, "the file")
 
 
+def block_device(directory):
+    size = 4 * MIB
+    base = random_base(directory, "disk.raw", size, 8)
+    done = subprocess.run(["losetup", "-f", "--show", directory / "disk.raw"], capture_output=True,
+                          text=True)
+    if done.returncode != 0:
+        raise Skip("no loop device: " + done.stderr.strip())
+    device = done.stdout.strip()
+    try:
+        tool = Tool(TOOL)
+        assert tool.must(f"open {device} raw rw -") == f"ok {size}"
+        model = Model(base, 3)
+        steps(tool, model, 100 * ROUNDS, 400)
+        tool.must("flush")
+        tool.must("close")
+        qemu("qemu-img", "create", "-q", "-f", "qcow2", device, str(2 * MIB))
+        tool.must(f"open {device} qcow2 rw -")
+        model = Model(bytes(2 * MIB), 4)
+        steps(tool, model, 60 * ROUNDS, 100)
+        tool.must("close")
+        tool.end()
+        check(device)
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
 def locks(directory):
     image = directory / "disk.qcow2"
     one, two = Tool(TOOL), Tool(TOOL)
@@ -254,8 +280,12 @@ def main():
     tests.run("snapshots keep their content", snapshots)
     tests.run("counts left behind are made anew", dirty)
     tests.run("discarded space comes back", space_comes_back)
+    tests.run("the same on a disk", space_comes_back, on_disk=True)
+    tests.run("an image of ours on a disk", of_ours, 16, 4 * MIB, on_disk=True)
+    tests.run("a block device", block_device)
     tests.run("a raw file", raw, "")
-    tests.run("a raw file by direct I/O", raw, "direct")
+    tests.run("a raw file on a disk", raw, "", on_disk=True)
+    tests.run("a raw file by direct I/O", raw, "direct", on_disk=True)
     tests.run("one writer or many readers, QEMU's programs among them", locks)
     tests.end()
 

@@ -135,7 +135,9 @@ def start_command():
     choices = [
         [*run, "-d", "isola/busybox", "sh", "-c", loop(2000)],
         [*run, "-d", "isola/busybox", "sh", "-c", loop(100000, "usleep 2000;")],
+        [*run, "-dt", "isola/busybox", "sh", "-c", loop(2000)],
         [*run, "isola/busybox", "sh", "-c", loop(2000)],
+        [*run, "-t", "isola/busybox", "sh", "-c", loop(2000)],
         [*run, "--rm", "isola/busybox", "sh", "-c", loop(300)],
         ["run", "--rm", "--network", network, "isola/busybox", "true"],
         [*run, "-d", "--restart", "on-failure:2", "isola/busybox", "sh", "-c", loop(10)],
@@ -152,7 +154,7 @@ def start_command():
         ["logs", name],
     ]
     args = rng.choice(choices)
-    attached = args[0] == "run" and "-d" not in args and "true" not in args
+    attached = args[0] == "run" and not {"-d", "-dt"} & set(args) and "true" not in args
     out = base / f"out.{len(commands)}" if attached else None
     with open(out or os.devnull, "wb") as stdout:
         process = subprocess.Popen([BIN / "isola", *args], env=env, stdin=subprocess.DEVNULL,

@@ -3,19 +3,9 @@
 # Usage: cgroup2.sh BUILD KERNEL-DIR
 set -eu
 . "$(dirname "$0")/machine.bash"
+machine_need apparmor_parser
 machine_begin "$@"
-mkdir -p "$new/bundle/rootfs/bin"
-cp "$new/bin/busybox" "$new/bundle/rootfs/bin/busybox"
-cp "$build/src/main/isola-oci" "$new/bin/isola-oci"
-"$build/src/main/isola-oci" spec -b "$new/bundle"
-# One bundle a case: the guest has no tool for JSON.
-bundle() { # name, jq program
-    mkdir -p "$new/$1"
-    ln -s /bundle/rootfs "$new/$1/rootfs"
-    jq ".process.terminal=false | .process.env=[\"PATH=/bin\"] | .linux.resources={} | $2" \
-        "$new/bundle/config.json" >"$new/$1/config.json"
-}
-words() { printf '.process.args=["/bin/busybox","sh","-c","%s"]' "$1"; }
+machine_bundles
 bundle plain "$(words 'exit 7')"
 bundle memory "$(words 'busybox dd if=/dev/zero of=/dev/null bs=96M count=1') |
     .linux.resources.memory={limit:33554432,swap:33554432}"
@@ -30,9 +20,34 @@ bundle devices "$(words 'busybox mknod /dev/k c 1 11; (: </dev/k) && echo OPEN; 
     .root.readonly=false"
 bundle resource "$(words 'ulimit -Hn; busybox cat /proc/self/oom_score_adj') |
     .process.rlimits=[{type:\"RLIMIT_NOFILE\",soft:500000,hard:500000}] | .process.oomScoreAdj=-500"
+# AppArmor: one profile that hides a file, in the form that the kernel reads.
+cat >"$work/profile" <<'PROFILE'
+profile it-hides flags=(attach_disconnected,mediate_deleted) {
+    file,
+    capability,
+    network,
+    mount,
+    umount,
+    signal,
+    ptrace,
+    deny /forbidden rwklx,
+}
+PROFILE
+apparmor_parser -K -S --features-file /etc/apparmor.d/abi/3.0 "$work/profile" >"$new/profile" 2>"$work/parser" ||
+    sed 's/^/# /' "$work/parser"
+echo secret >"$new/bundle/rootfs/forbidden"
+look="busybox cat /proc/self/attr/apparmor/current; busybox cat /forbidden"
+bundle hides "$(words "$look") | .process.apparmorProfile=\"it-hides\" | .process.noNewPrivileges=false"
+bundle hides_for_good "$(words "$look") | .process.apparmorProfile=\"it-hides\" | .process.noNewPrivileges=true"
+bundle hides_idle "$(words 'exec busybox sleep 100') | .process.apparmorProfile=\"it-hides\" |
+    .process.noNewPrivileges=false"
+bundle hides_users "$(words 'exec busybox sleep 100') | .process.apparmorProfile=\"it-hides\" |
+    .linux.namespaces+=[{type:\"user\"}] | .linux.uidMappings=[{containerID:0,hostID:100000,size:65536}] |
+    .linux.gidMappings=[{containerID:0,hostID:100000,size:65536}]"
+bundle no_profile "$(words 'exit 0') | .process.apparmorProfile=\"it-misses\""
 machine_cases >"$new/cases" <<'SH'
 oci() { isola-oci --root /run/oci "$@"; }
-echo "1..17"
+echo "1..25"
 oci run -b /plain one >/tmp/out 2>&1
 is "a container runs and gives its exit code" 7 $?
 oci run -b /memory two >/tmp/out 2>&1
@@ -62,5 +77,28 @@ out=$(oci run -b /devices five 2>&1 | grep -c -e OPEN -e null)
 is "the device program allows null and not what may only be made" 1 "$out"
 out=$(oci run -b /resource six 2>&1 | tr '\n' ' ')
 is "with CAP_SYS_RESOURCE limits rise and the OOM score falls" "500000 -500 " "$out"
+
+mount -t securityfs securityfs /sys/kernel/security
+dd if=/profile of=/sys/kernel/security/apparmor/.replace bs=1M 2>/dev/null
+hidden="it-hides (enforce) cat: can't open '/forbidden': Permission denied "
+out=$(oci run -b /hides seven 2>&1 | tr '\n' ' ')
+is "an AppArmor profile holds the workload, and denies what it says" "$hidden" "$out"
+out=$(oci run -b /hides_for_good eight 2>&1 | tr '\n' ' ')
+is "so it does with no-new-privileges" "$hidden" "$out"
+oci run -d -b /hides_idle nine </dev/null >/tmp/out 2>&1
+out=$(oci exec nine /bin/busybox sh -c "busybox cat /proc/self/attr/apparmor/current /forbidden" 2>&1 | tr '\n' ' ')
+is "exec has the profile, too" "$hidden" "$out"
+out=$(oci exec --apparmor it-misses nine /bin/busybox true 2>&1); status=$?
+is "exec with another names it when it is missing" "1 1" "$status $(echo "$out" | grep -c 'it-misses.*is not loaded')"
+oci delete --force nine
+oci run -d -b /hides_users ten </dev/null >/tmp/out 2>&1
+is "a user namespace does not matter" 0 $?
+out=$(oci exec ten /bin/busybox cat /proc/self/attr/apparmor/current /forbidden 2>&1 | tr '\n' ' ')
+is "nor for exec" "$hidden" "$out"
+oci delete --force ten
+out=$(oci create -b /no_profile eleven 2>&1 </dev/null); status=$?
+is "a profile that is not loaded is named before anything runs" "1 1" \
+    "$status $(echo "$out" | grep -c 'apparmorProfile = "it-misses": is not loaded')"
+is "and nothing is left of it" "0 0" "$(ls /run/oci | wc -l) $(find /sys/fs/cgroup -name eleven | wc -l)"
 SH
 machine_run 512 240

@@ -3,6 +3,7 @@
 # older than the kernel of the other tests. Usage: engine.sh BUILD KERNEL-DIR
 set -eu
 . "$(dirname "$0")/machine.bash"
+machine_need apparmor_parser
 machine_begin "$@"
 machine_modules overlay veth bridge nf_tables nf_nat nf_conntrack nft_chain_nat nft_masq nft_ct nft_fib_inet \
     nft_reject_inet nft_nat nft_redir nft_hash nft_limit
@@ -12,10 +13,11 @@ done
 ISOLA_ROOT=$new/var/isola ISOLA_RUN=$work/run "$build/src/main/isola" load -q \
     -i "$build/src/main/isola-busybox.tar" >/dev/null
 echo "root:x:0:0:root:/:/bin/sh" >"$new/etc/passwd"
+copy /usr/sbin/apparmor_parser /etc/apparmor.d/abi/3.0
 machine_cases >"$new/cases" <<'SH'
 export ISOLA_ROOT=/var/isola ISOLA_RUN=/run/isola
 image=isola/busybox
-echo "1..14"
+echo "1..26"
 out=$(isola run --rm --network none $image sh -c 'echo hello; exit 7' 2>&1)
 is "a workload runs and gives its exit code" "7 hello" "$? $out"
 out=$(echo abc | isola run --rm -i --network none --read-only $image cat 2>&1)
@@ -38,7 +40,37 @@ isola network create back >/tmp/out 2>&1
 isola run -d --name db --network back $image sleep 100 >/tmp/out 2>&1
 out=$(isola run --rm --network back $image ping -c 1 -W 5 db 2>&1 | grep -c 'bytes from')
 is "a name on a network of the user's own is found" 1 "$out"
+out=$(isola run --rm --network none --init $image cat /proc/self/mountinfo 2>&1)
+is "the workload's files do not tell where ours lie" "4 0" \
+    "$(echo "$out" | grep -c tmpfs.files) $(echo "$out" | grep -v ' / / ' | grep -c -e isola -e workloads)"
+isola network create more >/tmp/out 2>&1
+isola network connect more db
+isola cp db:/etc/hosts /tmp/hosts
+is "they follow when it joins a network" 2 "$(grep -c "$(isola inspect -f '{{.Config.Hostname}}' db)" /tmp/hosts)"
+isola network disconnect more db
 is "exec works" "in" "$(isola exec web echo in 2>&1)"
+
+mount -t securityfs securityfs /sys/kernel/security
+mv /usr/sbin/apparmor_parser /parser
+is "AppArmor without its parser: doctor says what to install" 1 "$(isola doctor | grep -c 'apt-get install apparmor')"
+mkdir -p /usr/sbin; mv /parser /usr/sbin/apparmor_parser
+look='cat /proc/self/attr/apparmor/current; mount -t tmpfs none /tmp 2>&1 && echo mounted'
+profile() { isola run --rm --network none --cap-add SYS_ADMIN "$@" $image sh -c "$look" 2>&1 | tr '\n' ' '; }
+held="isola-default (enforce) mount: mounting none on /tmp failed: Permission denied "
+is "where AppArmor is, a workload is under isola's profile, which forbids to mount" "$held" "$(profile)"
+is "with no-new-privileges, too" "$held" "$(profile --security-opt no-new-privileges)"
+out=$(isola run --rm --network none --security-opt systempaths=unconfined $image \
+    sh -c 'echo 0 2>&1 >/proc/sys/kernel/panic_on_oops || echo kept' 2>&1 | tail -n 1)
+is "and keeps the host's /proc from being written when nothing else does" kept "$out"
+is "but not with apparmor=unconfined" "unconfined mounted " "$(profile --security-opt apparmor=unconfined)"
+is "nor with --privileged" "unconfined mounted " "$(profile --privileged)"
+out=$(isola run --rm --network none --security-opt apparmor=it-misses $image true 2>&1); status=$?
+is "a profile that is not there is named" "125 1" "$status $(echo "$out" | grep -c 'it-misses.*is not loaded')"
+isola run -d --name held --network none $image sleep 100 >/tmp/out 2>&1
+is "inspect shows the profile" isola-default "$(isola inspect -f '{{.AppArmorProfile}}' held)"
+is "exec has it" "isola-default (enforce)" "$(isola exec held cat /proc/self/attr/apparmor/current)"
+is "stop may still signal" exited "$(isola stop -t 5 held >/dev/null; isola inspect -f '{{.State.Status}}' held)"
+isola rm -f held >/dev/null
 isola pause web
 is "pause freezes it" 1 "$(cat $g/cgroup.freeze)"
 isola unpause web

@@ -4,25 +4,9 @@
 # Usage: systemd.sh BUILD KERNEL-DIR
 set -eu
 . "$(dirname "$0")/machine.bash"
-for need in /lib/systemd/systemd /usr/bin/dbus-daemon; do
-    [ -x $need ] || {
-        echo "1..0 # SKIP $need is not installed"
-        exit 0
-    }
-done
+machine_need /lib/systemd/systemd /usr/bin/dbus-daemon /usr/bin/podman /usr/bin/conmon /usr/bin/newuidmap
 machine_begin "$@"
 
-# copy FILE...: with the libraries that it asks for.
-copy() {
-    local file lib
-    for file in "$@"; do
-        mkdir -p "$new$(dirname "$file")"
-        [ -e "$new$file" ] || cp -L "$file" "$new$file"
-        for lib in $(ldd "$file" 2>/dev/null | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^\t\(\/[^ ]*\) (.*/\1/p'); do
-            [ -e "$new$lib" ] || { mkdir -p "$new$(dirname "$lib")"; cp -L "$lib" "$new$lib"; }
-        done
-    done
-}
 copy /lib/systemd/systemd /lib/systemd/systemd-executor /bin/systemctl /usr/bin/dbus-daemon \
     2>/dev/null || true
 units=$new/lib/systemd/system
@@ -69,25 +53,14 @@ UNIT
 cat >"$units/cases.service" <<'UNIT'
 [Unit]
 DefaultDependencies=no
-Requires=dbus.socket
+Wants=dbus.socket
 After=dbus.socket
 [Service]
 ExecStart=/bin/busybox sh -c '/bin/busybox --install -s /bin; sh /cases >/dev/ttyS0 2>&1; poweroff -f'
 Environment=PATH=/bin:/usr/bin:/sbin
 UNIT
 
-mkdir -p "$new/bundle/rootfs/bin"
-cp "$new/bin/busybox" "$new/bundle/rootfs/bin/busybox"
-cp "$build/src/main/isola-oci" "$new/bin/isola-oci"
-"$build/src/main/isola-oci" spec -b "$new/bundle"
-# One bundle a case: the guest has no tool for JSON.
-bundle() { # name, jq program
-    mkdir -p "$new/$1"
-    ln -s /bundle/rootfs "$new/$1/rootfs"
-    jq ".process.terminal=false | .process.env=[\"PATH=/bin\"] | .linux.resources={} | $2" \
-        "$new/bundle/config.json" >"$new/$1/config.json"
-}
-words() { printf '.process.args=["/bin/busybox","sh","-c","%s"]' "$1"; }
+machine_bundles
 bundle plain "$(words 'exit 7') | .linux.cgroupsPath=\"isola.slice:it:plain\""
 bundle memory "$(words 'busybox dd if=/dev/zero of=/dev/null bs=96M count=1') |
     .linux.cgroupsPath=\"isola.slice:it:memory\" | .linux.resources.memory={limit:33554432,swap:33554432}"
@@ -105,12 +78,31 @@ bundle own "$(words 'busybox cat /proc/self/cgroup; exit 5') | .linux.resources=
     .linux.uidMappings=[{containerID:0,hostID:1000,size:1}] |
     .linux.gidMappings=[{containerID:0,hostID:1000,size:1}] |
     .mounts|=map(select(.type!=\"cgroup\" and .type!=\"devpts\")) | del(.linux.resources.devices)"
+
+# Podman, whose containers are isola-oci's, in scopes that systemd makes for it.
+copy /usr/bin/podman /usr/bin/conmon
+mkdir -p "$new/etc/containers" "$new/run" "$new/tmp" "$new/var/tmp"
+echo '{"default":[{"type":"insecureAcceptAnything"}]}' >"$new/etc/containers/policy.json"
+printf '[storage]\ndriver="vfs"\nrunroot="/run/containers"\ngraphroot="/var/lib/containers"\n' \
+    >"$new/etc/containers/storage.conf"
+
+# What an ordinary user has, on a file system that takes the attributes of an overlay of his.
+machine_modules overlay loop
+copy /usr/bin/newuidmap /usr/bin/newgidmap /usr/sbin/mkfs.ext4
+chmod u+s "$new/usr/bin/newuidmap" "$new/usr/bin/newgidmap"
+printf 'ann:100000:65536\n' | tee "$new/etc/subuid" >"$new/etc/subgid"
+for program in isola isola-shim isola-init; do
+    cp "$build/src/main/$program" "$new/bin/$program"
+done
+ISOLA_ROOT=$new/store ISOLA_RUN=$work/run "$build/src/main/isola" load -q \
+    -i "$build/src/main/isola-busybox.tar" >/dev/null
 machine_cases >"$new/cases" <<'SH'
 oci() { isola-oci --root /run/oci --systemd-cgroup "$@"; }
+lines() { tr '\n' ' ' | sed 's/ $//'; }
 show() { systemctl show -p "$2" --value "$1"; }
 has() { echo "$1" | grep -c -e "$2"; }
 is_gone() { [ "$(show "$1" ActiveState)" = inactive ] && [ "$(show "$1" LoadState)" = not-found ]; echo $?; }
-echo "1..24"
+echo "1..38"
 oci run -b /plain one >/tmp/out 2>&1
 is "a container runs in a scope and gives its exit code" 7 $?
 is "the scope is gone with it" 0 "$(is_gone it-plain.scope)"
@@ -154,6 +146,25 @@ is "without the bus systemd's own socket serves" 7 $?
 oci create -b /plain nine </dev/null; oci start nine; oci delete --force nine
 is "create, start and delete in turn" "0 0" "$? $(is_gone it-plain.scope)"
 
+# Podman: its containers are ours, in scopes of its choice.
+peer() {
+    podman --runtime /bin/isola-oci --cgroup-manager systemd --events-backend file --log-level error "$@"
+}
+set -- --network none --ulimit nofile=1000:1000 --log-driver k8s-file
+peer run --rm "$@" --rootfs /bundle/rootfs /bin/busybox sh -c 'exit 6' >/tmp/out 2>&1
+is "podman with the systemd manager runs one" 6 $?; sed 's/^/# /' /tmp/out
+id=$(peer run -d --name pod -m 64m --pids-limit 40 "$@" --rootfs /bundle/rootfs /bin/busybox sleep 1000 2>&1)
+s=libpod-$id.scope
+g=/sys/fs/cgroup$(show $s ControlGroup)
+is "its limits are properties of its scope, and in the files" "active machine.slice 67108864 40 67108864 40" \
+    "$(show $s ActiveState) $(show $s Slice) $(show $s MemoryMax) $(show $s TasksMax) $(cat $g/memory.max) $(cat $g/pids.max)"
+out=$(peer exec pod /bin/busybox sh -c 'busybox cat /proc/1/cgroup /proc/self/cgroup' 2>&1 | sort | uniq -c | sed 's/^ *//')
+is "its exec joins the scope" "2 0::/" "$out"
+peer stop -t 0 pod >/tmp/out 2>&1
+is "its stop ends container and scope" "0 0" "$? $(is_gone $s)"
+peer rm pod >/tmp/out 2>&1
+is "and nothing of ours is left" "0 0" "$? $(ls /run/isola-oci 2>/dev/null | wc -l)"
+
 # An ordinary user, in a user namespace of his own, with his own manager.
 mkdir -p /run/user/1000
 chown 1000:1000 /run/user/1000
@@ -166,6 +177,43 @@ is "an ordinary user's container runs" 5 $?
 is "it lives below his own manager" 1 "$(has "$out" "/ann.service/user.slice/isola-oci-mine.scope")"
 out=$(as_ann "XDG_RUNTIME_DIR=/nowhere isola-oci --root /tmp/ann --systemd-cgroup run -b /tmp/own mine" 2>&1)
 is "without a manager the error names the remedy" 1 "$(has "$out" "cgroupfs driver")"
+
+truncate -s 64M /tmp/disk
+mkfs.ext4 -q -F -O ^has_journal /tmp/disk
+mkdir -p /home/ann
+mount -o loop /tmp/disk /home/ann
+mkdir -p /home/ann/.local/share
+cp -a /store /home/ann/.local/share/isola
+chown -R 1000:1000 /home/ann
+as_ann() { su ann -s /bin/sh -c "export HOME=/home/ann XDG_RUNTIME_DIR=/run/user/1000; $1"; }
+run="isola run --network none"
+out=$(as_ann "$run -d --name web -m 64m --cpus 0.5 --pids-limit 30 isola/busybox sleep 1000" 2>&1)
+is "isola run of an ordinary user is in a scope of his manager, with limits" \
+    "/system.slice/ann.service/user.slice/isola-$out.scope" "$(cut -d: -f3 /proc/$(pidof sleep)/cgroup)"
+g=/sys/fs/cgroup/system.slice/ann.service/user.slice/isola-$out.scope
+is "they are in its files" "67108864 50000 100000 30" "$(cat $g/memory.max $g/cpu.max $g/pids.max | lines)"
+is "isola exec joins, though it comes from a place that is not his" "0::/" "$(as_ann "isola exec web cat /proc/self/cgroup" 2>&1)"
+as_ann "isola pause web" >/dev/null 2>&1; frozen=$(cat $g/cgroup.freeze)
+out=$(as_ann "isola unpause web; isola update -m 100m --memory-swap 200m web; isola stats --no-stream web; isola top web" 2>&1)
+is "pause, update, stats and top work" "1 104857600 1 1" \
+    "$frozen $(cat $g/memory.max) $(has "$out" "/ 100MiB") $(has "$out" "sleep 1000")"
+is "doctor says where limits come from" 1 "$(as_ann "isola doctor" | grep -c 'limits, pause and stats by your systemd manager')"
+kill -9 $(pidof isola-shim)
+out=$(as_ann "isola system check --repair")
+is "check --repair ends the scope of a workload whose shim was killed" "1 0" "$(has "$out" "'web': its run ended") $([ -d $g ]; echo $(($? - 1)))"
+mkdir -p /tmp/none /tmp/dead/systemd
+: >/tmp/dead/systemd/private # nobody listens
+chown -R 1000 /tmp/none /tmp/dead
+chmod -R 700 /tmp/none /tmp/dead
+out=$(as_ann "export XDG_RUNTIME_DIR=/tmp/none; $run --rm isola/busybox echo runs; $run --rm -m 32m isola/busybox true" 2>&1)
+is "without a manager it runs, but for limits, whose error names the remedy" "1 1" \
+    "$(has "$out" '^runs') $(has "$out" 'loginctl enable-linger')"
+out=$(as_ann "export XDG_RUNTIME_DIR=/tmp/dead; $run --rm isola/busybox echo runs; $run --rm -m 32m isola/busybox true" 2>&1)
+is "with one that does not answer it is the same" "1 1" "$(has "$out" '^runs') $(has "$out" 'loginctl enable-linger')"
+find /sys/fs/cgroup/system.slice/ann.service -type d -exec chown 0 {} +
+out=$(as_ann "$run --rm isola/busybox echo runs; $run --rm -m 32m isola/busybox true" 2>&1)
+is "with one that may make no groups, too, and then the error names the unit" "1 1" \
+    "$(has "$out" '^runs') $(has "$out" "start systemd unit 'isola-")"
 SH
-machine_append="${machine_append-cgroup_no_v1=all} systemd.show_status=0 systemd.log_level=warning systemd.log_target=console" machine_run 768 240
+machine_append="${machine_append-cgroup_no_v1=all} systemd.show_status=0 systemd.log_level=warning systemd.log_target=console" machine_run 1024 300
 [ -z "${MACHINE_LOG-}" ] || cp "$work/serial" "$MACHINE_LOG"

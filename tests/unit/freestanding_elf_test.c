@@ -71,6 +71,59 @@ START_TEST(a_header_cut_anywhere_is_refused)
 }
 END_TEST
 
+/* A 64-bit little-endian file with two sections behind its header. */
+static void make_sections(uint8_t data[200])
+{
+    memset(data, 0, 200);
+    memcpy(data, "\177ELF\2\1\1", 7);
+    store_le64(data + 40, 64);
+    store_le16(data + 58, 64);
+    store_le16(data + 60, 2);
+    store_le16(data + 62, 1);
+    store_le32(data + 64, 9);
+    store_le32(data + 68, 1);
+    store_le64(data + 64 + 24, 192);
+    store_le64(data + 64 + 32, 8);
+    store_le32(data + 128 + 4, ELF_SECTION_NO_BITS);
+    store_le64(data + 128 + 32, 1 << 20);
+}
+
+START_TEST(sections_are_read_and_lie_in_the_file)
+{
+    uint8_t data[200];
+    struct elf_header h;
+    struct elf_section s;
+    struct elf_fault fault;
+    make_sections(data);
+    ck_assert(elf_read_header(data, sizeof(data), sizeof(data), &h, &fault));
+    ck_assert(elf_check_sections(&h, &fault));
+    ck_assert(elf_read_section(&h, data + 64, 128, 0, &s, &fault));
+    ck_assert_uint_eq(s.name, 9);
+    ck_assert_uint_eq(s.offset, 192);
+    ck_assert_uint_eq(s.bytes, 8);
+    /* What has no bytes in the file may be larger than it. */
+    ck_assert(elf_read_section(&h, data + 64, 128, 1, &s, &fault));
+    ck_assert(!elf_read_section(&h, data + 64, 127, 1, &s, &fault));
+    ck_assert(!elf_read_section(&h, data + 64, 128, 2, &s, &fault));
+    store_le64(data + 64 + 32, 9);
+    ck_assert(!elf_read_section(&h, data + 64, 128, 0, &s, &fault));
+    ck_assert_str_eq(fault.field, "sh_offset");
+    static const struct {
+        size_t at;
+        uint16_t value;
+        const char *field;
+    } wrong[] = {
+        {40, 73, "e_shoff"}, {58, 40, "e_shentsize"}, {60, 3, "e_shoff"}, {62, 2, "e_shstrndx"}};
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        make_sections(data);
+        store_le16(data + wrong[i].at, wrong[i].value);
+        ck_assert(elf_read_header(data, sizeof(data), sizeof(data), &h, &fault));
+        ck_assert(!elf_check_sections(&h, &fault));
+        ck_assert_str_eq(fault.field, wrong[i].field);
+    }
+}
+END_TEST
+
 START_TEST(notes_are_walked_to_the_end)
 {
     const struct elf_header h = {.is_64 = true};
@@ -147,6 +200,7 @@ int main(void)
     return unit_run("freestanding/elf", (const TTest *const[]){
                                             both_byte_orders_and_classes_are_read,
                                             a_header_cut_anywhere_is_refused,
+                                            sections_are_read_and_lie_in_the_file,
                                             notes_are_walked_to_the_end,
                                             notes_of_eight_byte_segments_are_padded_to_eight,
                                             lengths_of_notes_never_wrap,

@@ -175,6 +175,32 @@ START_TEST(input_waits_for_buffers_and_none_is_lost)
 }
 END_TEST
 
+START_TEST(a_buffer_that_waits_is_filled_when_somebody_types)
+{
+    struct bed bed;
+    int fds[2];
+    unsigned id = 0;
+    uint32_t len = 0;
+    struct driver_piece piece = {BED_BUFFERS, 100};
+    ck_assert_int_eq(pipe2(fds, 0), 0);
+    open_console(&bed, fds[0], -1);
+    bed_start(&bed, VIRTIO_F_EVENT_IDX, 2, 16);
+    for (unsigned i = 0; i < 20; i++) {
+        ck_assert_int_ge(bed_send(&bed, 0, &piece, 0, 1), 0);
+        bed_pump(&bed);
+        ck_assert(!driver_get(&bed.driver[0], &id, &len));
+        ck_assert_int_eq(write(fds[1], "typed", 5), 5);
+        bed_pump(&bed);
+        ck_assert(driver_get(&bed.driver[0], &id, &len));
+        ck_assert_uint_eq(len, 5);
+        ck_assert_mem_eq(memory_at(bed.memory, BED_BUFFERS, 5), "typed", 5);
+    }
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+    bed_close(&bed);
+}
+END_TEST
+
 START_TEST(the_descriptors_of_a_console_keep_their_flags)
 {
     struct bed bed;
@@ -420,6 +446,7 @@ int main(void)
                                        output_waits_in_the_queue_for_a_slow_reader_and_none_is_lost,
                                        output_is_thrown_away_when_the_reader_has_gone,
                                        input_waits_for_buffers_and_none_is_lost,
+                                       a_buffer_that_waits_is_filled_when_somebody_types,
                                        the_descriptors_of_a_console_keep_their_flags,
                                        a_console_writes_to_a_file_and_ends_with_it,
                                        a_new_size_is_told_and_read,

@@ -87,6 +87,14 @@ guest echo
     jmp 4b
 end echo
 
+/* Writes to a port where a device of the test is. */
+guest ring
+    mov $0x700, %dx
+    out %al, %dx
+1:  hlt
+    jmp 1b
+end ring
+
     .code64
 /* Rings a doorbell three times, then leaves with what the device beside it reads. */
 guest doorbell
@@ -186,5 +194,108 @@ guest clock
 1:  hlt
     jmp 1b
 end clock
+
+/*
+ * Random accesses without end (vmm_hostile_test.c). At 0x5010 the seed; at 0x6000 64 times base,
+ * mask, kind: memory or registers, ports, or a list of writes; at 0x6800 64 values to prefer.
+ */
+guest fuzz
+    mov 0x5010, %r15
+    movabs $6364136223846793005, %r13
+    movabs $1442695040888963407, %r12
+1:  incq 0x5000
+    imul %r13, %r15
+    add %r12, %r15
+    mov %r15, %rax
+    shr $58, %rax
+    lea (%rax, %rax, 2), %rax
+    lea 0x6000(, %rax, 8), %rbx
+    mov %r15, %rdi
+    shr $20, %rdi
+    and 8(%rbx), %rdi
+    add (%rbx), %rdi
+    mov %r15, %rcx
+    shr $12, %rcx
+    imul %r13, %r15
+    add %r12, %r15
+    mov %r15, %rsi
+    shr $16, %rsi
+    test %r15, %r15
+    js 2f
+    and $63, %esi
+    mov 0x6800(, %rsi, 8), %rsi
+2:  mov 16(%rbx), %eax
+    cmp $1, %eax
+    je 5f
+    ja 8f
+    test $4, %cl
+    jz 4f
+    and $3, %ecx
+    jz 3f
+    cmp $2, %ecx
+    jb 6f
+    je 7f
+    mov %rsi, (%rdi)
+    jmp 1b
+3:  mov %sil, (%rdi)
+    jmp 1b
+6:  mov %si, (%rdi)
+    jmp 1b
+7:  mov %esi, (%rdi)
+    jmp 1b
+4:  and $3, %ecx
+    jz 3f
+    cmp $2, %ecx
+    jb 6f
+    je 7f
+    mov (%rdi), %rax
+    jmp 1b
+3:  mov (%rdi), %al
+    jmp 1b
+6:  mov (%rdi), %ax
+    jmp 1b
+7:  mov (%rdi), %eax
+    jmp 1b
+5:  mov %edi, %edx
+    mov %esi, %eax
+    test $4, %cl
+    jz 4f
+    and $3, %ecx
+    jz 3f
+    cmp $2, %ecx
+    jb 6f
+    out %eax, %dx
+    jmp 1b
+3:  out %al, %dx
+    jmp 1b
+6:  out %ax, %dx
+    jmp 1b
+4:  and $3, %ecx
+    jz 3f
+    cmp $2, %ecx
+    jb 6f
+    in %dx, %eax
+    jmp 1b
+3:  in %dx, %al
+    jmp 1b
+6:  in %dx, %ax
+    jmp 1b
+8:  mov (%rbx), %rbx
+9:  mov (%rbx), %rdi
+    mov 8(%rbx), %ecx
+    mov 12(%rbx), %esi
+    add $16, %rbx
+    test %ecx, %ecx
+    jz 1b
+    cmp $2, %ecx
+    jb 3f
+    je 6f
+    mov %esi, (%rdi)
+    jmp 9b
+3:  mov %sil, (%rdi)
+    jmp 9b
+6:  mov %si, (%rdi)
+    jmp 9b
+end fuzz
 
     .section .note.GNU-stack,"",@progbits

@@ -22,6 +22,7 @@ GUEST(hello);
 GUEST(interrupt);
 GUEST(nothing);
 GUEST(echo);
+GUEST(ring);
 GUEST(doorbell);
 GUEST(count);
 GUEST(dirty);
@@ -30,6 +31,7 @@ GUEST(smp);
 GUEST(second);
 GUEST(off);
 GUEST(clock);
+GUEST(fuzz);
 
 #define GUEST_AT 0x1000ULL
 #define GUEST_TABLES 0x8000ULL /* PML4, PDPT, four page directories */

@@ -12,8 +12,10 @@
 #include "base/macros.h"
 #include "unit.h"
 #include "vmm/bus.h"
+#include "vmm/config.h"
 #include "vmm/kvm.h"
 #include "vmm/layout.h"
+#include "vmm/machine_devices.h"
 #include "vmm/speed.h"
 #include "vmm/state.h"
 #include "vmm_guests.h"
@@ -385,6 +387,62 @@ START_TEST(emulating_kvm_is_told_from_real_one)
 }
 END_TEST
 
+/* A machine with entropy and so many disks, all of one file. */
+static int add_disks(struct guest *guest, bool pci, size_t disks)
+{
+    static char ids[CONFIG_DRIVES_MAX][8];
+    char path[] = "/tmp/isola-machine-test-XXXXXX";
+    struct machine_options options = guest_options();
+    struct vmm_config config = {.entropy = true, .stdio = CONFIG_STDIO_NONE};
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(ftruncate(fd, 4096), 0);
+    options.pci = pci;
+    guest_open(guest, &options);
+    for (size_t i = 0; i < disks; i++) {
+        (void)snprintf(ids[i], sizeof(ids[i]), "d%zu", i);
+        config.drive[config.drive_count++] =
+            (struct config_drive){.id = ids[i], .path = path, .read_only = true, .queues = 1};
+    }
+    int r = machine_add_devices(guest->machine, &config, &guest->err);
+    (void)unlink(path);
+    (void)close(fd);
+    return r;
+}
+
+START_TEST(devices_are_pci_functions_where_the_machine_has_pci)
+{
+    struct guest guest;
+    ck_assert_msg(add_disks(&guest, true, 20) == 0, "%s", err_text(&guest.err));
+    const struct board *board = machine_board(guest.machine);
+    for (unsigned slot = 0; slot < 32; slot++) {
+        uint32_t want = slot == 0    ? 0x00081b36
+                        : slot <= 20 ? 0x10421af4 /* block */
+                        : slot == 21 ? 0x10441af4 /* entropy */
+                                     : UINT32_MAX;
+        ck_assert_uint_eq(bus_read(board->mmio, LAYOUT_ECAM + 0x8000ULL * slot, 4), want);
+        bus_write(board->ports, LAYOUT_PORT_PCI_CONFIG, 4, 0x80000000u | slot << 11);
+        ck_assert_uint_eq(bus_read(board->ports, LAYOUT_PORT_PCI_CONFIG + 4, 4), want);
+    }
+    ck_assert_uint_eq(bus_read(board->mmio, LAYOUT_VIRTIO_MMIO, 4), UINT32_MAX);
+    guest_close(&guest);
+}
+END_TEST
+
+START_TEST(without_pci_there_is_a_limit_that_names_it)
+{
+    struct guest guest;
+    ck_assert_msg(add_disks(&guest, false, 13) == 0, "%s", err_text(&guest.err));
+    const struct board *board = machine_board(guest.machine);
+    ck_assert_uint_eq(bus_read(board->mmio, LAYOUT_VIRTIO_MMIO, 4), 0x74726976);
+    ck_assert_uint_eq(bus_read(board->mmio, LAYOUT_ECAM, 4), UINT32_MAX);
+    guest_close(&guest);
+    ck_assert_int_eq(add_disks(&guest, false, 14), -ENOSPC);
+    ck_assert_ptr_nonnull(strstr(err_text(&guest.err), "\"pci\": true"));
+    guest_close(&guest);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -404,6 +462,8 @@ int main(void)
         wrong_machines_are_refused_with_the_reason,
         measuring_the_engine_leaves_no_trace,
         emulating_kvm_is_told_from_real_one,
+        devices_are_pci_functions_where_the_machine_has_pci,
+        without_pci_there_is_a_limit_that_names_it,
         NULL,
     };
     if (access("/dev/kvm", R_OK | W_OK) != 0) {

@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/loop.h"
 #include "vmm/bus.h"
 #include "vmm/virtio/mmio.h"
@@ -83,6 +84,23 @@ static inline void bed_pump(struct bed *bed)
         MUST(loop_run(bed->loop) == 0);
     }
 }
+
+/* Lets the loop run for some time. */
+static inline void bed_run(struct bed *bed, int64_t ns)
+{
+    MUST(loop_add_timer(bed->loop, ns, bed_quit, bed->loop, NULL) == 0);
+    MUST(loop_run(bed->loop) == 0);
+}
+
+/* Runs the loop until the condition holds; ten seconds at most. */
+#define BED_UNTIL(bed, cond)                                                                       \
+    do {                                                                                           \
+        int64_t end_ = clock_monotonic_ns() + 10 * NS_PER_SEC;                                     \
+        while (!(cond)) {                                                                          \
+            ck_assert_msg(clock_monotonic_ns() < end_, "never: %s", #cond);                        \
+            bed_run((bed), NS_PER_MS / 2);                                                         \
+        }                                                                                          \
+    } while (0)
 
 /* Interrupts since the last call. */
 static inline uint64_t bed_interrupts(struct bed *bed)

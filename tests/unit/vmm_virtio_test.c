@@ -1,6 +1,8 @@
 #include "vmm/virtio/virtio.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -303,17 +305,70 @@ START_TEST(saved_state_that_no_guest_can_bring_about_is_refused)
 }
 END_TEST
 
+struct stress {
+    struct bed bed;
+    unsigned done;
+    bool lost;
+};
+
+/* A CPU that keeps its queue full and sleeps until it is interrupted. */
+static void *drive(void *data)
+{
+    struct stress *s = data;
+    struct driver *d = &s->bed.driver[0];
+    struct driver_piece piece = {.gpa = BED_BUFFERS, .len = 8};
+    while (s->done < 30000 && !s->lost) {
+        unsigned id = 0;
+        uint32_t len = 0;
+        while (bed_send(&s->bed, 0, &piece, 0, 1) >= 0) {
+        }
+        struct pollfd p = {.fd = s->bed.irq, .events = POLLIN};
+        if (!driver_want_interrupt(d) && poll(&p, 1, 20000) != 1) {
+            s->lost = true;
+        }
+        (void)bed_interrupts(&s->bed);
+        while (driver_get(d, &id, &len)) {
+            s->done++;
+        }
+    }
+    loop_quit(s->bed.loop, 0);
+    virtio_kick(s->bed.virtio, 0); /* the loop wakes up and sees it */
+    return NULL;
+}
+
+START_TEST(a_cpu_and_the_loop_at_once_lose_neither_doorbell_nor_interrupt)
+{
+    for (unsigned kind = 0; kind < 4; kind++) {
+        struct stress s = {0};
+        pthread_t cpu;
+        open_rng(&s.bed);
+        bed_start(&s.bed,
+                  ((kind & 1) != 0 ? VIRTIO_F_RING_PACKED : 0) |
+                      ((kind & 2) != 0 ? VIRTIO_F_EVENT_IDX : 0),
+                  1, 4);
+        ck_assert_int_eq(pthread_create(&cpu, NULL, drive, &s), 0);
+        ck_assert_int_eq(loop_run(s.bed.loop), 0);
+        ck_assert_int_eq(pthread_join(cpu, NULL), 0);
+        ck_assert(!s.lost);
+        ck_assert_uint_ge(s.done, 30000);
+        bed_close(&s.bed);
+    }
+}
+END_TEST
+
 int main(void)
 {
-    return unit_run("vmm_virtio", (const TTest *const[]){
-                                      a_driver_gets_random_bytes_and_one_interrupt_in_every_layout,
-                                      registers_say_what_the_device_is,
-                                      status_moves_forward_only_and_features_are_checked,
-                                      features_do_not_change_after_they_were_agreed_on,
-                                      queues_are_enabled_between_features_and_driver_ok_only,
-                                      a_hostile_ring_asks_for_a_reset_and_works_after_it,
-                                      a_device_restored_in_the_middle_of_work_goes_on,
-                                      saved_state_that_no_guest_can_bring_about_is_refused,
-                                      NULL,
-                                  });
+    return unit_run("vmm_virtio",
+                    (const TTest *const[]){
+                        a_driver_gets_random_bytes_and_one_interrupt_in_every_layout,
+                        registers_say_what_the_device_is,
+                        status_moves_forward_only_and_features_are_checked,
+                        features_do_not_change_after_they_were_agreed_on,
+                        queues_are_enabled_between_features_and_driver_ok_only,
+                        a_hostile_ring_asks_for_a_reset_and_works_after_it,
+                        a_device_restored_in_the_middle_of_work_goes_on,
+                        saved_state_that_no_guest_can_bring_about_is_refused,
+                        a_cpu_and_the_loop_at_once_lose_neither_doorbell_nor_interrupt,
+                        NULL,
+                    });
 }

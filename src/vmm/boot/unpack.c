@@ -44,8 +44,13 @@ static int check_elf(int fd, uint64_t size, const char *name, struct err *err)
     }
     bool good = elf_read_header(head, head_len, size, &h, &fault);
     if (good && h.machine != ELF_MACHINE_X86_64 && h.machine != ELF_MACHINE_386) {
-        fault =
-            (struct elf_fault){.field = "e_machine", .value = h.machine, .problem = "is not x86"};
+        fault = (struct elf_fault){"e_machine", h.machine, "is not x86"};
+        good = false;
+    } else if (good && h.big_endian) {
+        fault = (struct elf_fault){"EI_DATA", 2, "is not the order of x86"};
+        good = false;
+    } else if (good && h.segment_count == 0) {
+        fault = (struct elf_fault){"e_phnum", 0, "leaves nothing to load"};
         good = false;
     }
     size_t len = good ? (size_t)h.segment_count * h.segment_size : 0;
@@ -257,6 +262,12 @@ int boot_unpack_kernel(int kernel_fd, const char *name, int cache_dir_fd, int *r
     int fd = take_entry(&source, cache_dir_fd, entry);
     if (fd == -ENOENT) {
         fd = make_entry(&source, cache_dir_fd, entry, err);
+        /* By its name, so that its path can be told. */
+        int named = fd >= 0 ? take_entry(&source, cache_dir_fd, entry) : -1;
+        if (named >= 0) {
+            (void)close_fd(fd);
+            fd = named;
+        }
     } else if (fd < 0) {
         return err_set(err, -fd, "open the unpacked kernel '%s'", name);
     }

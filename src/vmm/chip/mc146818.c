@@ -348,6 +348,7 @@ int mc146818_new(struct board *board, uint16_t port, uint32_t gsi, struct device
     rtc->port = port;
     rtc->irq = IRQ_NONE;
     rtc->timer_fd = -1;
+    tzset(); /* opens a file of the host's, which the C library would do later, in the jail */
     rtc_reset(device);
     int r = irq_init_line(&rtc->irq, board->engine, gsi, err);
     rtc->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);

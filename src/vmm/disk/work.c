@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 
 #include "base/loop.h"
+#include "base/macros.h"
 
 #define STACK_SIZE ((size_t)256 * 1024)
 #define THREADS_MAX 8
@@ -20,11 +21,26 @@ struct workers {
     struct work *done, **done_end;
     bool stop;
     unsigned under_way; /* of the loop's thread alone */
-    unsigned count;
+    unsigned count, count_max;
     pthread_t threads[THREADS_MAX];
     int event_fd;
     struct loop_source *source;
 };
+
+/* With the lock held. */
+static void put_done(struct workers *workers, struct work *work)
+{
+    bool first = workers->done == NULL;
+    work->next = NULL;
+    *workers->done_end = work;
+    workers->done_end = &work->next;
+    (void)pthread_cond_signal(&workers->finished);
+    if (first) {
+        uint64_t one = 1;
+        ssize_t n = write(workers->event_fd, &one, sizeof(one));
+        assert(n == (ssize_t)sizeof(one));
+    }
+}
 
 static void *worker_main(void *data)
 {
@@ -46,16 +62,7 @@ static void *worker_main(void *data)
         (void)pthread_mutex_unlock(&workers->lock);
         work->run(work);
         (void)pthread_mutex_lock(&workers->lock);
-        bool first = workers->done == NULL;
-        work->next = NULL;
-        *workers->done_end = work;
-        workers->done_end = &work->next;
-        (void)pthread_cond_signal(&workers->finished);
-        if (first) {
-            uint64_t one = 1;
-            ssize_t n = write(workers->event_fd, &one, sizeof(one));
-            assert(n == (ssize_t)sizeof(one));
-        }
+        put_done(workers, work);
     }
     (void)pthread_mutex_unlock(&workers->lock);
     return NULL;
@@ -94,25 +101,22 @@ static void on_event(struct loop_source *source, int fd, uint32_t events, void *
     finish(workers, take_done(workers, false));
 }
 
-static int start_threads(struct workers *workers, unsigned threads)
+static void start_thread(struct workers *workers)
 {
     sigset_t all;
     sigset_t before;
     pthread_attr_t attr;
     (void)sigfillset(&all);
-    int r = pthread_attr_init(&attr);
-    if (r != 0) {
-        return -r;
+    if (pthread_attr_init(&attr) != 0) {
+        return;
     }
     (void)pthread_attr_setstacksize(&attr, STACK_SIZE);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (r == 0 && workers->count < threads && workers->count < THREADS_MAX) {
-        r = pthread_create(&workers->threads[workers->count], &attr, worker_main, workers);
-        workers->count += r == 0;
+    if (pthread_create(&workers->threads[workers->count], &attr, worker_main, workers) == 0) {
+        workers->count++;
     }
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     (void)pthread_attr_destroy(&attr);
-    return -r;
 }
 
 int workers_new(struct loop *loop, unsigned threads, struct workers **ret)
@@ -123,6 +127,7 @@ int workers_new(struct loop *loop, unsigned threads, struct workers **ret)
     }
     workers->queue_end = &workers->queue;
     workers->done_end = &workers->done;
+    workers->count_max = MIN(threads, (unsigned)THREADS_MAX);
     (void)pthread_mutex_init(&workers->lock, NULL);
     (void)pthread_cond_init(&workers->more, NULL);
     (void)pthread_cond_init(&workers->finished, NULL);
@@ -132,9 +137,6 @@ int workers_new(struct loop *loop, unsigned threads, struct workers **ret)
     }
     int r = loop_add_fd(loop, workers->event_fd, EPOLLIN | EPOLLET, on_event, workers,
                         &workers->source);
-    if (r == 0) {
-        r = start_threads(workers, threads);
-    }
     if (r < 0) {
         return r;
     }
@@ -167,7 +169,16 @@ void workers_submit(struct workers *workers, struct work *work)
 {
     work->next = NULL;
     workers->under_way++;
+    if (workers->count < MIN(workers->under_way, workers->count_max)) {
+        start_thread(workers);
+    }
     (void)pthread_mutex_lock(&workers->lock);
+    if (workers->count == 0) {
+        work->run(work); /* slow is better than never; only this thread is there */
+        put_done(workers, work);
+        (void)pthread_mutex_unlock(&workers->lock);
+        return;
+    }
     *workers->queue_end = work;
     workers->queue_end = &work->next;
     (void)pthread_cond_signal(&workers->more);

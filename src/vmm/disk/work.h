@@ -1,9 +1,9 @@
 /*
  * work.h - a few threads that do what would block a loop.
  *
- * Work is begun in the order of its submission; with one thread it is also done in that order. The
- * threads are started by workers_new(), with all signals blocked, so that a jail may forbid new
- * ones afterwards.
+ * Work is begun in the order of its submission; with one thread it is also done in that order. A
+ * thread starts, with all signals blocked, when work is submitted and there are fewer than allowed:
+ * so they belong to the jail that the process has entered by then (jail.h).
  */
 #ifndef VMM_DISK_WORK_H
 #define VMM_DISK_WORK_H

@@ -166,13 +166,7 @@ static void inflate(struct balloon *b, const struct virtq_chain *chain)
 static void report(struct balloon *b, const struct virtq_chain *chain)
 {
     for (uint32_t i = 0; i < chain->writable_count; i++) {
-        uint64_t gpa = chain->gpa[chain->readable_count + i];
-        uint64_t len = chain->writable[i].iov_len;
-        if (gpa % PAGE != 0 || len % PAGE != 0) {
-            device_guest_error(&b->virtio.device, "a part of a page is reported free");
-            continue;
-        }
-        discard(b, gpa, len);
+        discard(b, chain->gpa[chain->readable_count + i], chain->writable[i].iov_len);
     }
 }
 

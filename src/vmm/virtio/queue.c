@@ -379,49 +379,76 @@ void virtq_unpop(struct virtq *q, const struct virtq_chain *chain)
     q->next_avail = (uint16_t)(q->next_avail - chain->count);
 }
 
-static void push_split(struct virtq *q, struct memory *memory, uint16_t id, uint32_t written)
+/* The driver sees nothing before the index moves: all entries first. */
+static void push_split(struct virtq *q, struct memory *memory, const struct virtq_token *token,
+                       const uint32_t *written, unsigned count)
 {
-    size_t slot = q->next_used & (q->size - 1u);
-    size_t offset = RING_ENTRIES + 8 * slot;
-    uint32_t entry[2] = {htole32(id), htole32(written)};
-    copy_bytes(q->device_host + offset, entry, sizeof(entry));
-    q->next_used++;
+    for (unsigned i = 0; i < count; i++) {
+        size_t slot = (q->next_used + i) & (q->size - 1u);
+        size_t offset = RING_ENTRIES + 8 * slot;
+        uint32_t entry[2] = {htole32(token[i].id), htole32(written[i])};
+        copy_bytes(q->device_host + offset, entry, sizeof(entry));
+        memory_mark(memory, q->device + offset, sizeof(entry));
+    }
+    q->next_used = (uint16_t)(q->next_used + count);
     ring_store_release(q->device_host + RING_INDEX, q->next_used);
-    memory_mark(memory, q->device + offset, sizeof(entry));
     memory_mark(memory, q->device + RING_INDEX, 2);
-    q->unsignalled++;
+    q->unsignalled += count;
 }
 
-static void push_packed(struct virtq *q, struct memory *memory, struct virtq_token token,
-                        uint32_t written)
+/* The driver sees nothing before the first one's flags turn: these last. */
+static void push_packed(struct virtq *q, struct memory *memory, const struct virtq_token *token,
+                        const uint32_t *written, unsigned count)
 {
-    size_t offset = (size_t)q->next_used * DESC_SIZE;
-    uint8_t *at = q->desc_host + offset;
-    uint32_t len = htole32(written);
-    uint16_t id = htole16(token.id);
-    unsigned flags = q->used_wrap ? DESC_AVAIL | DESC_USED : 0;
-    copy_bytes(at + 8, &len, sizeof(len));
-    copy_bytes(at + 12, &id, sizeof(id));
-    ring_store_release(at + 14, (uint16_t)(flags | (written > 0 ? DESC_WRITE : 0)));
-    memory_mark(memory, q->desc + offset, DESC_SIZE);
-    packed_advance(q, &q->next_used, &q->used_wrap, token.count);
-    q->unsignalled += token.count;
+    uint8_t *first = NULL;
+    uint16_t first_flags = 0;
+    for (unsigned i = 0; i < count; i++) {
+        size_t offset = (size_t)q->next_used * DESC_SIZE;
+        uint8_t *at = q->desc_host + offset;
+        uint32_t len = htole32(written[i]);
+        uint16_t id = htole16(token[i].id);
+        unsigned flags = q->used_wrap ? DESC_AVAIL | DESC_USED : 0;
+        flags |= written[i] > 0 ? DESC_WRITE : 0;
+        copy_bytes(at + 8, &len, sizeof(len));
+        copy_bytes(at + 12, &id, sizeof(id));
+        if (i == 0) {
+            first = at + 14;
+            first_flags = (uint16_t)flags;
+        } else {
+            ring_store_release(at + 14, (uint16_t)flags);
+        }
+        memory_mark(memory, q->desc + offset, DESC_SIZE);
+        packed_advance(q, &q->next_used, &q->used_wrap, token[i].count);
+        q->unsignalled += token[i].count;
+    }
+    ring_store_release(first, first_flags);
+}
+
+int virtq_push_tokens(struct virtq *q, struct memory *memory, const struct virtq_token *token,
+                      const uint32_t *written, unsigned count)
+{
+    /* Nothing is under way after a reset: what a device then still holds is of before. */
+    if (q->broken || !q->ready || count == 0 || q->in_flight < count) {
+        return -EPROTO;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (token[i].count == 0 || token[i].count > q->size) {
+            return -EPROTO;
+        }
+    }
+    q->in_flight -= count;
+    if (q->packed) {
+        push_packed(q, memory, token, written, count);
+    } else {
+        push_split(q, memory, token, written, count);
+    }
+    return 0;
 }
 
 int virtq_push_token(struct virtq *q, struct memory *memory, struct virtq_token token,
                      uint32_t written)
 {
-    /* Nothing is under way after a reset: what a device then still holds is of before. */
-    if (q->broken || !q->ready || q->in_flight == 0 || token.count == 0 || token.count > q->size) {
-        return -EPROTO;
-    }
-    q->in_flight--;
-    if (q->packed) {
-        push_packed(q, memory, token, written);
-    } else {
-        push_split(q, memory, token.id, written);
-    }
-    return 0;
+    return virtq_push_tokens(q, memory, &token, &written, 1);
 }
 
 int virtq_push(struct virtq *q, struct memory *memory, const struct virtq_chain *chain,

@@ -85,6 +85,9 @@ struct virtq_token {
 /* The caller marks what was written. */
 int virtq_push_token(struct virtq *q, struct memory *memory, struct virtq_token token,
                      uint32_t written);
+/* Several at once: the driver sees all of them or none. -EPROTO: none was pushed. */
+int virtq_push_tokens(struct virtq *q, struct memory *memory, const struct virtq_token *token,
+                      const uint32_t *written, unsigned count);
 
 /* After pushing: does the driver want an interrupt? Answers once for what was pushed so far. */
 bool virtq_wants_interrupt(struct virtq *q, const struct memory *memory);

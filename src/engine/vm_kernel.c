@@ -1,0 +1,156 @@
+#include "engine/vm_kernel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/dirs.h"
+#include "base/err.h"
+#include "base/io.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "engine/initramfs.h"
+#include "engine/kernel.h"
+
+#define MODULES_MAX ((size_t)64)
+#define ORDER_MAX ((size_t)64 << 10)
+
+struct parts {
+    struct initramfs_entry entry[MODULES_MAX + 4];
+    size_t count;
+    struct strv paths; /* what the entries' names point to */
+};
+
+static void parts_done(struct parts *parts)
+{
+    for (size_t i = 0; i < parts->count; i++) {
+        (void)close_fd(parts->entry[i].fd);
+    }
+    strv_done(&parts->paths);
+}
+DEFINE_DONEP(struct parts, parts_done)
+
+static int add_module(struct parts *parts, int modules, const char *name, struct err *err)
+{
+    if (parts->count == COUNT(parts->entry) - 1) {
+        return err_say(err, EMSGSIZE, "the kernel needs more than %zu modules", MODULES_MAX);
+    }
+    int r = strv_addf(&parts->paths, "modules/%s", name);
+    int fd = r < 0 ? r : openat(modules, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        return err_set(err, r < 0 ? -r : errno, "open module '%s'", name);
+    }
+    parts->entry[parts->count++] = (struct initramfs_entry){
+        .path = parts->paths.items[parts->paths.count - 1],
+        .mode = S_IFREG | 0644,
+        .fd = fd,
+    };
+    return 0;
+}
+
+/* "order" goes along: the agent loads them in it. */
+static int add_modules(struct parts *parts, int kernel, struct buf *order, struct err *err)
+{
+    AUTO(closep) int modules = openat(kernel, "modules", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(strv_donep) struct strv names = {0};
+    int r = modules < 0 ? -errno : read_file_at(modules, "order", ORDER_MAX, order);
+    r = r < 0 ? r : strv_split(&names, order->data == NULL ? "" : order->data, "\n");
+    if (r < 0) {
+        return err_set(err, -r, "read the kernel's modules");
+    }
+    parts->entry[parts->count++] = (struct initramfs_entry){
+        .path = "modules/list",
+        .mode = S_IFREG | 0644,
+        .fd = -1,
+        .data = order->data,
+        .size = order->len,
+    };
+    for (size_t i = 0; r == 0 && i < names.count; i++) {
+        r = add_module(parts, modules, names.items[i], err);
+    }
+    return r;
+}
+
+static int add_program(struct parts *parts, const char *path, const char *name, struct err *err)
+{
+    AUTO(freep) char *program = dirs_helper(name);
+    int fd = program == NULL ? -1 : open(program, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return err_set(err, errno, "open '%s'", program == NULL ? name : program);
+    }
+    parts->entry[parts->count++] =
+        (struct initramfs_entry){.path = path, .mode = S_IFREG | 0755, .fd = fd};
+    return 0;
+}
+
+static int write_initrd(int kernel, int out, struct err *err)
+{
+    AUTO(parts_donep) struct parts parts = {0};
+    AUTO(buf_donep) struct buf order = {0};
+    int r = add_program(&parts, "init", "isola-guest", err);
+    r = r < 0 ? r : add_program(&parts, "isola-init", "isola-init", err);
+    r = r < 0 ? r : add_modules(&parts, kernel, &order, err);
+    return r < 0 ? r : initramfs_write(parts.entry, parts.count, out, err);
+}
+
+/* One a version of the agent, beside the kernel's directory, which never changes. */
+static int ensure_initrd(const char *path, int kernel, struct err *err)
+{
+    if (access(path, F_OK) == 0) {
+        return 0;
+    }
+    AUTO(freep) char *unfinished = str_printf("%s.%d", path, (int)getpid());
+    AUTO(closep)
+    int out =
+        unfinished == NULL ? -1 : open(unfinished, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (out < 0) {
+        return err_set(err, errno, "make '%s'", path);
+    }
+    int r = write_initrd(kernel, out, err);
+    if (r == 0 && rename(unfinished, path) < 0) {
+        r = err_set(err, errno, "make '%s'", path);
+    }
+    if (r < 0) {
+        (void)unlink(unfinished);
+    }
+    return r;
+}
+
+int vm_kernel_find(const char *root, char **ret_kernel, char **ret_initrd, struct err *err)
+{
+    AUTO(closep) int kernel = kernel_open(root, NULL, err);
+    if (kernel < 0) {
+        return kernel;
+    }
+    AUTO(freep) char *agent_path = dirs_helper("isola-guest");
+    struct stat st;
+    struct stat kernel_st;
+    if (agent_path == NULL || stat(agent_path, &st) < 0 || fstat(kernel, &kernel_st) < 0) {
+        return err_set(err, errno, "open '%s'", agent_path == NULL ? "isola-guest" : agent_path);
+    }
+    AUTO(freep) char *directory = str_printf("%s/machines", root);
+    AUTO(freep)
+    char *initrd = str_printf("%s/machines/initrd-%llx-%llx-%llx.cpio", root,
+                              (unsigned long long)kernel_st.st_ino, (unsigned long long)st.st_size,
+                              (unsigned long long)st.st_mtim.tv_sec);
+    AUTO(freep) char *link = str_printf("/proc/self/fd/%d", kernel);
+    AUTO(freep) char *real = link == NULL ? NULL : realpath(link, NULL);
+    AUTO(freep) char *path = real == NULL ? NULL : str_printf("%s/vmlinux", real);
+    if (directory == NULL || initrd == NULL || path == NULL) {
+        return err_set(err, ENOMEM, "find the kernel");
+    }
+    int r = mkdir_parents(directory, 0700);
+    if (r < 0) {
+        return err_set(err, -r, "make directory '%s'", directory);
+    }
+    r = ensure_initrd(initrd, kernel, err);
+    if (r == 0) {
+        *ret_kernel = TAKE_PTR(path);
+        *ret_initrd = TAKE_PTR(initrd);
+    }
+    return r;
+}

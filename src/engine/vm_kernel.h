@@ -1,0 +1,16 @@
+/*
+ * vm_kernel.h - the kernel and the initial file system of machines.
+ */
+#ifndef ENGINE_VM_KERNEL_H
+#define ENGINE_VM_KERNEL_H
+
+struct err;
+
+/*
+ * Paths of the default kernel and of an initial file system with our agent as /init and the
+ * kernel's modules, made when missing or when the agent is another. Both are the caller's. -ENOENT
+ * with the remedy when no kernel is installed.
+ */
+int vm_kernel_find(const char *root, char **ret_kernel, char **ret_initrd, struct err *err);
+
+#endif

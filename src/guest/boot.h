@@ -1,0 +1,33 @@
+/*
+ * boot.h - from "the kernel has started us" to "requests can be served", and back to power-off.
+ */
+#ifndef GUEST_BOOT_H
+#define GUEST_BOOT_H
+
+struct err;
+
+#define GUEST_RUN "/run/isola"
+
+/* Descriptors 0, 1 and 2 exist: the console, or /dev/null before there is one. */
+int boot_console(struct err *err);
+
+/* /proc, /sys, /dev, /run, the control groups. Steps that were done already are passed over. */
+int boot_mounts(struct err *err);
+
+/*
+ * Loads what the list names: one module a line, in this order, as a path below its directory and
+ * perhaps parameters. No list: nothing to do.
+ */
+#define BOOT_MODULES "/modules/list"
+int boot_modules(const char *list, struct err *err);
+
+/*
+ * From the initramfs, which the workload could not be pivoted out of, to a tmpfs of its own; what
+ * was for the boot alone is removed, for it is memory. Elsewhere: nothing to do.
+ */
+int boot_leave_initramfs(struct err *err);
+
+/* Writes everything out and switches the machine off. Does not return from a virtual machine. */
+void boot_power_off(void);
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * agent.h - what the monitor itself hears of and says to the agent in the guest (docs/vm-guest.md):
+ * how the workload ended, and that the terminal has another size.
+ *
+ * On the loop's thread. What the agent sends is the guest's and only decides about this machine.
+ */
+#ifndef VMM_AGENT_H
+#define VMM_AGENT_H
+
+#include <stdbool.h>
+
+#include "base/cleanup.h"
+
+struct agent;
+struct err;
+struct loop;
+struct virtio;
+
+/*
+ * Binds the ports of our standard descriptors and of the agent's events to the vsock device.
+ * uds is the device's socket.
+ */
+int agent_new(struct virtio *vsock, const char *uds, struct loop *loop, struct agent **ret,
+              struct err *err);
+void agent_free(struct agent *agent);
+DEFINE_FREEP(struct agent *, agent_free)
+
+/* False while the workload has not ended, as far as the agent said. */
+bool agent_has_exit(struct agent *agent, int *ret_code);
+
+#endif

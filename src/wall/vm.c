@@ -1,0 +1,293 @@
+#include "wall/vm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/io.h"
+#include "base/json.h"
+#include "base/process.h"
+#include "base/str.h"
+#include "container/seccomp_filter.h"
+#include "guest/filter.h"
+#include "guest/protocol.h"
+#include "vmm/speed.h"
+
+#define TAPS_MAX 8
+#define FIRST_TAP_FD 3
+/* Nested and emulated machines boot slowly. */
+#define BOOT_TIMEOUT_MS 120000
+
+/* The outer container's configuration, beside the workload's own. */
+#define OUTER_FILE "vm-config.json"
+#define MACHINE_FILE "vm-machine.json"
+
+/* In the caller's network namespace, where the engine puts it on its bridge; gone with its last
+ * descriptor. */
+static int open_tap(const char *name, struct err *err)
+{
+    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    AUTO(closep) int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        (void)err_set(err, errno, "open '/dev/net/tun'");
+        err_hint(err, "modprobe tun");
+        return -err->code;
+    }
+    if (strlen(name) >= sizeof(request.ifr_name)) {
+        return err_say(err, ENAMETOOLONG, "interface '%s'", name);
+    }
+    memcpy(request.ifr_name, name, strlen(name) + 1);
+    if (ioctl(fd, TUNSETIFF, &request) < 0) {
+        return err_set(err, errno, "make interface '%s'", name);
+    }
+    return TAKE_FD(fd);
+}
+
+/* So that the descriptors from 3 on are free for the taps: we are a process that is thrown away. */
+static int move_up(int *fd)
+{
+    if (*fd < 0 || *fd >= FIRST_TAP_FD + TAPS_MAX) {
+        return 0;
+    }
+    int moved = fcntl(*fd, F_DUPFD_CLOEXEC, FIRST_TAP_FD + TAPS_MAX);
+    if (moved < 0) {
+        return -errno;
+    }
+    *fd = moved;
+    return 0;
+}
+
+static int place_taps(const json_t *vm, struct container_create_args *create, struct err *err)
+{
+    const json_t *taps = json_object_get(vm, "taps");
+    size_t count = json_array_size(taps);
+    int fds[TAPS_MAX];
+    if (count > TAPS_MAX) {
+        return err_say(err, EINVAL, "a machine has at most %d networks", TAPS_MAX);
+    }
+    int r = move_up(&create->start_fd);
+    r = r < 0 ? r : move_up(&create->io.console_fd);
+    for (int i = 0; r == 0 && i < 3; i++) {
+        r = move_up(&create->io.stdio[i]);
+    }
+    if (r < 0) {
+        return err_set(err, -r, "arrange descriptors");
+    }
+    for (size_t i = 0; i < count; i++) {
+        const char *name = json_string_value(json_array_get(taps, i));
+        fds[i] = open_tap(name == NULL ? "" : name, err);
+        r = fds[i] < 0 ? fds[i] : move_up(&fds[i]);
+        if (r < 0) {
+            return r;
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (dup2(fds[i], FIRST_TAP_FD + (int)i) < 0) {
+            return err_set(err, errno, "arrange descriptors");
+        }
+        (void)close(fds[i]);
+    }
+    create->io.preserve_fds = (unsigned)count;
+    return 0;
+}
+
+static int write_json(int dir, const char *name, const json_t *json, struct err *err)
+{
+    AUTO(freep) char *text = json_dumps(json, JSON_COMPACT);
+    int r = text == NULL ? -ENOMEM : replace_file_at(dir, name, text, strlen(text), 0600, false);
+    return r < 0 ? err_set(err, -r, "write '%s'", name) : 0;
+}
+
+/* Files beside config.json, and the empty directories that the machine is bound to. */
+static int prepare_bundle(int dir, json_t *vm, struct err *err)
+{
+    AUTO(json_unrefp) json_t *workload = NULL;
+    AUTO(json_unrefp) json_t *outer = NULL;
+    int r = json_load_at(dir, "config.json", SPEC_FILE_SIZE_MAX, &workload, err);
+    r = r < 0 ? r : vm_outer_spec(vm, workload, &outer, err);
+    r = r < 0 ? r : write_json(dir, OUTER_FILE, outer, err);
+    r = r < 0 ? r : write_json(dir, MACHINE_FILE, json_object_get(vm, "machine"), err);
+    static const char *const directories[] = {"vm-root", VM_SOCKET_DIR};
+    for (size_t i = 0; r == 0 && i < COUNT(directories); i++) {
+        if (mkdirat(dir, directories[i], 0700) < 0 && errno != EEXIST) {
+            r = err_set(err, errno, "make directory '%s'", directories[i]);
+        }
+    }
+    return r;
+}
+
+static int vm_create(const struct wall_create *args, struct container_process *ret,
+                     bool *ret_exec_failed, struct err *err)
+{
+    AUTO(json_unrefp) json_t *vm = NULL;
+    AUTO(spec_freep) struct spec *spec = NULL;
+    AUTO(closep) int bundle = open(args->bundle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (bundle < 0) {
+        return err_set(err, errno, "open bundle '%s'", args->bundle);
+    }
+    struct container_create_args create = CONTAINER_CREATE_ARGS_INIT;
+    create.root = args->root;
+    create.id = args->id;
+    create.bundle = args->bundle;
+    create.io = args->io;
+    create.start_fd = args->start_fd;
+    int r = json_load_at(bundle, VM_FILE, VM_FILE_MAX, &vm, err);
+    r = r < 0 ? r : prepare_bundle(bundle, vm, err);
+    r = r < 0 ? r : spec_load(bundle, OUTER_FILE, &spec, err);
+    if (r < 0) {
+        return r;
+    }
+    create.spec = spec;
+    /* The rest may lie where the taps go. */
+    bundle = close_fd(bundle);
+    r = place_taps(vm, &create, err);
+    return r < 0 ? r : container_create(&create, ret, ret_exec_failed, err);
+}
+
+/* libseccomp is not in the guest: the program goes there compiled. *ret stays NULL without one. */
+static int compile_filter(int bundle, const char *root, char **ret, struct err *err)
+{
+    AUTO(spec_freep) struct spec *spec = NULL;
+    AUTO(seccomp_filter_donep) struct seccomp_filter filter = {0};
+    AUTO(closep) int cache = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r = spec_load(bundle, "config.json", &spec, err);
+    r = r < 0 || !spec->seccomp.set ? r : seccomp_filter_init(&filter, spec, cache, err);
+    if (r < 0 || filter.code == NULL) {
+        return r;
+    }
+    *ret = guest_filter_encode(&filter);
+    return *ret == NULL ? err_set(err, ENOMEM, "send the system call filter") : 0;
+}
+
+/* The agent's "configure": what the engine wrote, and the workload's own configuration. */
+static json_t *make_configure(int bundle, const char *root, const char *id, struct err *err)
+{
+    AUTO(freep) char *filter = NULL;
+    if (compile_filter(bundle, root, &filter, err) < 0) {
+        return NULL;
+    }
+    AUTO(json_unrefp) json_t *vm = NULL;
+    AUTO(json_unrefp) json_t *oci = NULL;
+    if (json_load_at(bundle, VM_FILE, VM_FILE_MAX, &vm, err) < 0 ||
+        json_load_at(bundle, "config.json", SPEC_FILE_SIZE_MAX, &oci, err) < 0) {
+        return NULL;
+    }
+    json_t *message = json_deep_copy(json_object_get(vm, "guest"));
+    if (message != NULL && filter != NULL) {
+        (void)json_object_set_new(message, "seccomp", json_string(filter));
+    }
+    if (message == NULL || json_object_set_new(message, "type", json_string("configure")) < 0 ||
+        json_object_set_new(message, "id", json_string(id)) < 0 ||
+        json_object_set(message, "config", oci) < 0 ||
+        json_object_set_new(message, "realtime_ns", json_integer(clock_realtime_ns())) < 0) {
+        json_decref(message);
+        (void)err_set(err, ENOMEM, "configure the machine");
+        return NULL;
+    }
+    return message;
+}
+
+static int start_inside(const struct container_state *state, const char *root, const char *id,
+                        bool *ret_exec_failed, struct err *err)
+{
+    AUTO(closep) int bundle = open(state->bundle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(closep) int pidfd = pidfd_open_pid(state->pid);
+    if (bundle < 0 || pidfd < 0) {
+        return err_set(err, errno, "open bundle '%s'", state->bundle);
+    }
+    AUTO(json_unrefp) json_t *configure = make_configure(bundle, root, id, err);
+    AUTO(json_unrefp) json_t *start = json_pack("{s:s}", "type", "start");
+    if (configure == NULL) {
+        return -EINVAL;
+    }
+    AUTO(closep) int fd = vm_connect(state->bundle, pidfd, BOOT_TIMEOUT_MS, err);
+    if (fd < 0) {
+        return fd;
+    }
+    int r = vm_ask(fd, configure, "ok", NULL, ret_exec_failed, err);
+    return r < 0 ? r : vm_ask(fd, start, "started", NULL, ret_exec_failed, err);
+}
+
+static int vm_start(const char *root, const char *id, int start_fd, bool *ret_exec_failed,
+                    struct err *err)
+{
+    AUTO(container_state_donep) struct container_state state = {0};
+    bool outer_failed = false;
+    int r = container_start_fd(root, id, start_fd, &outer_failed, err);
+    r = r < 0 ? r : container_state(root, id, &state, err);
+    r = r < 0 ? r : start_inside(&state, root, id, ret_exec_failed, err);
+    if (r < 0) {
+        (void)container_kill(root, id, SIGKILL, true, NULL);
+    }
+    return r;
+}
+
+/* A workload's death is the machine's; every other signal is the agent's to deliver. */
+static int vm_signal(const char *root, const char *id, int signal, bool all, struct err *err)
+{
+    if (signal == SIGKILL) {
+        return container_kill(root, id, SIGKILL, true, err);
+    }
+    AUTO(container_state_donep) struct container_state state = {0};
+    int r = container_state(root, id, &state, err);
+    if (r < 0) {
+        return r;
+    }
+    if (state.status != CONTAINER_RUNNING) {
+        return container_kill(root, id, signal, all, err);
+    }
+    AUTO(closep) int pidfd = pidfd_open_pid(state.pid);
+    AUTO(closep) int fd = vm_connect(state.bundle, pidfd, 2000, err);
+    AUTO(json_unrefp)
+    json_t *request = json_pack("{s:s, s:i, s:b}", "type", "signal", "signal", signal, "all", all);
+    return fd < 0 ? fd : vm_ask(fd, request, "ok", NULL, NULL, err);
+}
+
+/* CPUs and weights are the cgroup's; memory is what the machine was started with. */
+static int vm_update(const char *root, const char *id, const struct spec_resources *resources,
+                     struct err *err)
+{
+    if (resources->memory.limit.set || resources->memory.swap.set ||
+        resources->memory.reservation.set || resources->pids_limit.set) {
+        return err_say(err, EOPNOTSUPP,
+                       "memory and process limits of a running machine cannot be changed: stop it, "
+                       "and start it with others");
+    }
+    return container_update(root, id, resources, err);
+}
+
+static int vm_remove(const char *root, const char *id, struct err *err)
+{
+    return container_delete(root, id, true, err);
+}
+
+static int vm_check(struct err *err)
+{
+    int64_t ns = 0;
+    return speed_check_kvm(-1, &ns, err);
+}
+
+const struct wall vm_wall = {
+    .name = "vm",
+    .summary = "a kernel of its own in a virtual machine",
+    .check = vm_check,
+    .create = vm_create,
+    .start = vm_start,
+    .exec = vm_exec,
+    .signal = vm_signal,
+    /* The machine as a whole stands still, its kernel too. */
+    .pause = container_pause,
+    .resume = container_resume,
+    .update = vm_update,
+    .stats = container_stats,
+    .oom_kills = container_oom_kills,
+    .pids = container_pids,
+    .remove = vm_remove,
+};

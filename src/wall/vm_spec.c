@@ -1,0 +1,112 @@
+/*
+ * The container around isola-vmm: nothing in it but the machine's files, no capability, and the
+ * limits of the workload.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "base/str.h"
+#include "wall/vm.h"
+
+static json_t *make_process(bool terminal)
+{
+    return json_pack("{s:b, s:{s:i, s:i}, s:[s, s, s], s:[], s:s, s:b, s:{s:[], s:[], s:[], s:[]}}",
+                     "terminal", terminal, "user", "uid", 0, "gid", 0, "args", "/isola-vmm",
+                     "--config-file", "/machine.json", "env", "cwd", "/", "noNewPrivileges", true,
+                     "capabilities", "bounding", "effective", "permitted", "inheritable");
+}
+
+static int add_mount(json_t *mounts, const char *to, const char *type, const char *from,
+                     const char *option)
+{
+    return json_array_append_new(mounts,
+                                 json_pack("{s:s, s:s, s:s, s:[s, s, s, s]}", "destination", to,
+                                           "type", type, "source", from, "options", "nosuid",
+                                           option, str_eq(type, "bind") ? "rbind" : "noexec",
+                                           str_eq(type, "bind") ? "rprivate" : "mode=755"));
+}
+
+static json_t *make_mounts(const json_t *vm, const char *program, struct err *err)
+{
+    AUTO(json_unrefp) json_t *mounts = json_array();
+    const json_t *binds = json_object_get(vm, "binds");
+    int r = mounts == NULL ? -1 : add_mount(mounts, "/dev", "tmpfs", "tmpfs", "strictatime");
+    r = r < 0 ? r : add_mount(mounts, "/isola-vmm", "bind", program, "ro");
+    size_t index;
+    json_t *bind;
+    json_array_foreach ((json_t *)(uintptr_t)binds, index, bind) {
+        const char *from = NULL;
+        const char *to = NULL;
+        bool writable = false;
+        const struct json_path list = {.key = "binds"};
+        const struct json_path at = {.parent = &list, .index = index};
+        if (json_get_string(bind, &at, "from", &from, err) < 0 ||
+            json_get_string(bind, &at, "to", &to, err) < 0 ||
+            json_get_bool(bind, &at, "write", &writable, err) < 0) {
+            return NULL;
+        }
+        if (from == NULL || to == NULL) {
+            (void)json_fail(&at, bind, err, "needs from and to");
+            return NULL;
+        }
+        r = r < 0 ? r : add_mount(mounts, to, "bind", from, writable ? "rw" : "ro");
+    }
+    if (r < 0) {
+        (void)err_set(err, ENOMEM, "describe the machine's container");
+        return NULL;
+    }
+    return TAKE_PTR(mounts);
+}
+
+/* Of the workload's: what holds a process as well as a machine. Its memory is the machine's size.
+ */
+static json_t *make_resources(const json_t *workload)
+{
+    static const char *const kept[] = {"cpu", "blockIO"};
+    const json_t *theirs = json_object_get(json_object_get(workload, "linux"), "resources");
+    json_t *resources = json_pack("{s:[{s:b, s:s}, {s:b, s:s, s:i, s:i, s:s}]}", "devices", "allow",
+                                  false, "access", "rwm", "allow", true, "type", "c", "major", 10,
+                                  "minor", 232, "access", "rw");
+    for (size_t i = 0; i < COUNT(kept); i++) {
+        json_t *part = json_object_get(theirs, kept[i]);
+        if (part != NULL) {
+            (void)json_object_set(resources, kept[i], part);
+        }
+    }
+    return resources;
+}
+
+int vm_outer_spec(const json_t *vm, const json_t *workload, json_t **ret, struct err *err)
+{
+    const char *program = json_string_value(json_object_get(vm, "program"));
+    if (program == NULL) {
+        return err_say(err, EINVAL, "%s: program is missing", VM_FILE);
+    }
+    AUTO(json_unrefp) json_t *mounts = make_mounts(vm, program, err);
+    if (mounts == NULL) {
+        return -EINVAL;
+    }
+    const json_t *process = json_object_get(workload, "process");
+    const char *cgroup =
+        json_string_value(json_object_get(json_object_get(workload, "linux"), "cgroupsPath"));
+    AUTO(json_unrefp)
+    json_t *spec = json_pack(
+        "{s:s, s:{s:s, s:b}, s:o, s:O, s:{s:o, s:[{s:s}, {s:s}, {s:s}, {s:s}, {s:s}, {s:s}], "
+        "s:[{s:s, s:s, s:i, s:i, s:i}]}}",
+        "ociVersion", "1.2.0", "root", "path", "vm-root", "readonly", true, "process",
+        make_process(json_is_true(json_object_get(process, "terminal"))), "mounts", mounts, "linux",
+        "resources", make_resources(workload), "namespaces", "type", "mount", "type", "pid", "type",
+        "ipc", "type", "uts", "type", "network", "type", "cgroup", "devices", "path", "/dev/kvm",
+        "type", "c", "major", 10, "minor", 232, "fileMode", 0600);
+    if (spec == NULL) {
+        return err_set(err, ENOMEM, "describe the machine's container");
+    }
+    if (cgroup != NULL) {
+        (void)json_object_set_new(json_object_get(spec, "linux"), "cgroupsPath",
+                                  json_string(cgroup));
+    }
+    *ret = TAKE_PTR(spec);
+    return 0;
+}
