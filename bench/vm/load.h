@@ -11,7 +11,7 @@
 #define LOAD_HOST "10.9.0.1"
 #define LOAD_GUEST "10.9.0.2"
 #define LOAD_PORT 5001
-#define LOAD_BYTES ((size_t)64 << 20)
+#define LOAD_BYTES ((size_t)32 << 20)
 #define LOAD_CHUNK ((size_t)128 << 10)
 /* What the guest asks the host for; anything else: to receive. */
 #define LOAD_SEND 's'

@@ -1,7 +1,7 @@
 /*
  * race - starts a monitor in L1 and takes the time of its guest's lines (bench/vm/init.c).
  * Usage: race [-t] NAME MEBIBYTES COMMAND...; prints one line of JSON. MEBIBYTES is the guest's
- * memory; -t makes the network card tap0 and answers on it. A monitor that does not end in 120 s is
+ * memory; -t makes the network card tap0 and answers on it. A monitor that does not end in 60 s is
  * ended.
  */
 #include <arpa/inet.h>
@@ -97,8 +97,8 @@ static void serve(int fd)
     (void)!write(fd, "", 1);
 }
 
-/* A process that answers the guest until its parent ends. */
-static void start_server(void)
+/* A process that answers the guest; it does not outlive its parent. */
+static pid_t start_server(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(LOAD_PORT)};
     int yes = 1;
@@ -106,7 +106,8 @@ static void start_server(void)
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
     need(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 4) == 0,
          "listen");
-    if (fork() == 0) {
+    pid_t pid = fork();
+    if (pid == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         for (;;) {
             int client = accept(fd, NULL, NULL);
@@ -115,6 +116,7 @@ static void start_server(void)
         }
     }
     (void)close(fd);
+    return pid;
 }
 
 /* What the process holds beside the guest's memory: mappings that hold half of that or more. */
@@ -163,8 +165,9 @@ static bool take_line(struct race *race, const char *line, int64_t now)
         race->open = false;
     } else if (strncmp(line, "failed: ", 8) == 0) {
         (void)snprintf(race->failed, sizeof(race->failed), "%.150s", line + 8);
-    } else if (strcmp(line, "done") == 0) {
+    } else if (strcmp(line, "sample") == 0) {
         measure_memory(race, &race->at_work);
+    } else if (strcmp(line, "done") == 0) {
         return false;
     } else if (line[0] != '\0') {
         (void)snprintf(race->last, sizeof(race->last), "%.150s", line);
@@ -176,7 +179,7 @@ static void follow(struct race *race, int fd)
 {
     char buffer[4096];
     size_t length = 0;
-    while (now_ns() - race->start < 120000000000LL) {
+    while (now_ns() - race->start < 60000000000LL) {
         struct pollfd wait = {.fd = fd, .events = POLLIN};
         if (poll(&wait, 1, 1000) == 0) {
             continue;
@@ -245,9 +248,10 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "usage: race [-t] NAME MEBIBYTES COMMAND...\n");
         return 1;
     }
+    pid_t server = 0;
     if (tap) {
         make_tap();
-        start_server();
+        server = start_server();
     }
     struct race race = {.guest_kib = strtol(argv[2], NULL, 10) * 1024, .start = now_ns()};
     int out[2];
@@ -269,6 +273,10 @@ int main(int argc, char **argv)
     follow(&race, out[0]);
     (void)kill(race.pid, SIGKILL);
     (void)waitpid(race.pid, NULL, 0);
+    if (server > 0) {
+        (void)kill(server, SIGKILL);
+        (void)waitpid(server, NULL, 0);
+    }
     print(&race, argv[1]);
     return 0;
 }

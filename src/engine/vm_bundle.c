@@ -15,6 +15,7 @@
 #include "engine/vm_disk.h"
 #include "engine/vm_kernel.h"
 #include "netlink/ip.h"
+#include "vmm/config.h"
 #include "vmm/layout.h"
 #include "wall/vm.h"
 
@@ -294,6 +295,43 @@ static void choose_bus(json_t *machine)
     if (devices > LAYOUT_VIRTIO_MMIO_MAX) {
         (void)json_object_set_new(json_object_get(machine, "machine-config"), "pci", json_true());
     }
+}
+
+/* The board always has a way to power off; the drives are the layers and one to write to. */
+#define BOARD_DEVICES 1
+#define SCRATCH_DRIVES 1
+
+int vm_bundle_devices(const struct workload_config *config, size_t layers, size_t *ret,
+                      struct err *err)
+{
+    AUTO(json_unrefp) json_t *machine = make_machine(config);
+    AUTO(freep) char *text = machine == NULL ? NULL : json_dumps(machine, JSON_COMPACT);
+    AUTO(vmm_config_donep) struct vmm_config parsed = {0};
+    if (text == NULL) {
+        return err_set(err, ENOMEM, "describe the machine");
+    }
+    int r = vmm_config_parse(text, strlen(text), "machine", &parsed, err);
+    if (r < 0) {
+        return r;
+    }
+    size_t networks = 0;
+    for (size_t i = 0; i < config->network.count; i++) {
+        networks += !str_eq(config->network.items[i], "none");
+    }
+    networks = config->network.count == 0 ? 1 : networks; /* the default bridge */
+    size_t shares = 0;
+    AUTO(mount_specs_donep) struct mount_specs mounts = {0};
+    r = mount_specs_parse(config, &mounts, err);
+    for (size_t i = 0; r == 0 && i < mounts.count; i++) {
+        shares += mounts.items[i].type != MOUNT_TMPFS;
+    }
+    if (r < 0) {
+        return r;
+    }
+    *ret = BOARD_DEVICES + layers + SCRATCH_DRIVES + networks + shares + parsed.vsock.present +
+           parsed.balloon.present + parsed.entropy + parsed.serial + parsed.rtc + parsed.i8042 +
+           parsed.pvpanic + parsed.debug_exit + parsed.pit;
+    return 0;
 }
 
 int vm_bundle_build(const struct vm_bundle_inputs *in, json_t **ret, struct err *err)

@@ -40,4 +40,10 @@ char *vm_share_source(const struct mount_spec *mount, size_t index);
 /* Makes the scratch disk and the initial file system when they are missing. A new reference. */
 int vm_bundle_build(const struct vm_bundle_inputs *inputs, json_t **ret, struct err *err);
 
+/*
+ * How many devices such a machine has, those of its board included, for an image of so many layers.
+ */
+int vm_bundle_devices(const struct workload_config *config, size_t layers, size_t *ret,
+                      struct err *err);
+
 #endif

@@ -44,5 +44,8 @@ int jail_restrict_files(int dir_fd, uint64_t allowed);
 int jail_keep_capabilities(uint64_t kept);
 /* jail_filter_install() for all threads, but not under a sanitizer, whose calls nobody lists. */
 int jail_restrict_calls(const struct jail_rule *rules, size_t count);
+/* How many different system calls pass: of the process, and of a CPU's thread. */
+size_t jail_process_calls(void);
+size_t jail_cpu_calls(void);
 
 #endif
