@@ -173,7 +173,7 @@ static int prepare(struct exec *exec, int argc, char **argv, struct err *err)
         r = wall_find(workload->config.isolation, &exec->wall, err);
     }
     if (r == 0) {
-        r = container_exec_spec(exec->engine->containers_dir, workload->id, &exec->spec, err);
+        r = exec->wall->exec_spec(exec->engine->containers_dir, workload->id, &exec->spec, err);
     }
     if (r < 0) {
         return r;

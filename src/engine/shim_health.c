@@ -20,6 +20,7 @@
 #include "base/process.h"
 #include "container/container.h"
 #include "engine/shim.h"
+#include "wall/wall.h"
 
 #define INTERVAL_DEFAULT_NS (30 * NS_PER_SEC)
 #define TIMEOUT_DEFAULT_NS (30 * NS_PER_SEC)
@@ -102,9 +103,13 @@ static _Noreturn void run_check(struct shim *shim)
     if (getppid() != shim->status.worker_pid || in < 0 || pipe2(out, O_CLOEXEC) < 0) {
         _exit(126);
     }
+    const struct wall *wall;
     int r = check_words(&shim->options->health_test, &words);
     if (r == 0) {
-        r = container_exec_spec(shim->options->containers_dir, shim->options->id, &spec, &err);
+        r = wall_find(shim->options->wall, &wall, &err);
+    }
+    if (r == 0) {
+        r = wall->exec_spec(shim->options->containers_dir, shim->options->id, &spec, &err);
     }
     if (r == 0) {
         spec->process.terminal = false;
@@ -116,7 +121,7 @@ static _Noreturn void run_check(struct shim *shim)
         exec.io.stdio[1] = out[1];
         exec.io.stdio[2] = out[1];
         exec.io.parent_death_signal = SIGKILL;
-        r = container_exec(&exec, &process, &exec_failed, &err);
+        r = wall->exec(&exec, &process, &exec_failed, &err);
     }
     if (r < 0) {
         const char *text = err_text(&err);

@@ -283,6 +283,20 @@ static int add_shares(const struct vm_bundle_inputs *in, json_t *machine, json_t
     return r;
 }
 
+/* Places in memory are few and found at once; PCI has room, and costs the guest a look at its bus.
+ */
+#define OTHER_DEVICES 3 /* sockets, balloon, entropy */
+
+static void choose_bus(json_t *machine)
+{
+    size_t devices = OTHER_DEVICES + json_array_size(json_object_get(machine, "drives")) +
+                     json_array_size(json_object_get(machine, "network-interfaces")) +
+                     json_array_size(json_object_get(machine, "fs"));
+    if (devices > LAYOUT_VIRTIO_MMIO_MAX) {
+        (void)json_object_set_new(json_object_get(machine, "machine-config"), "pci", json_true());
+    }
+}
+
 /* The board always has a way to power off; the drives are the layers and one to write to. */
 #define BOARD_DEVICES 1
 #define SCRATCH_DRIVES 1
@@ -305,24 +319,19 @@ int vm_bundle_devices(const struct workload_config *config, size_t layers, size_
         networks += !str_eq(config->network.items[i], "none");
     }
     networks = config->network.count == 0 ? 1 : networks; /* the default bridge */
-    *ret = BOARD_DEVICES + layers + SCRATCH_DRIVES + networks + parsed.vsock.present +
+    size_t shares = 0;
+    AUTO(mount_specs_donep) struct mount_specs mounts = {0};
+    r = mount_specs_parse(config, &mounts, err);
+    for (size_t i = 0; r == 0 && i < mounts.count; i++) {
+        shares += mounts.items[i].type != MOUNT_TMPFS;
+    }
+    if (r < 0) {
+        return r;
+    }
+    *ret = BOARD_DEVICES + layers + SCRATCH_DRIVES + networks + shares + parsed.vsock.present +
            parsed.balloon.present + parsed.entropy + parsed.serial + parsed.rtc + parsed.i8042 +
            parsed.pvpanic + parsed.debug_exit + parsed.pit;
     return 0;
-}
-
-/* Places in memory are few and found at once; PCI has room, and costs the guest a look at its bus.
- */
-#define OTHER_DEVICES 3 /* sockets, balloon, entropy */
-
-static void choose_bus(json_t *machine)
-{
-    size_t devices = OTHER_DEVICES + json_array_size(json_object_get(machine, "drives")) +
-                     json_array_size(json_object_get(machine, "network-interfaces")) +
-                     json_array_size(json_object_get(machine, "fs"));
-    if (devices > LAYOUT_VIRTIO_MMIO_MAX) {
-        (void)json_object_set_new(json_object_get(machine, "machine-config"), "pci", json_true());
-    }
 }
 
 int vm_bundle_build(const struct vm_bundle_inputs *in, json_t **ret, struct err *err)

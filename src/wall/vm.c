@@ -263,6 +263,19 @@ static int vm_update(const char *root, const char *id, const struct spec_resourc
     return container_update(root, id, resources, err);
 }
 
+/* The container outside is isola-vmm's: the workload's process is what config.json says. */
+static int vm_exec_spec(const char *root, const char *id, struct spec **ret_spec, struct err *err)
+{
+    AUTO(container_state_donep) struct container_state state = {0};
+    int r = container_state(root, id, &state, err);
+    if (r < 0) {
+        return r;
+    }
+    AUTO(closep) int bundle = open(state.bundle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return bundle < 0 ? err_set(err, errno, "open bundle '%s'", state.bundle)
+                      : spec_load(bundle, "config.json", ret_spec, err);
+}
+
 static int vm_remove(const char *root, const char *id, struct err *err)
 {
     return container_delete(root, id, true, err);
@@ -280,6 +293,7 @@ const struct wall vm_wall = {
     .check = vm_check,
     .create = vm_create,
     .start = vm_start,
+    .exec_spec = vm_exec_spec,
     .exec = vm_exec,
     .signal = vm_signal,
     /* The machine as a whole stands still, its kernel too. */

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <pty.h>
@@ -312,6 +313,28 @@ static int begin(struct relay *relay, bool *ret_exec_failed, struct err *err)
     return r;
 }
 
+/*
+ * We are a copy of a process with many descriptors: the writing end of our own standard input may
+ * be one of them, and would keep it open for ever.
+ */
+static void close_others(const int *kept, size_t count)
+{
+    int from = 3;
+    for (;;) {
+        int next = INT_MAX;
+        for (size_t i = 0; i < count; i++) {
+            next = kept[i] >= from ? MIN(next, kept[i]) : next;
+        }
+        if (next > from) {
+            (void)close_range((unsigned)from, next == INT_MAX ? ~0U : (unsigned)next - 1, 0);
+        }
+        if (next == INT_MAX) {
+            return;
+        }
+        from = next + 1;
+    }
+}
+
 static _Noreturn void relay_main(const struct container_exec_args *args, const char *bundle,
                                  int answer_fd)
 {
@@ -330,6 +353,9 @@ static _Noreturn void relay_main(const struct container_exec_args *args, const c
     for (int i = 0; i < 3 && !args->process->terminal; i++) {
         relay.local[i] = relay.local[i] < 0 ? i : relay.local[i];
     }
+    const int kept[] = {relay.local[0], relay.local[1], relay.local[2], args->io.console_fd,
+                        answer_fd};
+    close_others(kept, COUNT(kept));
     (void)signal(SIGPIPE, SIG_IGN);
     (void)prctl(PR_SET_PDEATHSIG, args->io.parent_death_signal);
     answer.error = -begin(&relay, &answer.exec_failed, &answer.err);

@@ -44,6 +44,7 @@ static const struct wall container_wall = {
     .summary = "namespaces, cgroups and seccomp on the host's kernel",
     .create = container_wall_create,
     .start = container_start_fd,
+    .exec_spec = container_exec_spec,
     .exec = container_exec,
     .signal = container_kill,
     .pause = container_pause,

@@ -39,6 +39,8 @@ struct wall {
                   bool *ret_exec_failed, struct err *err);
     int (*start)(const char *root, const char *id, int start_fd, bool *ret_exec_failed,
                  struct err *err);
+    /* The process that exec starts from when only words are given: the workload's own (free it). */
+    int (*exec_spec)(const char *root, const char *id, struct spec **ret_spec, struct err *err);
     int (*exec)(const struct container_exec_args *args, struct container_process *ret,
                 bool *ret_exec_failed, struct err *err);
     int (*signal)(const char *root, const char *id, int signal, bool all, struct err *err);
