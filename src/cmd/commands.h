@@ -9,6 +9,7 @@
 /* Each ends with a row without a name. */
 extern const struct command attach_commands[];
 extern const struct command commit_commands[];
+extern const struct command compare_commands[];
 extern const struct command cp_commands[];
 extern const struct command diff_commands[];
 extern const struct command doctor_commands[];

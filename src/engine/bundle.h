@@ -35,6 +35,7 @@ struct bundle_inputs {
     const char *user_path; /* with ids: NULL is one of its own, "" does not occur */
     const char *apparmor;  /* profile, or NULL for none */
     bool host_cgroupns;
+    bool shared;                /* mounts come from a machine's shares, see vm_bundle.h */
     bool rootless;              /* namespaces of the host cannot be mounted from */
     const struct id_range *ids; /* of a user namespace of its own; size 0: none */
     unsigned last_gid; /* the last that our user namespace maps: UINT32_MAX - 1 on the host */

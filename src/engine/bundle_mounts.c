@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "engine/bundle.h"
 #include "engine/id_range.h"
+#include "engine/vm_bundle.h"
 
 #define TTY_GID 5u
 #define SHM_SIZE_DEFAULT (UINT64_C(64) << 20)
@@ -125,9 +126,10 @@ static int add_file(const struct bundle_inputs *in, json_t *mounts, const char *
     return r < 0 ? r : add_mount(mounts, target, "bind", source, &options);
 }
 
-static int add_user_mount(const struct bundle_inputs *in, const struct mount_spec *spec,
-                          json_t *mounts)
+static int add_user_mount(const struct bundle_inputs *in, size_t index, json_t *mounts)
 {
+    const struct mount_spec *spec = &in->mounts->items[index];
+    AUTO(freep) char *shared = NULL;
     AUTO(strv_donep) struct strv options = {0};
     if (spec->type == MOUNT_TMPFS) {
         int r = strv_split(&options, "nosuid,nodev,noexec", ",");
@@ -153,7 +155,13 @@ static int add_user_mount(const struct bundle_inputs *in, const struct mount_spe
         /* Without the r a file system mounted below would stay writable. */
         r = strv_add(&options, recursive ? "rro" : "ro");
     }
-    return r < 0 ? r : add_mount(mounts, spec->target, "bind", spec->source, &options);
+    const char *source = spec->source;
+    if (r == 0 && in->shared) {
+        shared = vm_share_source(spec, index);
+        source = shared;
+        r = shared == NULL ? -ENOMEM : 0;
+    }
+    return r < 0 ? r : add_mount(mounts, spec->target, "bind", source, &options);
 }
 
 static int add_init(const struct bundle_inputs *in, json_t *mounts)
@@ -186,7 +194,7 @@ int bundle_add_mounts(const struct bundle_inputs *in, json_t *spec, struct err *
         r = add_file(in, mounts, "hosts", "/etc/hosts");
     }
     for (size_t i = 0; r == 0 && i < in->mounts->count; i++) {
-        r = add_user_mount(in, &in->mounts->items[i], mounts);
+        r = add_user_mount(in, i, mounts);
     }
     return r < 0 ? err_set(err, ENOMEM, "list mounts") : 0;
 }

@@ -216,10 +216,7 @@ static int merge(struct workload_config *config, const struct image *image, stru
     if (config->stop_signal == NULL && image->config.stop_signal[0] != '\0') {
         config->stop_signal = image->config.stop_signal;
     }
-    /* A machine keeps them with all else that it writes: on its scratch disk. */
-    r = str_eq(config->isolation, vm_wall.name)
-            ? 0
-            : strv_copy(&image->config.volumes, &config->image_volume);
+    r = strv_copy(&image->config.volumes, &config->image_volume);
     if (r == 0) {
         r = strv_copy(&image->config.ports, &config->expose);
     }
@@ -331,7 +328,8 @@ static int check(const struct workload_config *config, struct mount_specs *ret_m
     if (r == 0) {
         r = bundle_capabilities(config, &capabilities, err);
     }
-    return r < 0 ? r : mount_specs_parse(config, ret_mounts, err);
+    r = r < 0 ? r : mount_specs_parse(config, ret_mounts, err);
+    return r < 0 || wall != &vm_wall ? r : vm_shares_check(ret_mounts, err);
 }
 
 /* The names that anonymous volumes got, so that the next start finds them again. */

@@ -275,6 +275,7 @@ static int write_bundle(struct start *start, struct err *err)
         .uts_path = str_eq(config->uts, "host") ? "" : NULL,
         .apparmor = vm ? NULL : apparmor_profile(config),
         .host_cgroupns = str_eq(config->cgroupns, "host"),
+        .shared = vm,
     };
     AUTO(json_unrefp) json_t *spec = NULL;
     int r =
@@ -320,7 +321,7 @@ static int prepare(struct start *start, const struct start_options *options, str
     r = r < 0 ? r : write_bundle(start, err);
     if (r == 0 && vm_start_wanted(&start->workload)) {
         r = vm_start_prepare(start->engine, &start->workload, &start->lease, start->root_dir,
-                             start->run_dir, start->hostname, err);
+                             start->run_dir, start->hostname, &start->mounts, err);
     }
     return r;
 }

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/dirs.h"
@@ -14,6 +15,8 @@
 #include "engine/vm_disk.h"
 #include "engine/vm_kernel.h"
 #include "netlink/ip.h"
+#include "vmm/config.h"
+#include "vmm/layout.h"
 #include "wall/vm.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -48,8 +51,6 @@ int vm_bundle_check(const struct workload_config *config, struct err *err)
         {str_eq(config->cgroupns, "host"), "--cgroupns", "the machine has its own cgroups"},
         {config->userns != NULL && !str_eq(config->userns, "host"), "--userns",
          "root of a machine has no rights outside it"},
-        {config->volume.count > 0 || config->mount.count > 0 || config->volumes_from.count > 0,
-         "--volume", "shared directories need virtio-fs, which this version does not have"},
         {config->memory_swap != 0, "--memory-swap", "the machine has the memory that it has"},
         {config->memory_reservation != 0, "--memory-reservation",
          "the machine has the memory that it has"},
@@ -198,6 +199,132 @@ static json_t *make_machine(const struct workload_config *config)
         "stdio_ports", true, "balloon", "free_page_reporting", true, "entropy", "stdio", "none");
 }
 
+/* What isola-vmm shares lies at MACHINE_SHARES/INDEX in its own root. */
+#define MACHINE_SHARES "/shares"
+#define SHARED_FILE "file"
+
+char *vm_share_source(const struct mount_spec *mount, size_t index)
+{
+    struct stat st;
+    bool is_file = stat(mount->source, &st) == 0 && !S_ISDIR(st.st_mode);
+    return str_printf(VM_GUEST_SHARES "/%zu%s", index, is_file ? "/" SHARED_FILE : "");
+}
+
+int vm_shares_check(const struct mount_specs *mounts, struct err *err)
+{
+    for (size_t i = 0; i < mounts->count; i++) {
+        const struct mount_spec *mount = &mounts->items[i];
+        const char *propagation = mount->propagation;
+        if (propagation != NULL && !str_eq(propagation, "rprivate") &&
+            !str_eq(propagation, "private")) {
+            return err_say(err, EOPNOTSUPP,
+                           "mount on '%s': propagation %s cannot go with --isolation vm: mounts do "
+                           "not pass between kernels",
+                           mount->target, propagation);
+        }
+    }
+    return 0;
+}
+
+static int add_share(const struct mount_spec *mount, size_t index, json_t *machine, json_t *guest,
+                     json_t *binds, struct err *err)
+{
+    struct stat st;
+    char tag[32];
+    char to[64];
+    char at[64];
+    if (stat(mount->source, &st) < 0) {
+        return err_set(err, errno, "mount '%s'", mount->source);
+    }
+    bool is_file = S_ISREG(st.st_mode);
+    if (!is_file && !S_ISDIR(st.st_mode)) {
+        return err_say(err, EOPNOTSUPP,
+                       "mount '%s': a machine can share directories and regular files only",
+                       mount->source);
+    }
+    (void)snprintf(tag, sizeof(tag), "share%zu", index);
+    (void)snprintf(to, sizeof(to), MACHINE_SHARES "/%zu%s", index, is_file ? "/" SHARED_FILE : "");
+    (void)snprintf(at, sizeof(at), VM_GUEST_SHARES "/%zu", index);
+    json_t *bind = bind_of(mount->source, to, !mount->read_only);
+    if (mount->type == MOUNT_BIND && !mount->recursive) {
+        (void)json_object_set_new(bind, "shallow", json_true());
+    }
+    if (json_array_append_new(binds, bind) < 0 ||
+        json_array_append_new(json_object_get(machine, "fs"),
+                              json_pack("{s:s, s:s, s:b}", "tag", tag, "path_on_host", to,
+                                        "is_read_only", mount->read_only)) < 0 ||
+        json_array_append_new(json_object_get(guest, "shares"),
+                              json_pack("{s:s, s:s, s:b}", "tag", tag, "path", at, "read_only",
+                                        mount->read_only)) < 0) {
+        return err_set(err, ENOMEM, "describe the machine");
+    }
+    return 0;
+}
+
+static int add_shares(const struct vm_bundle_inputs *in, json_t *machine, json_t *guest,
+                      json_t *binds, struct err *err)
+{
+    AUTO(freep) char *program = dirs_helper("isola-fs");
+    int r = 0;
+    bool any = false;
+    (void)json_object_set_new(machine, "fs", json_array());
+    (void)json_object_set_new(guest, "shares", json_array());
+    for (size_t i = 0; r == 0 && i < in->mounts->count; i++) {
+        if (in->mounts->items[i].type != MOUNT_TMPFS) {
+            any = true;
+            r = add_share(&in->mounts->items[i], i, machine, guest, binds, err);
+        }
+    }
+    if (r == 0 && any &&
+        (program == NULL ||
+         json_array_append_new(binds, bind_of(program, "/isola-fs", false)) < 0)) {
+        r = err_set(err, ENOMEM, "describe the machine");
+    }
+    return r;
+}
+
+/* The board always has a way to power off; the drives are the layers and one to write to. */
+#define BOARD_DEVICES 1
+#define SCRATCH_DRIVES 1
+
+int vm_bundle_devices(const struct workload_config *config, size_t layers, size_t *ret,
+                      struct err *err)
+{
+    AUTO(json_unrefp) json_t *machine = make_machine(config);
+    AUTO(freep) char *text = machine == NULL ? NULL : json_dumps(machine, JSON_COMPACT);
+    AUTO(vmm_config_donep) struct vmm_config parsed = {0};
+    if (text == NULL) {
+        return err_set(err, ENOMEM, "describe the machine");
+    }
+    int r = vmm_config_parse(text, strlen(text), "machine", &parsed, err);
+    if (r < 0) {
+        return r;
+    }
+    size_t networks = 0;
+    for (size_t i = 0; i < config->network.count; i++) {
+        networks += !str_eq(config->network.items[i], "none");
+    }
+    networks = config->network.count == 0 ? 1 : networks; /* the default bridge */
+    *ret = BOARD_DEVICES + layers + SCRATCH_DRIVES + networks + parsed.vsock.present +
+           parsed.balloon.present + parsed.entropy + parsed.serial + parsed.rtc + parsed.i8042 +
+           parsed.pvpanic + parsed.debug_exit + parsed.pit;
+    return 0;
+}
+
+/* Places in memory are few and found at once; PCI has room, and costs the guest a look at its bus.
+ */
+#define OTHER_DEVICES 3 /* sockets, balloon, entropy */
+
+static void choose_bus(json_t *machine)
+{
+    size_t devices = OTHER_DEVICES + json_array_size(json_object_get(machine, "drives")) +
+                     json_array_size(json_object_get(machine, "network-interfaces")) +
+                     json_array_size(json_object_get(machine, "fs"));
+    if (devices > LAYOUT_VIRTIO_MMIO_MAX) {
+        (void)json_object_set_new(json_object_get(machine, "machine-config"), "pci", json_true());
+    }
+}
+
 int vm_bundle_build(const struct vm_bundle_inputs *in, json_t **ret, struct err *err)
 {
     AUTO(freep) char *kernel = NULL;
@@ -230,7 +357,9 @@ int vm_bundle_build(const struct vm_bundle_inputs *in, json_t **ret, struct err 
         return err_set(err, ENOMEM, "describe the machine");
     }
     r = add_files(in, guest, err);
+    r = r < 0 ? r : add_shares(in, machine, guest, binds, err);
     if (r == 0) {
+        choose_bus(machine);
         *ret = TAKE_PTR(vm);
     }
     return r;

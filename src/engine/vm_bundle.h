@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "engine/config.h"
+#include "engine/mount_spec.h"
 #include "engine/network.h"
 
 struct err;
@@ -24,13 +25,25 @@ struct vm_bundle_inputs {
     const char *root_dir; /* ROOT/workloads/ID */
     const char *run_dir;  /* RUN/workloads/ID */
     const char *hostname;
-    const struct strv *layers; /* EROFS images, topmost first */
+    const struct strv *layers;        /* EROFS images, topmost first */
+    const struct mount_specs *mounts; /* with sources that exist */
 };
 
 /* Refuses, by name, the options that have no meaning behind this wall. */
 int vm_bundle_check(const struct workload_config *config, struct err *err);
 
+/* The same for what is mounted. */
+int vm_shares_check(const struct mount_specs *mounts, struct err *err);
+/* Where the agent finds the index-th of a workload's mounts, to be bound; the caller frees it. */
+char *vm_share_source(const struct mount_spec *mount, size_t index);
+
 /* Makes the scratch disk and the initial file system when they are missing. A new reference. */
 int vm_bundle_build(const struct vm_bundle_inputs *inputs, json_t **ret, struct err *err);
+
+/*
+ * How many devices such a machine has, those of its board included, for an image of so many layers.
+ */
+int vm_bundle_devices(const struct workload_config *config, size_t layers, size_t *ret,
+                      struct err *err);
 
 #endif

@@ -63,7 +63,7 @@ static int check_host(const struct engine *engine, struct err *err)
 
 int vm_start_prepare(struct engine *engine, const struct workload *workload,
                      const struct network_lease *lease, const char *root_dir, const char *run_dir,
-                     const char *hostname, struct err *err)
+                     const char *hostname, const struct mount_specs *mounts, struct err *err)
 {
     const struct workload_config *config = &workload->config;
     struct image_store *store = NULL;
@@ -86,6 +86,7 @@ int vm_start_prepare(struct engine *engine, const struct workload *workload,
         .run_dir = run_dir,
         .hostname = hostname,
         .layers = &layers,
+        .mounts = mounts,
     };
     r = vm_bundle_build(&inputs, &vm, err);
     return r < 0 ? r : write_description(run_dir, vm, err);

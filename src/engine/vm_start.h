@@ -8,6 +8,7 @@
 
 struct engine;
 struct err;
+struct mount_specs;
 struct network_lease;
 struct workload;
 
@@ -18,11 +19,12 @@ bool vm_start_wanted(const struct workload *workload);
 
 /*
  * Writes RUN/workloads/ID/vm.json, and makes what it names: disks of the layers, a scratch disk, an
- * initial file system. The image is pinned and config.json written.
+ * initial file system. The image is pinned, the sources of
+ * mounts exist and config.json is written.
  */
 int vm_start_prepare(struct engine *engine, const struct workload *workload,
                      const struct network_lease *lease, const char *root_dir, const char *run_dir,
-                     const char *hostname, struct err *err);
+                     const char *hostname, const struct mount_specs *mounts, struct err *err);
 
 /*
  * What works on files or interfaces from outside does not reach into a machine: -EOPNOTSUPP naming

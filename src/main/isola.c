@@ -5,6 +5,8 @@
 #include "cmd/commands.h"
 #include "cmd/image_commands.h"
 
+/* A table a line: */
+/* clang-format off */
 static const struct command *const tables[] = {
     run_commands,
     exec_commands,
@@ -24,6 +26,7 @@ static const struct command *const tables[] = {
     port_commands,
     top_commands,
     stats_commands,
+    compare_commands,
     cp_commands,
     diff_commands,
     commit_commands,
@@ -38,6 +41,7 @@ static const struct command *const tables[] = {
     reap_commands,
     NULL,
 };
+/* clang-format on */
 
 int main(int argc, char **argv)
 {

@@ -12,6 +12,7 @@
 #include "vmm/cpu_feature.h"
 #include "vmm/machine.h"
 #include "vmm/virtio/blk.h"
+#include "vmm/virtio/fs.h"
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -237,6 +238,7 @@ static int read_mac(const json_t *value, const struct json_path *at, void *targe
 
 #define DRIVE(member) offsetof(struct config_drive, member)
 #define NET(member) offsetof(struct config_net, member)
+#define SHARE(member) offsetof(struct config_share, member)
 #define CONFIG(member) offsetof(struct vmm_config, member)
 
 static const struct key boot_keys[] = {
@@ -299,6 +301,13 @@ static const struct key net_keys[] = {
     {"queues", KEY_U32, NET(queues), 1, 8, NULL},
     {"rx_rate_limiter", KEY_CALL, NET(receive), 0, 0, read_limit},
     {"tx_rate_limiter", KEY_CALL, NET(transmit), 0, 0, read_limit},
+    {0},
+};
+
+static const struct key share_keys[] = {
+    {"tag", KEY_STRING, SHARE(tag), 0, 0, NULL},
+    {"path_on_host", KEY_STRING, SHARE(path), 0, 0, NULL},
+    {"is_read_only", KEY_BOOL, SHARE(read_only), 0, 0, NULL},
     {0},
 };
 
@@ -462,11 +471,50 @@ static int read_nets(const json_t *value, const struct json_path *at, void *targ
     return r;
 }
 
+static int add_share(const json_t *value, const struct json_path *at, struct vmm_config *config,
+                     struct err *err)
+{
+    struct config_share share = {0};
+    int r = read_section(share_keys, value, at, &share, err);
+    if (r < 0) {
+        return r;
+    }
+    if (share.tag == NULL || share.path == NULL) {
+        return json_fail(at, value, err, "needs tag and path_on_host");
+    }
+    if (share.tag[0] == '\0' || strlen(share.tag) > VIRTIO_FS_TAG_MAX) {
+        return json_fail(at, value, err, "has a tag that is not 1 to %d bytes long",
+                         VIRTIO_FS_TAG_MAX);
+    }
+    for (size_t i = 0; i < config->share_count; i++) {
+        if (str_eq(config->share[i].tag, share.tag)) {
+            return json_fail(at, value, err, "has the tag of another share");
+        }
+    }
+    config->share[config->share_count++] = share;
+    return 0;
+}
+
+static int read_shares(const json_t *value, const struct json_path *at, void *target,
+                       struct err *err)
+{
+    if (!json_is_array(value) || json_array_size(value) > CONFIG_SHARES_MAX) {
+        return json_fail(at, value, err, "must be a list of at most %d shares", CONFIG_SHARES_MAX);
+    }
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < json_array_size(value); i++) {
+        const struct json_path path = {.parent = at, .index = i};
+        r = add_share(json_array_get(value, i), &path, target, err);
+    }
+    return r;
+}
+
 static const struct key config_keys[] = {
     {"boot-source", KEY_CALL, 0, 0, 0, read_boot},
     {"machine-config", KEY_CALL, 0, 0, 0, read_machine},
     {"drives", KEY_CALL, 0, 0, 0, read_drives},
     {"network-interfaces", KEY_CALL, 0, 0, 0, read_nets},
+    {"fs", KEY_CALL, 0, 0, 0, read_shares},
     {"vsock", KEY_CALL, 0, 0, 0, read_vsock},
     {"balloon", KEY_CALL, 0, 0, 0, read_balloon},
     {"entropy", KEY_CALL, 0, 0, 0, read_entropy},

@@ -19,6 +19,7 @@ struct err;
 
 #define CONFIG_DRIVES_MAX 24
 #define CONFIG_NETS_MAX 8
+#define CONFIG_SHARES_MAX 16
 #define CONFIG_FEATURES_MAX 32
 #define CONFIG_FILE_MAX ((size_t)1 << 20)
 
@@ -58,6 +59,13 @@ struct config_net {
     struct config_limit receive, transmit;
 };
 
+/* Key "fs": a directory or a file of the host that the guest mounts as virtio-fs. */
+struct config_share {
+    const char *tag;
+    const char *path;
+    bool read_only;
+};
+
 enum config_stdio {
     CONFIG_STDIO_SERIAL,  /* standard input and output are the serial port */
     CONFIG_STDIO_CONSOLE, /* the virtio console */
@@ -74,9 +82,10 @@ struct vmm_config {
     uint64_t memory; /* bytes */
     bool huge_pages, shared_memory;
     const char *features_off[CONFIG_FEATURES_MAX + 1]; /* ended by NULL */
-    size_t drive_count, net_count;
+    size_t drive_count, net_count, share_count;
     struct config_drive drive[CONFIG_DRIVES_MAX];
     struct config_net net[CONFIG_NETS_MAX];
+    struct config_share share[CONFIG_SHARES_MAX];
     struct {
         bool present;
         uint32_t cid;

@@ -7,6 +7,7 @@
 #include <linux/kvm.h>
 #include <linux/landlock.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -61,7 +62,10 @@ struct landlock_attributes {
         JAIL_ALLOW(restart_syscall), JAIL_ALLOW(rseq), JAIL_ALLOW(timerfd_settime),                \
         JAIL_ALLOW(getrandom), IOCTL(KVM_IRQFD), IOCTL(KVM_SET_GSI_ROUTING), IOCTL(KVM_IOEVENTFD), \
         JAIL_ALLOW(epoll_ctl), JAIL_ALLOW(close), JAIL_ALLOW(eventfd2),                            \
-        JAIL_ALLOW(sched_getaffinity) /* malloc() */
+        JAIL_ALLOW(sched_getaffinity), /* malloc() */ /* A driver's features go to its tap, its    \
+                                                         reset flushes and closes connections. */  \
+        IOCTL(TUNSETOFFLOAD), IOCTL(TUNSETQUEUE), JAIL_ALLOW(readv), JAIL_ALLOW(writev),           \
+        JAIL_ALLOW(sendto), JAIL_ALLOW(sendmsg), JAIL_ALLOW(recvfrom), JAIL_ALLOW(shutdown)
 
 static const struct jail_rule cpu_rules[] = {CPU_RULES};
 
@@ -78,8 +82,6 @@ static const struct jail_rule process_rules[] = {
     JAIL_ALLOW(epoll_pwait),
     JAIL_ALLOW(poll),
     JAIL_ALLOW(ppoll),
-    JAIL_ALLOW(readv),
-    JAIL_ALLOW(writev),
     JAIL_ALLOW(pread64),
     JAIL_ALLOW(pwrite64),
     JAIL_ALLOW(preadv),
@@ -102,13 +104,9 @@ static const struct jail_rule process_rules[] = {
     FCNTL(F_OFD_SETLK),
     FCNTL(F_OFD_GETLK),
     JAIL_ALLOW(io_uring_enter),
-    JAIL_ALLOW(recvfrom),
     JAIL_ALLOW(recvmsg),
-    JAIL_ALLOW(sendto),
-    JAIL_ALLOW(sendmsg),
     JAIL_ALLOW(accept4),
     JAIL_ALLOW(connect),
-    JAIL_ALLOW(shutdown),
     JAIL_ALLOW(getsockopt),
     JAIL_ALLOW(setsockopt),
     {SYS_socket, 0, 0xffffffffu, AF_UNIX},
@@ -116,20 +114,24 @@ static const struct jail_rule process_rules[] = {
     JAIL_ALLOW(unlink),
     JAIL_ALLOW(unlinkat),
     {SYS_ioctl, 1, 0xff00u, 0xae00u}, /* all of KVM's, on descriptors of this machine */
-    IOCTL(TUNSETOFFLOAD),
-    IOCTL(TUNSETQUEUE),
     IOCTL(TCGETS),
     IOCTL(TCSETS),
     IOCTL(TCSETSW),
     IOCTL(TIOCGWINSZ),
     IOCTL(FIONREAD),
     JAIL_ALLOW(seccomp), /* threads of CPUs narrow theirs */
+    JAIL_ALLOW(sysinfo), /* qsort() of much */
     JAIL_ALLOW(clock_nanosleep),
     JAIL_ALLOW(nanosleep),
 };
 
-static int restrict_files(const struct jail_options *options, long abi)
+int jail_restrict_files(int dir_fd, uint64_t allowed)
 {
+    long abi =
+        syscall(SYS_landlock_create_ruleset, NULL, (size_t)0, LANDLOCK_CREATE_RULESET_VERSION);
+    if (abi <= 0) {
+        return 0;
+    }
     struct landlock_attributes attributes = {
         /* All rights of this ABI: 13 since 1, REFER since 2, TRUNCATE since 3, IOCTL_DEV since 5.
          */
@@ -147,30 +149,42 @@ static int restrict_files(const struct jail_options *options, long abi)
     if (rules < 0) {
         return -errno;
     }
-    if (options->socket_dir != NULL) {
-        AUTO(closep) int dir = open(options->socket_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir_fd >= 0) {
         struct landlock_path_beneath_attr beneath = {
-            .allowed_access = LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE |
-                              LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE,
-            .parent_fd = dir,
+            .allowed_access = allowed & attributes.files,
+            .parent_fd = dir_fd,
         };
-        if (dir < 0 ||
-            syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) < 0) {
+        if (syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) < 0) {
             return -errno;
         }
     }
     return syscall(SYS_landlock_restrict_self, rules, 0) < 0 ? -errno : 0;
 }
 
-static int drop_capabilities(void)
+int jail_keep_capabilities(uint64_t kept)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    if (syscall(SYS_capget, &header, data) < 0) {
+        return -errno;
+    }
+    for (size_t i = 0; i < COUNT(data); i++) {
+        data[i].permitted &= (uint32_t)(kept >> (32 * i));
+        data[i].effective = data[i].permitted;
+        data[i].inheritable = 0;
+    }
     return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+}
+
+int jail_restrict_calls(const struct jail_rule *rules, size_t count)
+{
+    return CAN_FILTER ? jail_filter_install(rules, count, 1) : 0;
 }
 
 int jail_enter(const struct jail_options *options, struct err *err)
 {
+    const uint64_t sockets = LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE |
+                             LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE;
     const struct rlimit none = {0, 0};
     /* Landlock and capabilities are a thread's own: another one would keep them. Refused then. */
     if (unshare(CLONE_THREAD) < 0) {
@@ -180,18 +194,46 @@ int jail_enter(const struct jail_options *options, struct err *err)
         setrlimit(RLIMIT_CORE, &none) < 0) {
         return err_set(err, errno, "give up rights");
     }
-    long abi =
-        syscall(SYS_landlock_create_ruleset, NULL, (size_t)0, LANDLOCK_CREATE_RULESET_VERSION);
-    int r = abi > 0 ? restrict_files(options, abi) : 0;
+    AUTO(closep) int dir = -1;
+    if (options->socket_dir != NULL) {
+        dir = open(options->socket_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (dir < 0) {
+            return err_set(err, errno, "open '%s'", options->socket_dir);
+        }
+    }
+    int r = jail_restrict_files(dir, sockets);
     if (r < 0) {
         return err_set(err, -r, "restrict files (Landlock)");
     }
-    r = drop_capabilities();
-    r = r < 0 || !CAN_FILTER ? r : jail_filter_install(process_rules, COUNT(process_rules), 1);
+    r = jail_keep_capabilities(0);
+    r = r < 0 ? r : jail_restrict_calls(process_rules, COUNT(process_rules));
     return r < 0 ? err_set(err, -r, "restrict system calls") : 0;
 }
 
 int jail_enter_cpu(void)
 {
     return CAN_FILTER ? jail_filter_install(cpu_rules, COUNT(cpu_rules), 0) : 0;
+}
+
+static size_t count_calls(const struct jail_rule *rules, size_t count)
+{
+    size_t calls = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool known = rules[i].arg == JAIL_UNKNOWN;
+        for (size_t k = 0; k < i && !known; k++) {
+            known = rules[k].number == rules[i].number;
+        }
+        calls += !known;
+    }
+    return calls;
+}
+
+size_t jail_process_calls(void)
+{
+    return count_calls(process_rules, COUNT(process_rules));
+}
+
+size_t jail_cpu_calls(void)
+{
+    return count_calls(cpu_rules, COUNT(cpu_rules));
 }

@@ -8,7 +8,11 @@
 #ifndef VMM_JAIL_H
 #define VMM_JAIL_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 struct err;
+struct jail_rule;
 
 struct jail_options {
     /* The only directory below which files may still be made, read and removed: that of the vsock
@@ -27,5 +31,21 @@ int jail_enter(const struct jail_options *options, struct err *err);
 
 /* For a CPU's thread, on top of that: only what running a guest and its registers need. */
 int jail_enter_cpu(void);
+
+/*
+ * The parts, for other programs of the machine. 0 or a negative errno.
+ *
+ * Landlock: allowed are those rights (LANDLOCK_ACCESS_FS_*; all ones: all that this kernel knows)
+ * below dir_fd, an open directory (borrowed; -1: nothing), and no TCP, no signal and no abstract
+ * socket of others, as far as this kernel has them. 0 where there is no Landlock.
+ */
+int jail_restrict_files(int dir_fd, uint64_t allowed);
+/* Gives up all capabilities but these (a bit each), of which one may have fewer. */
+int jail_keep_capabilities(uint64_t kept);
+/* jail_filter_install() for all threads, but not under a sanitizer, whose calls nobody lists. */
+int jail_restrict_calls(const struct jail_rule *rules, size_t count);
+/* How many different system calls pass: of the process, and of a CPU's thread. */
+size_t jail_process_calls(void);
+size_t jail_cpu_calls(void);
 
 #endif

@@ -391,5 +391,9 @@ void machine_describe_ending(const struct machine *machine, char *text, size_t s
     case BOARD_STOPPED:
         (void)snprintf(text, size, "the machine was stopped");
         break;
+    case BOARD_SHARE_LOST:
+        (void)snprintf(text, size, "isola-fs, the server of share '%s', ended",
+                       machine->share[ending->code].tag);
+        break;
     }
 }

@@ -41,7 +41,7 @@ struct machine_options {
 /* How it ended. */
 struct machine_ending {
     enum board_end why;
-    uint32_t code;        /* of BOARD_DEBUG_EXIT, or that of BOARD_PANIC */
+    uint32_t code;        /* of BOARD_DEBUG_EXIT, that of BOARD_PANIC, which of BOARD_SHARE_LOST */
     uint32_t cpu;         /* which one, of BOARD_SHUTDOWN and BOARD_UNEMULATED */
     struct cpu_exit exit; /* of BOARD_UNEMULATED: failed is valid */
 };

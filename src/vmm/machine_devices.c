@@ -13,11 +13,13 @@
 #include "freestanding/byteorder.h"
 #include "vmm/config.h"
 #include "vmm/disk/disk.h"
+#include "vmm/fs/fs_process.h"
 #include "vmm/layout.h"
 #include "vmm/machine_internal.h"
 #include "vmm/virtio/balloon.h"
 #include "vmm/virtio/blk.h"
 #include "vmm/virtio/console.h"
+#include "vmm/virtio/fs.h"
 #include "vmm/virtio/mmio.h"
 #include "vmm/virtio/net.h"
 #include "vmm/virtio/net_backend.h"
@@ -177,6 +179,45 @@ static int add_net(struct machine *machine, const struct config_net *net, struct
     return r < 0 ? err_wrap(err, -r, "network interface '%s'", net->id) : attach(machine, v, err);
 }
 
+static void on_share_lost(void *data)
+{
+    const struct machine_share *share = data;
+    struct machine *machine = share->machine;
+    machine_note_end(machine, BOARD_SHARE_LOST, (uint32_t)(share - machine->share), NULL, NULL);
+}
+
+static int add_share(struct machine *machine, const struct config_share *share, struct err *err)
+{
+    AUTO(closep) int fd = -1;
+    char name[16];
+    const struct fs_share served = {
+        .tag = share->tag,
+        .path = share->path,
+        .read_only = share->read_only,
+    };
+    struct machine_share *ours = &machine->share[machine->share_count];
+    (void)snprintf(name, sizeof(name), "fs%zu", machine->share_count++);
+    (void)snprintf(ours->tag, sizeof(ours->tag), "%s", share->tag);
+    ours->machine = machine;
+    struct virtio *v = NULL;
+    int r = fs_process_start(&served, &fd, err);
+    if (r < 0) {
+        return r;
+    }
+    const struct virtio_fs_config config = {
+        .tag = share->tag,
+        .fd = fd,
+        .lost = on_share_lost,
+        .data = ours,
+    };
+    r = virtio_fs_new(name, &config, machine->memory, machine->board.loop, &v, err);
+    if (r < 0) {
+        return r;
+    }
+    fd = -1; /* the device's now */
+    return attach(machine, v, err);
+}
+
 static int add_vsock(struct machine *machine, const struct vmm_config *config, struct err *err)
 {
     struct virtio *v = NULL;
@@ -202,6 +243,9 @@ int machine_add_devices(struct machine *machine, const struct vmm_config *config
     }
     for (size_t i = 0; r == 0 && i < config->net_count; i++) {
         r = add_net(machine, &config->net[i], err);
+    }
+    for (size_t i = 0; r == 0 && i < config->share_count; i++) {
+        r = add_share(machine, &config->share[i], err);
     }
     if (r == 0 && config->vsock.present) {
         r = add_vsock(machine, config, err);

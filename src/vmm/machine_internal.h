@@ -8,9 +8,11 @@
 #include <stdatomic.h>
 
 #include "vmm/acpi/acpi.h"
+#include "vmm/config.h"
 #include "vmm/device.h"
 #include "vmm/irq.h"
 #include "vmm/machine.h"
+#include "vmm/virtio/fs.h"
 
 struct machine_cpu {
     struct machine *machine;
@@ -18,6 +20,12 @@ struct machine_cpu {
     pthread_t thread;
     bool started;
     bool parked; /* under machine.lock */
+};
+
+/* For the end of its server. */
+struct machine_share {
+    struct machine *machine;
+    char tag[VIRTIO_FS_TAG_MAX + 1];
 };
 
 struct machine {
@@ -30,6 +38,8 @@ struct machine {
     struct device *power;
     struct device *i8042;
     struct virtio *vsock; /* one of devices */
+    struct machine_share share[CONFIG_SHARES_MAX];
+    size_t share_count;
     struct acpi_board acpi;
     struct irq irq[ACPI_VIRTIO_MAX]; /* lines of virtio devices */
     size_t irq_count;

@@ -180,6 +180,7 @@ static int exit_code_of_ending(const struct machine *machine, const char *id)
     case BOARD_SHUTDOWN:
     case BOARD_PANIC:
     case BOARD_UNEMULATED:
+    case BOARD_SHARE_LOST:
         break;
     }
     machine_describe_ending(machine, text, sizeof(text));

@@ -7,7 +7,8 @@
  *
  *   machine  isola-vmm's description, with paths as the machine sees them
  *   guest    the agent's "configure", without the OCI configuration
- *   binds    [{"from": host's path, "to": the machine's path, "write": false}]
+ *   binds    [{"from": host's path, "to": the machine's path, "write": false, "shallow": false}];
+ *            shallow leaves out what is mounted below
  *   taps     [host's interface]: the i-th is the machine's descriptor 3 + i
  *   program  host's path of isola-vmm
  */
@@ -23,6 +24,8 @@
 /* BUNDLE/VM_SOCKET_DIR is the machine's /run; the agent is reached by the socket in it. */
 #define VM_SOCKET_DIR "vm-run"
 #define VM_SOCKET "vsock"
+/* Where the agent mounts the shares, out of the workload's sight. */
+#define VM_GUEST_SHARES "/run/isola/shares"
 
 extern const struct wall vm_wall;
 

@@ -55,15 +55,19 @@ static const struct wall container_wall = {
     .remove = container_wall_remove,
 };
 
+const struct wall *const walls[] = {&container_wall, &vm_wall, NULL};
+
 int wall_find(const char *name, const struct wall **ret, struct err *err)
 {
-    if (name == NULL || name[0] == '\0' || str_eq(name, "container") || str_eq(name, "default")) {
+    if (name == NULL || name[0] == '\0' || str_eq(name, "default")) {
         *ret = &container_wall;
         return 0;
     }
-    if (str_eq(name, vm_wall.name)) {
-        *ret = &vm_wall;
-        return 0;
+    for (size_t i = 0; walls[i] != NULL; i++) {
+        if (str_eq(name, walls[i]->name)) {
+            *ret = walls[i];
+            return 0;
+        }
     }
     return err_say(err, EOPNOTSUPP,
                    "isolation '%s' is not available: this isola has 'container' and 'vm'", name);

@@ -54,6 +54,9 @@ struct wall {
     int (*remove)(const char *root, const char *id, struct err *err);
 };
 
+/* All of this build, the thinnest first; ends with NULL. */
+extern const struct wall *const walls[];
+
 /* -EOPNOTSUPP with err set for a wall that this build or host does not have. NULL: "container". */
 int wall_find(const char *name, const struct wall **ret, struct err *err);
 

@@ -274,3 +274,11 @@ SH
 203.0.113.1
 nothing to repair" "$output"
 }
+
+@test "compare measures; memory is that of the largest process, and nothing stays" {
+    isola compare --bare --runs 2 --format json $IMAGE echo x >all
+    jq -se '.[0].Wall == "bare" and .[1].Wall == "container" and .[1].Available' all
+    jq -se 'map(select(.Available).MemorySource) | unique == ["largest process"]' all
+    jq -se '.[1] | .StartNs.Min > 0 and .CPUNs.Min > 0 and .MemoryBytes.Min > 65536 and .ExitCode == 0' all
+    equals "" "$(isola ps -aq)"
+}

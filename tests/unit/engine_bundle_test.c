@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/json.h"
+#include "engine/vm_bundle.h"
 #include "unit.h"
 
 static void set_list(struct strv *list, const char *words)
@@ -216,6 +217,62 @@ START_TEST(memory_and_cpu_limits_follow_dockers_rules)
 }
 END_TEST
 
+START_TEST(mounts_of_a_machine_come_from_its_shares)
+{
+    static const struct {
+        const char *volume;
+        const char *source; /* as the agent finds it */
+        const char *option;
+    } cases[] = {
+        {"/tmp:/a:ro", "/run/isola/shares/0", "rro"},
+        {"/etc/passwd:/b", "/run/isola/shares/1/file", "rprivate"},
+        {"name:/c", "/run/isola/shares/2", "rprivate"},
+    };
+    AUTO(config_donep) struct workload_config config = {0};
+    AUTO(mount_specs_donep) struct mount_specs mounts = {0};
+    AUTO(json_unrefp) json_t *spec = json_object();
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        ck_assert_int_eq(strv_add(&config.volume, cases[i].volume), 0);
+    }
+    ck_assert_int_eq(mount_specs_parse(&config, &mounts, NULL), 0);
+    ck_assert_uint_eq(mounts.count, COUNT(cases));
+    const struct bundle_inputs inputs = {
+        .id = "x", .config = &config, .mounts = &mounts, .last_gid = 65534, .shared = true};
+    ck_assert_int_eq(bundle_add_mounts(&inputs, spec, NULL), 0);
+    const json_t *list = json_object_get(spec, "mounts");
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const json_t *mount = json_array_get(list, json_array_size(list) - COUNT(cases) + i);
+        ck_assert_str_eq(json_string_value(json_object_get(mount, "source")), cases[i].source);
+        ck_assert_str_eq(json_string_value(json_object_get(mount, "type")), "bind");
+        AUTO(freep) char *text = json_dumps(json_object_get(mount, "options"), JSON_COMPACT);
+        ck_assert_ptr_nonnull(strstr(text, cases[i].option));
+    }
+}
+END_TEST
+
+START_TEST(mounts_that_would_pass_between_kernels_are_refused)
+{
+    static const struct {
+        const char *volume;
+        int result;
+    } cases[] = {
+        {"/tmp:/a", 0},
+        {"/tmp:/a:private", 0},
+        {"/tmp:/a:rprivate", 0},
+        {"/tmp:/a:rslave", -EOPNOTSUPP},
+        {"/tmp:/a:shared", -EOPNOTSUPP},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        AUTO(config_donep) struct workload_config config = {0};
+        AUTO(mount_specs_donep) struct mount_specs mounts = {0};
+        ck_assert_int_eq(strv_add(&config.volume, cases[i].volume), 0);
+        ck_assert_int_eq(mount_specs_parse(&config, &mounts, NULL), 0);
+        ck_assert_int_eq(vm_bundle_check(&config, NULL), 0);
+        ck_assert_int_eq(vm_shares_check(&mounts, NULL), cases[i].result);
+    }
+}
+END_TEST
+
 int main(void)
 {
     return unit_run("engine/bundle", (const TTest *const[]){
@@ -225,6 +282,8 @@ int main(void)
                                          devices_are_paths_and_access,
                                          device_rules_are_checked_to_the_last_letter,
                                          memory_and_cpu_limits_follow_dockers_rules,
+                                         mounts_of_a_machine_come_from_its_shares,
+                                         mounts_that_would_pass_between_kernels_are_refused,
                                          NULL,
                                      });
 }

@@ -4,10 +4,12 @@
  * a run as far as threads allow; ISOLA_SECONDS=N goes on for longer.
  */
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -17,6 +19,7 @@
 #include "vmm/bus.h"
 #include "vmm/config.h"
 #include "vmm/disk/create.h"
+#include "vmm/jail.h"
 #include "vmm/layout.h"
 #include "vmm/machine_devices.h"
 #include "vmm_guests.h"
@@ -29,7 +32,6 @@
 #define AT_RINGS 0x100000ULL
 #define RING_SIZE 0x1000ULL /* descriptors, then the driver's and the device's part */
 #define QUEUES 6ULL
-#define DEVICES 8u /* those that open_machine() makes */
 #define MEMORY_END ((uint64_t)2 << 20)
 #define SIDES_SIZE ((size_t)64 << 10)
 #define TICK_NS (10 * NS_PER_MS)
@@ -44,7 +46,8 @@ struct hostile {
     uint64_t random;
     char dir[64];
     struct guest guest;
-    bool pci;
+    bool pci, jailed, tap;
+    unsigned devices; /* that open_machine() made */
     unsigned windows;
     int passt_fd, passt_peer; /* the listener, and our end of the connection */
     int host_fd[4];           /* programs at the vsock's socket */
@@ -170,6 +173,7 @@ static void open_machine(struct hostile *h)
     options.debug_exit = false;
     options.rtc = options.i8042 = options.serial = true;
     options.pci = h->pci;
+    options.jail = h->jailed;
     options.serial_out_fd = 1;
     guest_open(&h->guest, &options);
     struct vmm_config config = {
@@ -178,8 +182,9 @@ static void open_machine(struct hostile *h)
              {.id = "kept", .path = path_of(h, "kept", kept), .queues = 1, .read_only = true},
              {.id = "qcow2", .path = path_of(h, "qcow2", qcow2), .queues = 1, .format = "qcow2"}},
         .drive_count = 3,
-        .net = {{.id = "net", .passt = path_of(h, "passt", passt), .fd = -1, .queues = 1}},
-        .net_count = 1,
+        .net = {{.id = "net", .passt = path_of(h, "passt", passt), .fd = -1, .queues = 1},
+                {.id = "tap", .tap = "hostile", .fd = -1, .queues = 2}},
+        .net_count = h->tap ? 2 : 1,
         .vsock = {.present = true, .cid = 3, .path = path_of(h, "vsock", vsock)},
         .balloon = {.present = true, .deflate_on_oom = true, .report_free = true, .bytes = 65536},
         .entropy = true,
@@ -187,6 +192,7 @@ static void open_machine(struct hostile *h)
     };
     int r = machine_add_devices(h->guest.machine, &config, &h->guest.err);
     ck_assert_msg(r == 0, "%s", err_text(&h->guest.err));
+    h->devices = (unsigned)(config.drive_count + config.net_count) + 4;
     h->passt_peer = accept4(h->passt_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     ck_assert_int_ge(h->passt_peer, 0);
 }
@@ -331,7 +337,7 @@ static void fill_memory(struct hostile *h)
         put(h, gpa, draw(h) >> (draw(h) % 64), 8);
     }
     h->windows = 0;
-    for (unsigned device = 0; device < DEVICES; device++) {
+    for (unsigned device = 0; device < h->devices; device++) {
         uint64_t list = AT_LISTS + device * LIST_SIZE;
         for (uint64_t queue = 0; queue < QUEUES; queue++) {
             fill_ring(h, ring_of(device, queue));
@@ -402,6 +408,11 @@ static bool run_machine(struct hostile *h)
     h->last_ns = clock_monotonic_ns();
     h->end_ns = h->last_ns + MACHINE_NS;
     ck_assert_int_eq(loop_add_timer(h->guest.loop, TICK_NS, on_tick, h, &timer), 0);
+    if (h->jailed) {
+        const struct jail_options jail = {.socket_dir = h->dir};
+        int entered = jail_enter(&jail, &h->guest.err);
+        ck_assert_msg(entered == 0, "%s", err_text(&h->guest.err));
+    }
     guest_start(&h->guest);
     ck_assert_int_ge(loop_run(h->guest.loop), 0); /* the time is over, or the guest has ended */
     int64_t begin = clock_monotonic_ns();
@@ -427,14 +438,32 @@ static uint64_t number(const char *name, uint64_t otherwise)
     return text == NULL ? otherwise : strtoull(text, NULL, 0);
 }
 
-static void be_attacked(bool pci)
+/* In a process of its own, for there is no way back; one that makes a forbidden call ends by
+ * SIGSYS. */
+static bool run_jailed_machine(struct hostile *h)
 {
-    struct hostile h = {.pci = pci};
+    int status = 0;
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        _exit(run_machine(h) ? 0 : 2);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) != 1, "the monitor ended by signal %d",
+                  WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+    return WEXITSTATUS(status) == 0;
+}
+
+static void be_attacked(bool pci, bool jailed)
+{
+    struct hostile h = {.pci = pci, .jailed = jailed};
     uint64_t seed = number("ISOLA_SEED", (uint64_t)time(NULL));
     int64_t end = clock_monotonic_ns() + (int64_t)number("ISOLA_SECONDS", 4) * NS_PER_SEC;
     unsigned machines = 0;
     unsigned worked = 0;
     make_files(&h);
+    /* A tap needs a network of its own, and rights. */
+    h.tap = access("/dev/net/tun", R_OK | W_OK) == 0 && unshare(CLONE_NEWNET) == 0;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     ck_assert_int_eq(dup2(null, 0), 0);
     ck_assert_int_eq(dup2(null, 1), 1);
@@ -443,7 +472,7 @@ static void be_attacked(bool pci)
         (void)fprintf(stderr, "# %s: ISOLA_SEED=%llu\n", pci ? "pci" : "mmio",
                       (unsigned long long)this);
         h.random = (this + 1) * 0x9e3779b97f4a7c15ULL;
-        worked += run_machine(&h) ? 1 : 0;
+        worked += (jailed ? run_jailed_machine(&h) : run_machine(&h)) ? 1 : 0;
         machines++;
     } while (clock_monotonic_ns() < end);
     /* A device may have written over the counter. */
@@ -455,13 +484,20 @@ static void be_attacked(bool pci)
 
 START_TEST(a_guest_that_does_anything_to_registers_in_memory_harms_nobody)
 {
-    be_attacked(false);
+    be_attacked(false, false);
 }
 END_TEST
 
 START_TEST(a_guest_that_does_anything_to_pci_functions_harms_nobody)
 {
-    be_attacked(true);
+    be_attacked(true, false);
+}
+END_TEST
+
+START_TEST(all_that_devices_do_is_allowed_in_the_jail)
+{
+    be_attacked(false, true);
+    be_attacked(true, true);
 }
 END_TEST
 
@@ -470,6 +506,7 @@ int main(void)
     const TTest *const tests[] = {
         a_guest_that_does_anything_to_registers_in_memory_harms_nobody,
         a_guest_that_does_anything_to_pci_functions_harms_nobody,
+        all_that_devices_do_is_allowed_in_the_jail,
         NULL,
     };
     if (access("/dev/kvm", R_OK | W_OK) != 0) {

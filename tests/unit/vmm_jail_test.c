@@ -166,8 +166,7 @@ static int kill_thread(const struct prey *prey)
  */
 static int own_signal(const struct prey *prey)
 {
-    int pipe_fd[2] = {dup(0), -1};
-    return outcome(fcntl(pipe_fd[0], F_SETOWN, prey->victim));
+    return outcome(fcntl(prey->terminal_fd, F_SETOWN, prey->victim));
 }
 
 static int map_code(const struct prey *prey)

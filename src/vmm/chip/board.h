@@ -22,6 +22,7 @@ enum board_end {
     BOARD_DEBUG_EXIT, /* the debug exit port; code is what was written */
     BOARD_UNEMULATED, /* the engine cannot run the guest */
     BOARD_STOPPED,    /* asked for from outside */
+    BOARD_SHARE_LOST, /* isola-fs, the server of a share, ended; code says which */
 };
 
 struct board {

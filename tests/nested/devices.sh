@@ -1,0 +1,154 @@
+#!/bin/bash
+# Debian's kernel with every device of ours, in real machines: behind virtio-mmio, then behind PCI.
+# Usage: devices.sh BUILD STREAM
+set -u
+build=$(cd "$1" && pwd)
+stream=$2
+. "$(dirname "$0")/nested.bash"
+command -v qemu-img >/dev/null || {
+    echo "1..0 # SKIP qemu-img is not installed"
+    exit 0
+}
+nested_begin
+modules="drivers/virtio/virtio_ring drivers/virtio/virtio drivers/virtio/virtio_pci_legacy_dev
+    drivers/virtio/virtio_pci_modern_dev drivers/virtio/virtio_pci drivers/virtio/virtio_mmio
+    drivers/char/virtio_console drivers/block/virtio_blk net/core/failover drivers/net/net_failover
+    drivers/net/virtio_net drivers/char/hw_random/virtio-rng drivers/virtio/virtio_balloon
+    net/vmw_vsock/vsock net/vmw_vsock/vmw_vsock_virtio_transport_common
+    net/vmw_vsock/vmw_vsock_virtio_transport"
+mkdir -p "$work/tree/bin" "$work/tree/modules"
+cp "$(command -v busybox)" "$stream" "$work/tree/bin/"
+number=10
+for module in $modules; do
+    cp "$build/kernel/modules/kernel/$module.ko" "$work/tree/modules/$number.ko"
+    number=$((number + 1))
+done
+# Process 1 of the guest. Each "key value" line is for the job.
+cat >"$work/tree/init" <<'SH'
+#!/bin/busybox sh
+export PATH=/bin
+/bin/busybox mkdir -p /proc /sys /dev /tmp
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+free() { awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo; }
+before=$(free)
+for module in /modules/*.ko; do insmod $module; done
+i=0
+while [ ! -c /dev/hvc0 ] && [ $i -lt 100 ]; do usleep 50000; i=$((i + 1)); done
+[ -c /dev/hvc0 ] || poweroff -f
+exec </dev/hvc0 >/dev/hvc0 2>&1
+stty -echo -onlcr raw
+echo "cpus $(nproc)"
+case $(cat /proc/cmdline) in *again*) cmp /dev/vda /dev/vdc && echo "kept yes" ;; esac
+cat /dev/vda >/dev/vdb
+cat /dev/vda >/dev/vdc
+sync
+echo 3 >/proc/sys/vm/drop_caches
+cmp /dev/vda /dev/vdc && echo "qcow2 same"
+echo x 2>/dev/null >/dev/vdd && sync && echo "vdd written" || echo "vdd read-only"
+echo "serial $(cat /sys/block/vda/serial)"
+ip addr add 10.9.0.2/24 dev eth0
+ip link set eth0 up
+ping -c 3 -i 0.2 -W 5 10.9.0.1 >/tmp/ping && echo "ping $(grep -o '[0-9]* packets received' /tmp/ping)"
+stream tcp 5001 10.9.0.1 </dev/vda && echo "sent yes"
+stream tcp 5002 10.9.0.1 </dev/null | cmp - /dev/vda && echo "received same"
+echo "rng $(cat /sys/class/misc/hw_random/rng_current) $(head -c 4096 /dev/hwrng | wc -c)"
+stream vsock 7 </dev/vda && echo "vsock sent"
+stream vsock-listen 8 </dev/null | cmp - /dev/vda && echo "vsock same"
+i=0
+while [ $((before - $(free))) -lt 24 ] && [ $i -lt 100 ]; do usleep 100000; i=$((i + 1)); done
+echo "balloon $((before - $(free) >= 24))"
+echo "msix $(grep -c 'PCI-MSI.*virtio' /proc/interrupts)"
+echo "lines $(grep -c 'IO-APIC.*virtio' /proc/interrupts)"
+echo "complaints $(dmesg | grep -c -e 'WARNING: CPU' -e 'BUG: ' -e 'Oops' -e 'I/O error' -e 'virtio.*\(fail\|error\)' -e 'nobody cared' -e 'stuck')"
+dmesg | grep -e 'WARNING: CPU' -e 'BUG: ' -e 'Oops' -e 'I/O error' -e 'virtio.*\(fail\|error\)' -e 'nobody cared' -e stuck | sed 's/^/# /'
+poweroff -f
+SH
+chmod +x "$work/tree/init"
+(cd "$work/tree" && find . | cpio -o -H newc --quiet) >"$job/initrd"
+"$build/bench/vm/bench_vm_unpack" "$build/kernel/vmlinuz" "$job/vmlinux" || exit 1
+mkdir -p "$job/bin"
+cp "$build/src/main/isola-vmm" "$stream" "$job/bin/"
+strip "$job/bin/isola-vmm"
+head -c 4001792 /dev/urandom >"$job/raw"
+qemu-img create -q -f qcow2 "$job/disk.qcow2" 4001792
+for kind in mmio pci; do
+    pci=false again=
+    [ $kind = mmio ] || { pci=true again=" again"; }
+    cat >"$job/$kind.json" <<JSON
+{
+    "boot-source": {"kernel_image_path": "/host/vmlinux", "initrd_path": "/host/initrd",
+        "boot_args": "quiet noxsave reboot=t panic=-1$again"},
+    "machine-config": {"vcpu_count": 2, "mem_size_mib": 192, "pci": $pci, "rtc": true},
+    "drives": [{"drive_id": "a", "path_on_host": "/tmp/a", "is_read_only": true},
+        {"drive_id": "b", "path_on_host": "/tmp/b", "queues": 2},
+        {"drive_id": "c", "path_on_host": "/tmp/disk.qcow2", "format": "qcow2"},
+        {"drive_id": "d", "path_on_host": "/tmp/d", "is_read_only": true}],
+    "network-interfaces": [{"iface_id": "n", "host_dev_name": "tap0"}],
+    "vsock": {"guest_cid": 3, "uds_path": "/tmp/v"},
+    "balloon": {"amount_mib": 32},
+    "entropy": {},
+    "stdio": "console"
+}
+JSON
+done
+{
+    echo '#!/bin/sh'
+    echo '. /lab/tap'
+    cat <<'SH'
+plan 34
+cp /host/raw /tmp/a
+cp /host/raw /tmp/d
+cp /host/disk.qcow2 /tmp/
+tunctl -t tap0 >/dev/null
+ip addr add 10.9.0.1/24 dev tap0
+ip link set tap0 up
+got() { sed -n "s/\r//; s/^$1 //p" /tmp/said; }
+for kind in mmio pci; do
+    truncate -s 0 /tmp/b
+    truncate -s 4001792 /tmp/b
+    stream tcp-listen 5001 </dev/null >/tmp/sent &
+    servers=$!
+    stream tcp-listen 5002 </tmp/a >/dev/null &
+    servers="$servers $!"
+    stream listen /tmp/v_7 </dev/null >/tmp/vsent 2>/tmp/verr &
+    servers="$servers $!"
+    : >/tmp/said
+    (while ! grep -q 'vsock sent' /tmp/said; do sleep 0.2; done; stream connect /tmp/v 8 </tmp/a) &
+    servers="$servers $!"
+    isola-vmm --config-file /host/$kind.json </dev/null >/tmp/said 2>/tmp/err
+    is "$kind: it powers off" 0 $?
+    is "$kind: the monitor has nothing to say" "" "$(cat /tmp/err)"
+    is "$kind: two CPUs" 2 "$(got cpus)"
+    is "$kind: a disk's bytes are those of its file" same "$(cmp /tmp/a /tmp/b && echo same)"
+    is "$kind: so are those of a qcow2 image" same "$(got qcow2)"
+    is "$kind: a read-only disk is not written" "read-only same" "$(got vdd) $(cmp /tmp/d /host/raw && echo same)"
+    is "$kind: the drive's id is its serial number" a "$(got serial)"
+    is "$kind: the host answers pings" "3 packets received" "$(got ping)"
+    is "$kind: bytes go out by the network" same "$(cmp /tmp/a /tmp/sent && echo same)"
+    is "$kind: and come in by it" same "$(got received)"
+    is "$kind: entropy comes from the host" "virtio_rng.0 4096" "$(got rng)"
+    is "$kind: bytes go out by vsock" same "$(cmp /tmp/a /tmp/vsent && echo same)"
+    is "$kind: and come in by it" "$(printf 'sent\nsame')" "$(got vsock)"
+    is "$kind: the balloon takes its memory" 1 "$(got balloon)"
+    is "$kind: the kernel has nothing to complain about" 0 "$(got complaints)"
+    if [ $kind = pci ]; then
+        is "pci: interrupts are messages" "yes 0" "$([ "$(got msix)" -ge 14 ] && echo yes) $(got lines)"
+        is "pci: a qcow2 image keeps what the machine before wrote" yes "$(got kept)"
+    else
+        is "mmio: interrupts are lines" "0 9" "$(got msix) $(got lines)"
+        is "mmio: nothing is left in the way of the next machine" "" "$(ls -d /tmp/v 2>/dev/null)"
+    fi
+    rm -f /tmp/v /tmp/v_7
+    kill $servers 2>/dev/null
+    grep '^#' /tmp/said
+    dmesg | grep 'type=1326' | sed 's/^/# /'
+    dmesg -c >/dev/null
+done
+tap_end
+SH
+} >"$job/job"
+chmod +x "$job/job"
+nested_run --timeout 360
