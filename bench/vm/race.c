@@ -42,7 +42,9 @@ struct race {
     long long kernel_ns;
     struct mark mark[MARKS_MAX];
     unsigned marks;
-    bool open; /* the last mark has not ended */
+    bool open;  /* the last mark has not ended */
+    bool done;  /* the guest came to its end */
+    int status; /* of the monitor, when it ended by itself */
     struct memory_use at_init, at_work;
     char failed[160];
     char last[160]; /* what was said last, for a machine that came to nothing */
@@ -168,6 +170,7 @@ static bool take_line(struct race *race, const char *line, int64_t now)
     } else if (strcmp(line, "sample") == 0) {
         measure_memory(race, &race->at_work);
     } else if (strcmp(line, "done") == 0) {
+        race->done = true;
         return false;
     } else if (line[0] != '\0') {
         (void)snprintf(race->last, sizeof(race->last), "%.150s", line);
@@ -218,9 +221,13 @@ static void print_text(const char *text)
 static void print(const struct race *race, const char *name)
 {
     (void)printf("{\"monitor\":\"%s\"", name);
-    if (race->failed[0] != '\0' || race->init_ns == 0) {
+    if (race->failed[0] != '\0') {
         (void)printf(",\"failed\":\"");
-        print_text(race->failed[0] != '\0' ? race->failed : race->last);
+        print_text(race->failed);
+        (void)printf("\"");
+    } else if (!race->done) {
+        (void)printf(",\"failed\":\"no end, wait status %#x; last line: ", race->status);
+        print_text(race->last);
         (void)printf("\"");
     }
     if (race->init_ns != 0) {
@@ -271,8 +278,9 @@ int main(int argc, char **argv)
     }
     (void)close(out[1]);
     follow(&race, out[0]);
+    (void)usleep(race.done ? 0 : 100000); /* one that crashed has its own status */
     (void)kill(race.pid, SIGKILL);
-    (void)waitpid(race.pid, NULL, 0);
+    (void)waitpid(race.pid, &race.status, 0);
     if (server > 0) {
         (void)kill(server, SIGKILL);
         (void)waitpid(server, NULL, 0);
