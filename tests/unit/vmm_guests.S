@@ -261,35 +261,41 @@ guest talk
     jmp 5b
 end talk
 
-/* String instructions to and from ports, over and over; counts rounds at 0x5000 and leaves with
- * what is at 0x5008, or with 99 when one byte or address is wrong. */
+    .code64
+/* String instructions from a window where nothing answers and to and from ports, over and over;
+ * counts rounds at 0x5000 and leaves with what is at 0x5008, or with 99 when one byte or address is
+ * wrong. KVM hands the first kind out byte by byte. */
 guest strings
-    xor %ax, %ax
-    mov %ax, %ds
-    mov %ax, %es
     cld
-1:  mov $0x6000, %di
-    mov $200, %cx
-    mov $0x3fd, %dx
-    rep insb
-    cmp $0x6000 + 200, %di
+1:  mov $0x6000, %edi
+    mov $0xd0000000, %esi
+    mov $200, %ecx
+    rep movsb
+    mov $0xd0000000 + 200, %eax
+    cmp %eax, %esi
     jne 3f
-    mov $0x6000, %si
-    mov $200, %cx
-    mov $0x3ff, %dx
-    rep outsb
-    cmp $0x6000 + 200, %si
-    jne 3f
-    mov $0x6000, %di
-    mov $200, %cx
-    mov $0x60, %al
+    mov $0x6000, %edi
+    mov $200, %ecx
+    mov $0xff, %al
     repe scasb
+    jne 3f
+    mov $0x6000, %edi
+    mov $200, %ecx
+    mov $0x3fd, %edx
+    rep insb
+    cmp $0x6000 + 200, %edi
+    jne 3f
+    mov $0x6000, %esi
+    mov $200, %ecx
+    mov $0x3ff, %edx
+    rep outsb
+    cmp $0x6000 + 200, %esi
     jne 3f
     incl 0x5000
     mov 0x5008, %eax
     test %eax, %eax
     jz 1b
-2:  mov $0x501, %dx
+2:  mov $0x501, %edx
     out %al, %dx
 4:  hlt
     jmp 4b

@@ -322,7 +322,7 @@ START_TEST(string_instructions_are_saved_between_not_within)
     struct machine_options options = guest_options();
     options.serial = true;
     guest_open(&guest, &options);
-    guest_load_real(&guest, strings);
+    guest_load_long(&guest, strings);
     guest_start(&guest);
     for (unsigned i = 0; i < 12; i++) {
         struct guest next;
