@@ -30,7 +30,7 @@ struct machine {
     struct device **devices_end;
     struct device *power;
     struct device *i8042;
-    struct virtio *vsock; /* one of devices */
+    struct virtio *vsock, *balloon; /* of devices; NULL: none */
     struct acpi_board acpi;
     struct irq irq[ACPI_VIRTIO_MAX]; /* lines of virtio devices */
     size_t irq_count;
