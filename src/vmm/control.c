@@ -211,6 +211,7 @@ static int run_machine(struct control *control, struct machine *made, struct err
         agent_free(control->agent);
         control->agent = NULL;
         control->machine = NULL;
+        (void)(control->made == NULL ? 0 : control->made(control, control->made_data, NULL));
         return r;
     }
     machine = NULL;

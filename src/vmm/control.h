@@ -17,7 +17,7 @@ struct err;
 struct loop;
 struct machine;
 
-/* Called once for each machine that was made, before its CPUs run. */
+/* Called for each machine that was made, before its CPUs run; with none when that failed. */
 typedef int control_made_fn(struct control *control, void *data, struct err *err);
 
 struct control {

@@ -43,7 +43,8 @@ struct cpu_exit {
     bool write;
     uint8_t size;     /* 1, 2, 4 or 8 bytes an access */
     uint32_t count;   /* accesses of a string instruction, one behind the other in data */
-    uint64_t address; /* port number or guest physical address */
+    uint64_t address; /* port number or guest physical address; DEBUG: of the instruction */
+    uint8_t watch;    /* DEBUG: which of cpu_debug.watch were hit, one bit each */
     uint8_t *data;    /* size * count bytes, little endian: written by the guest, or to be filled */
     struct {
         const char *what; /* static: "cannot emulate an instruction", "entry failed", ... */

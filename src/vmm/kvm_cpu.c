@@ -11,6 +11,9 @@
 /* Interrupts KVM_RUN; its handler does nothing. */
 #define KICK_SIGNAL (SIGRTMIN + 1)
 
+#define DEBUG_EXCEPTION 1 /* #DB; the other is #BP */
+#define INT3 0xcc
+
 static void kvm_cpu_free(struct cpu *cpu)
 {
     struct kvm_cpu *vcpu = kvm_cpu_of(cpu);
@@ -37,6 +40,12 @@ static int describe_failure(struct kvm_cpu *vcpu, const char *what, uint64_t cod
         ret->failed.len =
             (uint8_t)MIN((size_t)run->emulation_failure.insn_size, sizeof(ret->failed.bytes));
         memcpy(ret->failed.bytes, run->emulation_failure.insn_bytes, ret->failed.len);
+        /* A KVM that interprets does not know INT3: for a debugger this is the stop. */
+        if (vcpu->software_breakpoints && ret->failed.len > 0 && ret->failed.bytes[0] == INT3) {
+            ret->kind = CPU_EXIT_DEBUG;
+            ret->address = ret->failed.ip;
+            ret->watch = 0;
+        }
     }
     return 0;
 }
@@ -84,6 +93,9 @@ static int describe_exit(struct kvm_cpu *vcpu, struct cpu_exit *ret)
     case KVM_EXIT_DEBUG:
         ret->kind = CPU_EXIT_DEBUG;
         ret->address = run->debug.arch.pc;
+        ret->watch = (uint8_t)(run->debug.arch.exception == DEBUG_EXCEPTION
+                                   ? run->debug.arch.dr6 & ((1u << CPU_WATCH_MAX) - 1)
+                                   : 0);
         return 0;
     case KVM_EXIT_INTERNAL_ERROR:
         return describe_failure(vcpu,
@@ -179,6 +191,7 @@ static int kvm_cpu_debug(struct cpu *cpu, const struct cpu_debug *debug)
         dr7 |= (uint64_t)(debug->watch[i].kind | length[debug->watch[i].len] << 2) << (16 + 4 * i);
     }
     control.arch.debugreg[7] = dr7;
+    kvm_cpu_of(cpu)->software_breakpoints = debug->software_breakpoints;
     control.control =
         (dr7 != 0x400 ? KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP : 0) |
         (debug->single_step ? KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP : 0) |

@@ -44,6 +44,7 @@ struct kvm_cpu {
     _Atomic bool has_thread;
     /* The last exit is an access whose instruction ends only with the next KVM_RUN. */
     bool access_pending;
+    bool software_breakpoints; /* as asked for by cpu_ops.debug */
 };
 
 static inline struct kvm_engine *kvm_engine_of(struct cpu_engine *engine)

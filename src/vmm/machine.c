@@ -368,7 +368,7 @@ static void on_debug(struct loop_source *source, int fd, uint32_t events, void *
     }
     for (uint32_t i = 0; i < machine->cpu_count; i++) {
         if (machine->cpu[i].debug_stopped && machine->debug != NULL) {
-            machine->debug(machine, i, machine->debug_data);
+            machine->debug(machine, i, machine->cpu[i].debug_watch, machine->debug_data);
             return;
         }
     }

@@ -87,9 +87,9 @@ void machine_press_power(struct machine *machine);
 
 /*
  * For a debugger: fn is called on the loop's thread when a CPU met what cpu_ops.debug asked for;
- * the machine is paused by then. NULL: nobody listens any more.
+ * the machine is paused by then; watch as in cpu_exit. NULL: nobody listens any more.
  */
-typedef void machine_debug_fn(struct machine *machine, uint32_t cpu, void *data);
+typedef void machine_debug_fn(struct machine *machine, uint32_t cpu, uint8_t watch, void *data);
 int machine_set_debug(struct machine *machine, machine_debug_fn *fn, void *data, struct err *err);
 /* While paused: this CPU stays where it is when the machine is resumed. */
 void machine_hold_cpu(struct machine *machine, uint32_t cpu, bool hold);

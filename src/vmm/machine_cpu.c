@@ -101,12 +101,13 @@ static bool stand_still(struct machine_cpu *cpu)
 }
 
 /* All CPUs stop, and the loop's thread is told. */
-static void stop_for_debugger(struct machine_cpu *cpu)
+static void stop_for_debugger(struct machine_cpu *cpu, const struct cpu_exit *exit)
 {
     struct machine *machine = cpu->machine;
     uint64_t one = 1;
     (void)pthread_mutex_lock(&machine->lock);
     cpu->debug_stopped = true;
+    cpu->debug_watch = exit->watch;
     machine->paused = true;
     atomic_store(&machine->halt, true);
     for (uint32_t i = 0; i < machine->cpu_count; i++) {
@@ -125,7 +126,7 @@ static void handle(struct machine_cpu *cpu, struct cpu_exit *exit)
     case CPU_EXIT_HALT:
         break;
     case CPU_EXIT_DEBUG:
-        stop_for_debugger(cpu);
+        stop_for_debugger(cpu, exit);
         break;
     case CPU_EXIT_PORT:
         access_bus(machine->board.ports, exit);

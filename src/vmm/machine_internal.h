@@ -20,6 +20,7 @@ struct machine_cpu {
     bool parked;        /* under machine.lock */
     bool held;          /* under machine.lock: stands although the machine runs */
     bool debug_stopped; /* under machine.lock: a breakpoint or a step ended */
+    uint8_t debug_watch;
 };
 
 struct machine {

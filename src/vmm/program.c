@@ -11,6 +11,7 @@
 #include "vmm/agent.h"
 #include "vmm/api.h"
 #include "vmm/control.h"
+#include "vmm/gdb.h"
 #include "vmm/machine.h"
 #include "vmm/machine_devices.h"
 #include "vmm/virtio/vsock.h"
@@ -25,6 +26,8 @@
 static const struct option_spec option_table[] = {
     {"config-file", 0, OPTION_STRING, AT(config_file), "FILE", "The machine, as JSON", NULL},
     {"api-sock", 0, OPTION_STRING, AT(api_socket), "PATH", "Listen for the HTTP API", NULL},
+    {"gdb", 0, OPTION_STRING, AT(gdb), "WHERE",
+     "Wait for gdb at unix:PATH or 127.0.0.1:PORT before the guest runs", NULL},
     {"id", 0, OPTION_STRING, AT(id), "NAME", "Of the machine, for messages", NULL},
     {0},
 };
@@ -85,11 +88,17 @@ static int listen_all(const struct vmm_options *options, struct control *control
                                                          api_serve, control, ret_server, err);
 }
 
+static int on_made(struct control *control, void *data, struct err *err)
+{
+    return gdb_attach(data, control->machine, err);
+}
+
 static int run(const struct vmm_options *options, int *ret_code, struct err *err)
 {
     AUTO(loop_freep) struct loop *loop = NULL;
     AUTO(control_donep) struct control control = {0};
     AUTO(http_server_freep) struct http_server *server = NULL;
+    AUTO(gdb_freep) struct gdb *gdb = NULL;
     int r = loop_new(&loop);
     if (r < 0) {
         return err_set(err, -r, "make the event loop");
@@ -99,6 +108,11 @@ static int run(const struct vmm_options *options, int *ret_code, struct err *err
             ? r
             : control_load_file(&control, options->config_file, err);
     r = r < 0 ? r : listen_all(options, &control, &server, err);
+    if (r == 0 && options->gdb != NULL) {
+        r = gdb_listen(options->gdb, loop, &gdb, err);
+        control.made = on_made;
+        control.made_data = gdb;
+    }
     r = r < 0 || options->config_file == NULL ? r : control_start(&control, err);
     if (r < 0) {
         return r;
