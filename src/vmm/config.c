@@ -533,34 +533,29 @@ static void set_defaults(struct vmm_config *config)
     };
 }
 
-int vmm_config_apply(struct vmm_config *config, const char *section, const json_t *object,
-                     struct err *err)
+int vmm_config_from_json(json_t *json, bool complete, struct vmm_config *ret, struct err *err)
 {
-    for (const struct key *key = config_keys; key->name != NULL; key++) {
-        if (str_eq(key->name, section)) {
-            const struct json_path path = {.key = section};
-            return key->call(object, &path, config, err);
-        }
+    AUTO(vmm_config_donep) struct vmm_config config;
+    set_defaults(&config);
+    config.json = json_incref(json);
+    int r = read_section(config_keys, config.json, NULL, &config, err);
+    if (r == 0 && complete && config.boot.kernel == NULL) {
+        r = err_say(err, EINVAL, "boot-source.kernel_image_path is missing");
     }
-    return err_say(err, EINVAL, "'%s' is no part of a machine's description", section);
+    if (r == 0) {
+        *ret = config;
+        config.json = NULL;
+    }
+    return r;
 }
 
 int vmm_config_parse(const char *text, size_t len, const char *name, struct vmm_config *ret,
                      struct err *err)
 {
-    AUTO(vmm_config_donep) struct vmm_config config;
-    set_defaults(&config);
-    int r = json_parse(text, len, name, &config.json, err);
-    r = r < 0 ? r : read_section(config_keys, config.json, NULL, &config, err);
-    if (r == 0 && config.boot.kernel == NULL) {
-        r = err_say(err, EINVAL, "boot-source.kernel_image_path is missing");
-    }
-    if (r < 0) {
-        return err_wrap(err, -r, "machine '%s'", name);
-    }
-    *ret = config;
-    config.json = NULL;
-    return 0;
+    AUTO(json_unrefp) json_t *json = NULL;
+    int r = json_parse(text, len, name, &json, err);
+    r = r < 0 ? r : vmm_config_from_json(json, true, ret, err);
+    return r < 0 ? err_wrap(err, -r, "machine '%s'", name) : 0;
 }
 
 int vmm_config_load(const char *path, struct vmm_config *ret, struct err *err)

@@ -109,8 +109,10 @@ int vmm_config_load(const char *path, struct vmm_config *ret, struct err *err);
 void vmm_config_done(struct vmm_config *config);
 DEFINE_DONEP(struct vmm_config, vmm_config_done)
 
-/* One object of the shape above into what is there already: for the HTTP API. */
-int vmm_config_apply(struct vmm_config *config, const char *section, const json_t *object,
-                     struct err *err);
+/*
+ * The same from JSON, which gets a reference more. Without complete it may lack what a machine
+ * cannot start without: the HTTP API builds it in pieces.
+ */
+int vmm_config_from_json(json_t *json, bool complete, struct vmm_config *ret, struct err *err);
 
 #endif

@@ -43,7 +43,8 @@ struct cpu_exit {
     bool write;
     uint8_t size;     /* 1, 2, 4 or 8 bytes an access */
     uint32_t count;   /* accesses of a string instruction, one behind the other in data */
-    uint64_t address; /* port number or guest physical address */
+    uint64_t address; /* port number or guest physical address; DEBUG: of the instruction */
+    uint8_t watch;    /* DEBUG: which of cpu_debug.watch were hit, one bit each */
     uint8_t *data;    /* size * count bytes, little endian: written by the guest, or to be filled */
     struct {
         const char *what; /* static: "cannot emulate an instruction", "entry failed", ... */
@@ -120,6 +121,12 @@ struct cpu_ops {
     void (*free)(struct cpu *cpu);
     /* Runs until something concerns the board. 0, or a negative errno: the engine is broken. */
     int (*run)(struct cpu *cpu, struct cpu_exit *ret);
+    /*
+     * Lets the instruction end whose access was handed out last. CPU_EXIT_NONE: the CPU stands
+     * between two instructions; anything else is to be handled like an exit of run(), and settle()
+     * called again (string instructions come in pieces). On the thread that runs the CPU.
+     */
+    int (*settle)(struct cpu *cpu, struct cpu_exit *ret);
     /* Makes a run of another thread, or the next one, return soon with CPU_EXIT_NONE. */
     void (*kick)(struct cpu *cpu);
     /* The following only while the CPU does not run. Core: general, control and segment registers,

@@ -21,6 +21,11 @@ struct device_ops {
     void (*reset)(struct device *device);
     /* The machine stops or goes on: no file or socket may be touched in between. May be NULL. */
     int (*quiesce)(struct device *device, struct err *err);
+    /*
+     * Also the first call after saved state was read. An edge that was on its way to the engine
+     * when the machine was saved is lost: what waits for the guest's attention raises it again,
+     * which is harmless when it had come.
+     */
     void (*resume)(struct device *device);
     /* Also of a device that was only half made. */
     void (*free)(struct device *device);

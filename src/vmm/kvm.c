@@ -141,8 +141,11 @@ static int check_host(const struct kvm_engine *kvm, struct err *err)
     return 0;
 }
 
-static int make_controllers(struct kvm_engine *kvm, struct err *err)
+int kvm_make_controllers(struct kvm_engine *kvm, struct err *err)
 {
+    if (kvm->has_controllers) {
+        return 0;
+    }
     /* For Intel CPUs without unrestricted guests; nothing may lie there. */
     (void)kvm_call_number(kvm->vm_fd, KVM_SET_TSS_ADDR, LAYOUT_KVM_IDENTITY + 0x1000);
     uint64_t identity = LAYOUT_KVM_IDENTITY;
@@ -158,6 +161,7 @@ static int make_controllers(struct kvm_engine *kvm, struct err *err)
         struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
         r = kvm_call(kvm->vm_fd, KVM_CREATE_PIT2, &pit);
     }
+    kvm->has_controllers = r >= 0;
     return r < 0 ? err_set(err, -r, "make KVM's interrupt controllers") : 0;
 }
 
@@ -183,7 +187,6 @@ int kvm_engine_new(const struct kvm_options *options, struct cpu_engine **ret, s
         return err_set(err, code, "make a virtual machine with '%s'", KVM_DEVICE);
     }
     int r = check_host(kvm, err);
-    r = r < 0 ? r : make_controllers(kvm, err);
     r = r < 0 ? r : kvm_load_cpuid(kvm, err);
     r = r < 0 ? r : kvm_load_msr_list(kvm, err);
     if (r < 0) {

@@ -11,6 +11,9 @@
 /* Interrupts KVM_RUN; its handler does nothing. */
 #define KICK_SIGNAL (SIGRTMIN + 1)
 
+#define DEBUG_EXCEPTION 1 /* #DB; the other is #BP */
+#define INT3 0xcc
+
 static void kvm_cpu_free(struct cpu *cpu)
 {
     struct kvm_cpu *vcpu = kvm_cpu_of(cpu);
@@ -37,6 +40,12 @@ static int describe_failure(struct kvm_cpu *vcpu, const char *what, uint64_t cod
         ret->failed.len =
             (uint8_t)MIN((size_t)run->emulation_failure.insn_size, sizeof(ret->failed.bytes));
         memcpy(ret->failed.bytes, run->emulation_failure.insn_bytes, ret->failed.len);
+        /* A KVM that interprets does not know INT3: for a debugger this is the stop. */
+        if (vcpu->software_breakpoints && ret->failed.len > 0 && ret->failed.bytes[0] == INT3) {
+            ret->kind = CPU_EXIT_DEBUG;
+            ret->address = ret->failed.ip;
+            ret->watch = 0;
+        }
     }
     return 0;
 }
@@ -84,6 +93,9 @@ static int describe_exit(struct kvm_cpu *vcpu, struct cpu_exit *ret)
     case KVM_EXIT_DEBUG:
         ret->kind = CPU_EXIT_DEBUG;
         ret->address = run->debug.arch.pc;
+        ret->watch = (uint8_t)(run->debug.arch.exception == DEBUG_EXCEPTION
+                                   ? run->debug.arch.dr6 & ((1u << CPU_WATCH_MAX) - 1)
+                                   : 0);
         return 0;
     case KVM_EXIT_INTERNAL_ERROR:
         return describe_failure(vcpu,
@@ -138,18 +150,30 @@ static void kvm_cpu_kick(struct cpu *cpu)
     }
 }
 
-int kvm_cpu_settle(struct kvm_cpu *vcpu)
+static int kvm_cpu_settle(struct cpu *cpu, struct cpu_exit *ret)
 {
+    struct kvm_cpu *vcpu = kvm_cpu_of(cpu);
+    ret->kind = CPU_EXIT_NONE;
     if (!vcpu->access_pending) {
         return 0;
     }
-    uint8_t before = __atomic_exchange_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    /* KVM ends the instruction first and looks at the flag then. A kick that is overwritten here
+     * is seen all the same: whoever settles looks why he was kicked afterwards. */
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
     int r = ioctl(vcpu->fd, KVM_RUN, NULL) < 0 ? -errno : 0;
-    __atomic_store_n(&vcpu->run->immediate_exit, before, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
     vcpu->access_pending = false;
-    /* A string instruction, or one that touches two pages, would exit again: its state is not one
-     * that can be saved in the middle, and KVM keeps the rest for the next run. */
-    return r == -EINTR ? 0 : r < 0 ? r : -EBUSY;
+    if (r == 0) {
+        return describe_exit(vcpu, ret); /* the next piece of a string instruction */
+    }
+    return r == -EINTR || r == -EAGAIN ? 0 : r;
+}
+
+int kvm_cpu_rest(struct kvm_cpu *vcpu)
+{
+    struct cpu_exit exit;
+    int r = kvm_cpu_settle(&vcpu->cpu, &exit);
+    return r < 0 || exit.kind == CPU_EXIT_NONE ? r : -EBUSY;
 }
 
 static int kvm_cpu_debug(struct cpu *cpu, const struct cpu_debug *debug)
@@ -167,6 +191,7 @@ static int kvm_cpu_debug(struct cpu *cpu, const struct cpu_debug *debug)
         dr7 |= (uint64_t)(debug->watch[i].kind | length[debug->watch[i].len] << 2) << (16 + 4 * i);
     }
     control.arch.debugreg[7] = dr7;
+    kvm_cpu_of(cpu)->software_breakpoints = debug->software_breakpoints;
     control.control =
         (dr7 != 0x400 ? KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP : 0) |
         (debug->single_step ? KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP : 0) |
@@ -195,6 +220,7 @@ static void kvm_cpu_resumed(struct cpu *cpu)
 static const struct cpu_ops kvm_cpu_ops = {
     .free = kvm_cpu_free,
     .run = kvm_cpu_run,
+    .settle = kvm_cpu_settle,
     .kick = kvm_cpu_kick,
     .get_core = kvm_get_core,
     .set_core = kvm_set_core,
@@ -218,6 +244,10 @@ int kvm_cpu_new(struct cpu_engine *engine, uint32_t index, const struct cpu_mode
     if (sigaction(KICK_SIGNAL, &action, NULL) < 0) {
         return err_set(err, errno, "install the signal that stops CPUs");
     }
+    int r = kvm_make_controllers(kvm, err);
+    if (r < 0) {
+        return r;
+    }
     struct kvm_cpu *vcpu = calloc(1, sizeof(*vcpu));
     if (vcpu == NULL) {
         return err_set(err, ENOMEM, "make CPU %u", index);
@@ -240,7 +270,7 @@ int kvm_cpu_new(struct cpu_engine *engine, uint32_t index, const struct cpu_mode
         return err_set(err, errno, "map the state of CPU %u", index);
     }
     vcpu->run = run;
-    int r = kvm_set_cpuid(vcpu, model, err);
+    r = kvm_set_cpuid(vcpu, model, err);
     if (r < 0) {
         return r;
     }

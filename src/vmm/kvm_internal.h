@@ -22,6 +22,7 @@ struct kvm_engine {
     size_t run_size;
     bool split;
     bool pit;
+    bool has_controllers;
     bool has_xsave2, has_dirty_protect;
     struct kvm_cpuid2 *cpuid; /* what this host supports */
     struct kvm_msr_list *msrs;
@@ -43,6 +44,7 @@ struct kvm_cpu {
     _Atomic bool has_thread;
     /* The last exit is an access whose instruction ends only with the next KVM_RUN. */
     bool access_pending;
+    bool software_breakpoints; /* as asked for by cpu_ops.debug */
 };
 
 static inline struct kvm_engine *kvm_engine_of(struct cpu_engine *engine)
@@ -58,11 +60,18 @@ static inline struct kvm_cpu *kvm_cpu_of(struct cpu *cpu)
 /* ioctl() that restarts; 0 or more, or a negative errno. */
 int kvm_call(int fd, unsigned long request, void *argument);
 
+/*
+ * kvm.c: once, before the first CPU and the first interrupt line, and better after memory_map():
+ * each piece of memory takes KVM some 7 ms when the controllers are there already.
+ */
+int kvm_make_controllers(struct kvm_engine *kvm, struct err *err);
+
 /* kvm_cpu.c */
 int kvm_cpu_new(struct cpu_engine *engine, uint32_t index, const struct cpu_model *model,
                 struct cpu **ret, struct err *err);
-/* Lets the instruction of a pending access end, without running further. */
-int kvm_cpu_settle(struct kvm_cpu *cpu);
+
+/* For who reads or sets registers: settles; -EBUSY in the middle of a string instruction. */
+int kvm_cpu_rest(struct kvm_cpu *cpu);
 
 /* kvm_cpuid.c */
 int kvm_load_cpuid(struct kvm_engine *kvm, struct err *err);

@@ -88,7 +88,7 @@ int kvm_get_core(struct cpu *cpu, struct x86_state *ret)
     struct kvm_cpu *vcpu = kvm_cpu_of(cpu);
     struct kvm_regs regs;
     struct kvm_sregs sregs;
-    int r = kvm_cpu_settle(vcpu);
+    int r = kvm_cpu_rest(vcpu);
     r = r < 0 ? r : kvm_call(vcpu->fd, KVM_GET_REGS, &regs);
     r = r < 0 ? r : kvm_call(vcpu->fd, KVM_GET_SREGS, &sregs);
     if (r < 0) {
@@ -136,7 +136,7 @@ int kvm_set_core(struct cpu *cpu, const struct x86_state *state)
         segment_to_kvm(segment_of(&sregs, i), &state->segment[i]);
     }
     /* interrupt_bitmap stays empty: a vector on its way is in the events. */
-    int r = kvm_cpu_settle(vcpu);
+    int r = kvm_cpu_rest(vcpu);
     r = r < 0 ? r : kvm_call(vcpu->fd, KVM_SET_SREGS, &sregs);
     r = r < 0 ? r : kvm_call(vcpu->fd, KVM_SET_REGS, &regs);
     return MIN(r, 0);

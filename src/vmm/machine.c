@@ -11,6 +11,7 @@
 #include "base/loop.h"
 #include "base/macros.h"
 #include "vmm/bus.h"
+#include "vmm/chip/power.h"
 #include "vmm/kvm.h"
 #include "vmm/layout.h"
 #include "vmm/machine_internal.h"
@@ -29,6 +30,9 @@ static int check_options(const struct machine_options *options, struct err *err)
         return err_say(err, EINVAL, "a machine with %u CPUs: it may have 1 to %u", options->cpus,
                        MACHINE_CPUS_MAX);
     }
+    if (options->memory_from_file && options->shared_memory) {
+        return err_say(err, EOPNOTSUPP, "memory that others share cannot come from a snapshot");
+    }
     if (options->memory < MACHINE_MEMORY_MIN || options->memory > MACHINE_MEMORY_MAX ||
         options->memory % MEMORY_PAGE != 0) {
         return err_say(err, EINVAL,
@@ -43,8 +47,10 @@ static int make_memory(struct machine *machine, struct err *err)
 {
     const struct machine_options *options = &machine->options;
     struct memory_options memory = {
-        .kind = options->shared_memory ? MEMORY_SHARED : MEMORY_PRIVATE,
-        .fd = -1,
+        .kind = options->memory_from_file ? MEMORY_FILE
+                : options->shared_memory  ? MEMORY_SHARED
+                                          : MEMORY_PRIVATE,
+        .fd = options->memory_from_file ? options->memory_fd : -1,
         .huge_pages = options->huge_pages,
         .mergeable = options->mergeable,
     };
@@ -230,7 +236,7 @@ int machine_new(const struct machine_options *options, struct loop *loop, struct
         return err_set(err, ENOMEM, "make the machine");
     }
     machine->options = *options;
-    machine->end_fd = -1;
+    machine->end_fd = machine->debug_fd = -1;
     machine->devices_end = &machine->devices;
     (void)pthread_mutex_init(&machine->lock, NULL);
     (void)pthread_cond_init(&machine->changed, NULL);
@@ -274,7 +280,9 @@ void machine_free(struct machine *machine)
     }
     free(machine->cpu);
     loop_remove(machine->end_source);
+    loop_remove(machine->debug_source);
     (void)close_fd(machine->end_fd);
+    (void)close_fd(machine->debug_fd);
     bus_free(machine->board.ports);
     bus_free(machine->board.mmio);
     cpu_engine_free(machine->board.engine);
@@ -313,7 +321,13 @@ int machine_start(struct machine *machine, machine_ended_fn *ended, void *data, 
 
 int machine_pause(struct machine *machine, struct err *err)
 {
-    machine_park_cpus(machine);
+    if (machine->stands) {
+        return 0;
+    }
+    if (!machine_park_cpus(machine)) {
+        return err_say(err, ESRCH, "the machine has ended");
+    }
+    machine->stands = true;
     for (struct device *d = machine->devices; d != NULL; d = d->next) {
         (void)pthread_mutex_lock(&d->lock);
         int r = d->ops->quiesce == NULL ? 0 : d->ops->quiesce(d, err);
@@ -328,6 +342,10 @@ int machine_pause(struct machine *machine, struct err *err)
 int machine_resume(struct machine *machine, struct err *err)
 {
     (void)err;
+    if (!machine->stands) {
+        return 0;
+    }
+    machine->stands = false;
     for (struct device *d = machine->devices; d != NULL; d = d->next) {
         (void)pthread_mutex_lock(&d->lock);
         if (d->ops->resume != NULL) {
@@ -340,6 +358,66 @@ int machine_resume(struct machine *machine, struct err *err)
     }
     machine_unpark_cpus(machine);
     return 0;
+}
+
+bool machine_is_paused(const struct machine *machine)
+{
+    return machine->stands;
+}
+
+int machine_press_ctrl_alt_del(struct machine *machine, struct err *err)
+{
+    if (machine->i8042 == NULL) {
+        return err_say(err, EOPNOTSUPP, "the machine has no keyboard; describe it with \"i8042\"");
+    }
+    i8042_press_ctrl_alt_del(machine->i8042);
+    return 0;
+}
+
+void machine_press_power(struct machine *machine)
+{
+    power_event(machine->power, POWER_EVENT_BUTTON);
+}
+
+static void on_debug(struct loop_source *source, int fd, uint32_t events, void *data)
+{
+    (void)source;
+    (void)events;
+    struct machine *machine = data;
+    uint64_t count;
+    ssize_t n = read(fd, &count, sizeof(count));
+    (void)n;
+    /* A device that does not come to rest does not keep the debugger from looking. */
+    if (machine_pause(machine, NULL) == -ESRCH) {
+        return;
+    }
+    for (uint32_t i = 0; i < machine->cpu_count; i++) {
+        if (machine->cpu[i].debug_stopped && machine->debug != NULL) {
+            machine->debug(machine, i, machine->cpu[i].debug_watch, machine->debug_data);
+            return;
+        }
+    }
+}
+
+int machine_set_debug(struct machine *machine, machine_debug_fn *fn, void *data, struct err *err)
+{
+    machine->debug = fn;
+    machine->debug_data = data;
+    if (machine->debug_fd >= 0) {
+        return 0;
+    }
+    machine->debug_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int r = machine->debug_fd < 0 ? -errno
+                                  : loop_add_fd(machine->board.loop, machine->debug_fd, EPOLLIN,
+                                                on_debug, machine, &machine->debug_source);
+    return r < 0 ? err_set(err, -r, "listen for breakpoints") : 0;
+}
+
+void machine_hold_cpu(struct machine *machine, uint32_t cpu, bool hold)
+{
+    (void)pthread_mutex_lock(&machine->lock);
+    machine->cpu[cpu].held = hold;
+    (void)pthread_mutex_unlock(&machine->lock);
 }
 
 void machine_stop(struct machine *machine, enum board_end why)

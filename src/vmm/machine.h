@@ -36,6 +36,8 @@ struct machine_options {
     int serial_in_fd, serial_out_fd; /* borrowed; -1: none */
     bool pci;                        /* virtio devices are PCI functions */
     bool jail; /* threads of CPUs restrict themselves; jail_enter() was called (jail.h) */
+    bool memory_from_file; /* a snapshot's: mapped copy-on-write */
+    int memory_fd;         /* of that; borrowed until machine_new() returns */
 };
 
 /* How it ended. */
@@ -70,9 +72,28 @@ int machine_boot(struct machine *machine, const struct boot_plan *plan, struct e
 typedef void machine_ended_fn(struct machine *machine, void *data);
 int machine_start(struct machine *machine, machine_ended_fn *ended, void *data, struct err *err);
 
-/* Returns when every CPU stands between two instructions and devices touch nothing. */
+/*
+ * Returns when every CPU stands between two instructions and devices touch nothing. Also before
+ * machine_start(): CPUs then start standing. Pausing what stands and resuming what runs change
+ * nothing.
+ */
 int machine_pause(struct machine *machine, struct err *err);
 int machine_resume(struct machine *machine, struct err *err);
+bool machine_is_paused(const struct machine *machine);
+
+/* The keys that ask an old system to restart; -EOPNOTSUPP without an i8042. */
+int machine_press_ctrl_alt_del(struct machine *machine, struct err *err);
+/* The power button. */
+void machine_press_power(struct machine *machine);
+
+/*
+ * For a debugger: fn is called on the loop's thread when a CPU met what cpu_ops.debug asked for;
+ * the machine is paused by then; watch as in cpu_exit. NULL: nobody listens any more.
+ */
+typedef void machine_debug_fn(struct machine *machine, uint32_t cpu, uint8_t watch, void *data);
+int machine_set_debug(struct machine *machine, machine_debug_fn *fn, void *data, struct err *err);
+/* While paused: this CPU stays where it is when the machine is resumed. */
+void machine_hold_cpu(struct machine *machine, uint32_t cpu, bool hold);
 
 /* Asks it to end; why is BOARD_STOPPED usually. Any thread. */
 void machine_stop(struct machine *machine, enum board_end why);

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 #include "base/err.h"
 #include "base/macros.h"
@@ -10,6 +11,8 @@
 #include "vmm/layout.h"
 #include "vmm/machine_internal.h"
 #include "vmm/memory.h"
+
+#define GENERATION_SIZE 16 /* ACPI's VM generation id */
 
 /* What a PC's firmware would tell: memory, and the holes in it. */
 static size_t make_ranges(const struct machine *machine, struct boot_range range[4])
@@ -38,7 +41,17 @@ static int write_acpi(struct machine *machine, struct err *err)
         return err_say(err, EMSGSIZE, "the ACPI tables have %zu bytes", tables.len);
     }
     r = memory_write(machine->memory, LAYOUT_ACPI, tables.data, tables.len);
-    return r < 0 ? err_set(err, -r, "write the ACPI tables") : 0;
+    return r < 0 ? err_set(err, -r, "write the ACPI tables") : machine_new_generation(machine, err);
+}
+
+int machine_new_generation(struct machine *machine, struct err *err)
+{
+    uint8_t id[GENERATION_SIZE];
+    if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id)) {
+        return err_set(err, errno, "choose the machine's generation id");
+    }
+    int r = memory_write(machine->memory, LAYOUT_GENERATION_ID, id, sizeof(id));
+    return r < 0 ? err_set(err, -r, "write the machine's generation id") : 0;
 }
 
 int machine_boot(struct machine *machine, const struct boot_plan *plan, struct err *err)

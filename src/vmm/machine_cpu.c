@@ -86,11 +86,11 @@ static bool stand_still(struct machine_cpu *cpu)
 {
     struct machine *machine = cpu->machine;
     (void)pthread_mutex_lock(&machine->lock);
-    if (machine->paused && !machine->quit) {
+    if ((machine->paused || cpu->held) && !machine->quit) {
         cpu->parked = true;
         machine->parked++;
         (void)pthread_cond_broadcast(&machine->changed);
-        while (machine->paused && !machine->quit) {
+        while ((machine->paused || cpu->held) && !machine->quit) {
             (void)pthread_cond_wait(&machine->changed, &machine->lock);
         }
         cpu->parked = false;
@@ -101,13 +101,33 @@ static bool stand_still(struct machine_cpu *cpu)
     return go_on;
 }
 
+/* All CPUs stop, and the loop's thread is told. */
+static void stop_for_debugger(struct machine_cpu *cpu, const struct cpu_exit *exit)
+{
+    struct machine *machine = cpu->machine;
+    uint64_t one = 1;
+    (void)pthread_mutex_lock(&machine->lock);
+    cpu->debug_stopped = true;
+    cpu->debug_watch = exit->watch;
+    machine->paused = true;
+    atomic_store(&machine->halt, true);
+    for (uint32_t i = 0; i < machine->cpu_count; i++) {
+        machine->cpu[i].cpu->ops->kick(machine->cpu[i].cpu);
+    }
+    (void)pthread_mutex_unlock(&machine->lock);
+    ssize_t n = write(machine->debug_fd, &one, sizeof(one));
+    (void)n;
+}
+
 static void handle(struct machine_cpu *cpu, struct cpu_exit *exit)
 {
     struct machine *machine = cpu->machine;
     switch (exit->kind) {
     case CPU_EXIT_NONE:
     case CPU_EXIT_HALT:
+        break;
     case CPU_EXIT_DEBUG:
+        stop_for_debugger(cpu, exit);
         break;
     case CPU_EXIT_PORT:
         access_bus(machine->board.ports, exit);
@@ -124,6 +144,31 @@ static void handle(struct machine_cpu *cpu, struct cpu_exit *exit)
     }
 }
 
+static void describe_broken(int r, struct cpu_exit *exit)
+{
+    exit->kind = CPU_EXIT_UNEMULATED;
+    exit->failed.what = "the CPU engine failed";
+    exit->failed.code = (uint64_t)-r;
+    exit->failed.ip = 0;
+    exit->failed.len = 0;
+}
+
+/*
+ * What is saved or shown must lie between two instructions: one whose access is under way ends
+ * first, a string instruction with all its pieces (KVM looks for kicks every 1024 of them).
+ */
+static void settle(struct machine_cpu *cpu)
+{
+    struct cpu_exit exit;
+    do {
+        int r = cpu->cpu->ops->settle(cpu->cpu, &exit);
+        if (r < 0) {
+            describe_broken(r, &exit);
+        }
+        handle(cpu, &exit);
+    } while (exit.kind == CPU_EXIT_PORT || exit.kind == CPU_EXIT_MMIO);
+}
+
 static void *cpu_thread(void *data)
 {
     struct machine_cpu *cpu = data;
@@ -136,17 +181,16 @@ static void *cpu_thread(void *data)
         machine_note_end(machine, BOARD_UNEMULATED, 0, cpu, &failed);
     }
     for (;;) {
-        if (atomic_load_explicit(&machine->halt, memory_order_acquire) && !stand_still(cpu)) {
-            return NULL;
+        if (atomic_load_explicit(&machine->halt, memory_order_acquire)) {
+            settle(cpu);
+            if (!stand_still(cpu)) {
+                return NULL;
+            }
         }
         struct cpu_exit exit;
         int r = cpu->cpu->ops->run(cpu->cpu, &exit);
         if (r < 0) {
-            exit.kind = CPU_EXIT_UNEMULATED;
-            exit.failed.what = "the CPU engine failed";
-            exit.failed.code = (uint64_t)-r;
-            exit.failed.ip = 0;
-            exit.failed.len = 0;
+            describe_broken(r, &exit);
         }
         handle(cpu, &exit);
     }
@@ -181,7 +225,7 @@ void machine_join_cpus(struct machine *machine)
     }
 }
 
-void machine_park_cpus(struct machine *machine)
+bool machine_park_cpus(struct machine *machine)
 {
     (void)pthread_mutex_lock(&machine->lock);
     machine->paused = true;
@@ -194,14 +238,21 @@ void machine_park_cpus(struct machine *machine)
     while (machine->parked < running && !machine->quit) {
         (void)pthread_cond_wait(&machine->changed, &machine->lock);
     }
+    bool there = !machine->quit;
     (void)pthread_mutex_unlock(&machine->lock);
+    return there;
 }
 
 void machine_unpark_cpus(struct machine *machine)
 {
     (void)pthread_mutex_lock(&machine->lock);
     machine->paused = false;
-    atomic_store(&machine->halt, machine->quit);
+    bool halt = machine->quit;
+    for (uint32_t i = 0; i < machine->cpu_count; i++) {
+        halt = halt || machine->cpu[i].held;
+        machine->cpu[i].debug_stopped = false;
+    }
+    atomic_store(&machine->halt, halt);
     (void)pthread_cond_broadcast(&machine->changed);
     (void)pthread_mutex_unlock(&machine->lock);
 }

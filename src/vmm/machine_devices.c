@@ -140,7 +140,11 @@ static int add_balloon(struct machine *machine, const struct vmm_config *from, s
         return r;
     }
     virtio_balloon_set_target(v, from->balloon.bytes);
-    return attach(machine, v, err);
+    r = attach(machine, v, err);
+    if (r == 0) {
+        machine->balloon = v;
+    }
+    return r;
 }
 
 static int open_backend(const struct config_net *net, struct net_backend **ret, struct err *err)
@@ -233,6 +237,11 @@ static int add_vsock(struct machine *machine, const struct vmm_config *config, s
 struct virtio *machine_vsock(struct machine *machine)
 {
     return machine->vsock;
+}
+
+struct virtio *machine_balloon(struct machine *machine)
+{
+    return machine->balloon;
 }
 
 int machine_add_devices(struct machine *machine, const struct vmm_config *config, struct err *err)

@@ -14,5 +14,6 @@ int machine_add_devices(struct machine *machine, const struct vmm_config *config
 
 /* The machine's; NULL: it has none. */
 struct virtio *machine_vsock(struct machine *machine);
+struct virtio *machine_balloon(struct machine *machine);
 
 #endif

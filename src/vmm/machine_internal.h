@@ -19,7 +19,10 @@ struct machine_cpu {
     struct cpu *cpu;
     pthread_t thread;
     bool started;
-    bool parked; /* under machine.lock */
+    bool parked;        /* under machine.lock */
+    bool held;          /* under machine.lock: stands although the machine runs */
+    bool debug_stopped; /* under machine.lock: a breakpoint or a step ended */
+    uint8_t debug_watch;
 };
 
 /* For the end of its server. */
@@ -37,7 +40,7 @@ struct machine {
     struct pci *pci;             /* NULL: virtio devices are at virtio-mmio */
     struct device *power;
     struct device *i8042;
-    struct virtio *vsock; /* one of devices */
+    struct virtio *vsock, *balloon; /* of devices; NULL: none */
     struct machine_share share[CONFIG_SHARES_MAX];
     size_t share_count;
     struct acpi_board acpi;
@@ -52,13 +55,22 @@ struct machine {
     bool paused;                  /* under lock */
     bool quit;                    /* under lock */
     uint32_t parked;              /* CPUs that stand still, under lock */
+    bool stands;                  /* between pause and resume; the loop's thread */
     struct machine_ending ending; /* under lock until ended */
 
     int end_fd; /* an eventfd: the loop is to see the end */
     struct loop_source *end_source;
     machine_ended_fn *ended;
     void *ended_data;
+
+    int debug_fd; /* an eventfd: a CPU met a breakpoint */
+    struct loop_source *debug_source;
+    machine_debug_fn *debug; /* NULL: nobody debugs */
+    void *debug_data;
 };
+
+/* machine_boot.c: another one than before, so that the guest knows that it is a copy. */
+int machine_new_generation(struct machine *machine, struct err *err);
 
 /* machine_cpu.c */
 int machine_start_cpus(struct machine *machine, struct err *err);
@@ -66,8 +78,8 @@ int machine_start_cpus(struct machine *machine, struct err *err);
 void machine_join_cpus(struct machine *machine);
 void machine_note_end(struct machine *machine, enum board_end why, uint32_t code,
                       const struct machine_cpu *cpu, const struct cpu_exit *exit);
-/* Waits until every CPU is parked. */
-void machine_park_cpus(struct machine *machine);
+/* Waits until every CPU is parked. False: the machine has ended. */
+bool machine_park_cpus(struct machine *machine);
 void machine_unpark_cpus(struct machine *machine);
 
 #endif

@@ -10,6 +10,7 @@ struct vmm_options {
     const char *config_file;
     const char *api_socket;
     const char *id;
+    const char *gdb;
 };
 
 /*

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/macros.h"
 #include "freestanding/byteorder.h"
 
 #define SECTION_MAGIC 0x31534549u /* "IES1" */
@@ -116,6 +117,7 @@ static int write_fields(struct buf *out, const struct state_table *table, void *
             r = buf_add(out, at, count);
             count = 0;
         }
+        count = f->kind == STATE_BUF ? MIN(count, 1u) : count; /* one, of count bytes at most */
         for (uint32_t i = 0; r == 0 && i < count; i++) {
             r = write_element(out, f, at + i * f->stride, err);
         }
@@ -230,6 +232,7 @@ static int read_field(struct state_reader *reader, const struct state_field *fie
     if (field->kind == STATE_BYTES) {
         return read_raw(reader, at, (size_t)count);
     }
+    count = field->kind == STATE_BUF ? 1 : count;
     for (uint64_t i = 0; i < count; i++) {
         int r = read_element(reader, field, at + i * field->stride, err);
         if (r < 0) {

@@ -297,5 +297,205 @@ guest fuzz
 6:  mov %si, (%rdi)
     jmp 9b
 end fuzz
+/* At 0x10000: counts at 0x5010 for ever. */
+    .code16
+guest second_counts
+    xor %ax, %ax
+    mov %ax, %ds
+1:  incl 0x5010
+    jmp 1b
+end second_counts
+
+/* Makes the serial port's interrupt wait, says so at 0x5000, and takes it when 0x5008 says so:
+ * leaves with its cause. */
+guest pending
+    xor %ax, %ax
+    mov %ax, %ds
+    mov %ax, %ss
+    movw $(0x1000 + 1f - guest_pending), 0x24 * 4
+    movw %ax, 0x24 * 4 + 2
+    mov $0x11, %al
+    out %al, $0x20
+    mov $0x20, %al
+    out %al, $0x21
+    mov $4, %al
+    out %al, $0x21
+    mov $1, %al
+    out %al, $0x21
+    mov $0xef, %al
+    out %al, $0x21
+    mov $0x7000, %sp
+    mov $0x3f9, %dx
+    mov $2, %al
+    out %al, %dx
+    incl 0x5000
+2:  mov 0x5008, %eax
+    test %eax, %eax
+    jz 2b
+    sti
+3:  hlt
+    jmp 3b
+1:  mov $0x3fa, %dx
+    in %dx, %al
+    mov $0x501, %dx
+    out %al, %dx
+4:  jmp 4b
+end pending
+
+/* Sends 3000 letters, says so at 0x5000, waits for 0x5008. */
+guest talk
+    xor %ax, %ax
+    mov %ax, %ds
+    mov $3000, %cx
+    mov $'a', %bl
+1:  mov $0x3fd, %dx
+2:  in %dx, %al
+    test $0x20, %al
+    jz 2b
+    mov $0x3f8, %dx
+    mov %bl, %al
+    out %al, %dx
+    inc %bl
+    cmp $'z' + 1, %bl
+    jne 3f
+    mov $'a', %bl
+3:  dec %cx
+    jnz 1b
+    incl 0x5000
+4:  mov 0x5008, %eax
+    test %eax, %eax
+    jz 4b
+    mov $0x501, %dx
+    out %al, %dx
+5:  hlt
+    jmp 5b
+end talk
+
+    .code64
+/* String instructions from a window where nothing answers and to and from ports, over and over;
+ * counts rounds at 0x5000 and leaves with what is at 0x5008, or with 99 when one byte or address is
+ * wrong. KVM hands the first kind out byte by byte. */
+guest strings
+    cld
+1:  mov $0x6000, %edi
+    mov $0xd0000000, %esi
+    mov $200, %ecx
+    rep movsb
+    mov $0xd0000000 + 200, %eax
+    cmp %eax, %esi
+    jne 3f
+    mov $0x6000, %edi
+    mov $200, %ecx
+    mov $0xff, %al
+    repe scasb
+    jne 3f
+    mov $0x6000, %edi
+    mov $200, %ecx
+    mov $0x3fd, %edx
+    rep insb
+    cmp $0x6000 + 200, %edi
+    jne 3f
+    mov $0x6000, %esi
+    mov $200, %ecx
+    mov $0x3ff, %edx
+    rep outsb
+    cmp $0x6000 + 200, %esi
+    jne 3f
+    incl 0x5000
+    mov 0x5008, %eax
+    test %eax, %eax
+    jz 1b
+2:  mov $0x501, %edx
+    out %al, %dx
+4:  hlt
+    jmp 4b
+3:  mov $99, %al
+    jmp 2b
+end strings
+
+    .code64
+/* The local APIC's timer counts at 0x5000 until 0x5008 says with what to leave. kvm-clock's page is
+ * at 0x7000. */
+guest timer
+    lgdt 6f(%rip)
+    lidt 7f(%rip)
+    mov $0x7000, %esp
+    mov $0xff, %al
+    out %al, $0x21
+    out %al, $0xa1
+    mov $0x4b564d01, %ecx
+    mov $0x7001, %eax
+    xor %edx, %edx
+    wrmsr
+    lea 8f(%rip), %rax
+    mov %ax, 0x6400
+    movw $8, 0x6402
+    movw $0x8e00, 0x6404
+    mov $0xfee00000, %eax
+    movl $0x1ff, 0xf0(%rax)
+    movl $0xb, 0x3e0(%rax)
+    movl $0x20040, 0x320(%rax)
+    movl $1000000, 0x380(%rax)
+    sti
+1:  hlt
+    jmp 1b
+8:  incq 0x5000
+    mov 0x5008, %eax
+    test %eax, %eax
+    jnz 2f
+    mov $0xfee000b0, %eax
+    movl $0, (%rax)
+    iretq
+2:  mov $0x501, %edx
+    out %al, %dx
+    iretq
+    .balign 8
+5:  .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff
+6:  .word 23
+    .quad 0x1000 + 5b - guest_timer
+7:  .word 0xfff
+    .quad 0x6000
+end timer
+
+/* Says the time stamp at 0x5000 until 0x5008 says with what to leave; 98 when it went back. */
+guest stamps
+    xor %ebx, %ebx
+1:  rdtsc
+    shl $32, %rdx
+    or %rdx, %rax
+    cmp %rbx, %rax
+    jb 3f
+    mov %rax, %rbx
+    mov %rax, 0x5000
+    mov 0x5008, %eax
+    test %eax, %eax
+    jz 1b
+2:  mov $0x501, %edx
+    out %al, %dx
+4:  hlt
+    jmp 4b
+3:  mov $98, %al
+    jmp 2b
+end stamps
+
+/* As smp above, and counts itself at 0x5000. */
+guest smp_counts
+    mov $0xfee000f0, %eax
+    movl $0x000001ff, (%rax)
+    mov $0xfee00300, %eax
+    movl $0x01000000, 0x10(%rax)
+    movl $0x00004500, (%rax)
+    mov $0x01000000, %ecx
+    mov %ecx, 0x10(%rax)
+    movl $0x00004610, (%rax)
+1:  incq 0x5000
+    mov 0x5008, %eax
+    test %eax, %eax
+    jz 1b
+    mov $0x501, %edx
+    out %al, %dx
+2:  hlt
+    jmp 2b
+end smp_counts
 
     .section .note.GNU-stack,"",@progbits

@@ -32,6 +32,13 @@ GUEST(second);
 GUEST(off);
 GUEST(clock);
 GUEST(fuzz);
+GUEST(second_counts);
+GUEST(pending);
+GUEST(talk);
+GUEST(strings);
+GUEST(timer);
+GUEST(stamps);
+GUEST(smp_counts);
 
 #define GUEST_AT 0x1000ULL
 #define GUEST_TABLES 0x8000ULL /* PML4, PDPT, four page directories */

@@ -192,7 +192,19 @@ static void i8042_free(struct device *device)
     free(chip);
 }
 
-static const struct device_ops i8042_ops = {.reset = i8042_reset, .free = i8042_free};
+static void i8042_resume(struct device *device)
+{
+    const struct i8042 *chip = CONTAINER_OF(device, struct i8042, device);
+    if (chip->count > 0 && (chip->config & CONFIG_KEY_INTERRUPT) != 0) {
+        irq_raise(&chip->irq);
+    }
+}
+
+static const struct device_ops i8042_ops = {
+    .reset = i8042_reset,
+    .resume = i8042_resume,
+    .free = i8042_free,
+};
 
 static int i8042_check(void *object, struct err *err)
 {

@@ -309,7 +309,19 @@ static void rtc_free(struct device *device)
     free(rtc);
 }
 
-static const struct device_ops rtc_ops = {.reset = rtc_reset, .free = rtc_free};
+static void rtc_resume(struct device *device)
+{
+    const struct rtc *rtc = CONTAINER_OF(device, struct rtc, device);
+    if ((rtc->reg[REG_C] & C_INTERRUPT) != 0) {
+        irq_raise(&rtc->irq);
+    }
+}
+
+static const struct device_ops rtc_ops = {
+    .reset = rtc_reset,
+    .resume = rtc_resume,
+    .free = rtc_free,
+};
 
 static int rtc_check(void *object, struct err *err)
 {

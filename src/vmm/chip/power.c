@@ -107,7 +107,19 @@ static void power_free(struct device *device)
     free(power);
 }
 
-static const struct device_ops power_ops = {.reset = power_reset, .free = power_free};
+static void power_resume(struct device *device)
+{
+    const struct power *power = CONTAINER_OF(device, struct power, device);
+    if (power->pending != 0) {
+        irq_raise(&power->irq);
+    }
+}
+
+static const struct device_ops power_ops = {
+    .reset = power_reset,
+    .resume = power_resume,
+    .free = power_free,
+};
 
 static int power_prepare(void *object, struct err *err)
 {

@@ -414,7 +414,19 @@ static void uart_free(struct device *device)
     free(uart);
 }
 
-static const struct device_ops uart_device_ops = {.reset = uart_reset, .free = uart_free};
+static void uart_resume(struct device *device)
+{
+    const struct uart *uart = CONTAINER_OF(device, struct uart, device);
+    if (uart->line) {
+        irq_raise(&uart->irq);
+    }
+}
+
+static const struct device_ops uart_device_ops = {
+    .reset = uart_reset,
+    .resume = uart_resume,
+    .free = uart_free,
+};
 
 static int uart_prepare(void *object, struct err *err)
 {
@@ -434,7 +446,9 @@ static int uart_check(void *object, struct err *err)
     if (uart->fifo_count > FIFO_SIZE || uart->unsent.len > RING_SIZE) {
         return err_say(err, EINVAL, "more bytes than the port holds");
     }
-    memcpy(uart->ring, uart->unsent.data, uart->unsent.len);
+    if (uart->unsent.len > 0) {
+        memcpy(uart->ring, uart->unsent.data, uart->unsent.len);
+    }
     uart->tail = 0;
     uart->head = (uint32_t)uart->unsent.len;
     wake_loop(uart);

@@ -180,6 +180,17 @@ static void on_resume(struct device *device)
         v->ops->resume(v);
     }
     kick_all(v);
+    uint32_t isr = atomic_load(&v->isr);
+    if (isr != 0 && v->transport_ops != NULL) {
+        for (uint32_t i = 0; i < v->queue_count; i++) {
+            if (v->queue[i].ready && (isr & VIRTIO_ISR_QUEUE) != 0) {
+                v->transport_ops->interrupt(v->transport, (int)i);
+            }
+        }
+        if ((isr & VIRTIO_ISR_CONFIG) != 0) {
+            v->transport_ops->interrupt(v->transport, -1);
+        }
+    }
 }
 
 static void on_free(struct device *device)

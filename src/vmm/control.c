@@ -1,0 +1,322 @@
+#include "vmm/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/io.h"
+#include "base/json.h"
+#include "base/loop.h"
+#include "base/str.h"
+#include "vmm/agent.h"
+#include "vmm/boot/boot.h"
+#include "vmm/jail.h"
+#include "vmm/machine.h"
+#include "vmm/machine_devices.h"
+#include "vmm/speed.h"
+
+static int open_image(const char *path, const char *what, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? err_set(err, errno, "open %s '%s'", what, path) : fd;
+}
+
+static enum boot_protocol protocol_of(const char *name)
+{
+    static const char *const names[] = {
+        [BOOT_AUTO] = "auto",
+        [BOOT_PVH] = "pvh",
+        [BOOT_LINUX64] = "linux64",
+        [BOOT_MULTIBOOT] = "multiboot",
+    };
+    for (size_t i = 0; i < COUNT(names); i++) {
+        if (str_eq(names[i], name)) {
+            return (enum boot_protocol)i;
+        }
+    }
+    return BOOT_AUTO;
+}
+
+/* What the user said, and where the root file system is when a drive is it. */
+static int make_command_line(const struct vmm_config *config, struct buf *line, struct err *err)
+{
+    int r = buf_add_str(line, config->boot.arguments);
+    for (size_t i = 0; r == 0 && i < config->drive_count; i++) {
+        if (config->drive[i].root) {
+            r = buf_printf(line, " root=/dev/vd%c %s", (char)('a' + i),
+                           config->drive[i].read_only ? "ro" : "rw");
+        }
+    }
+    return r < 0 ? err_set(err, -r, "make the command line") : 0;
+}
+
+static int load_kernel(struct machine *machine, const struct vmm_config *config, struct err *err)
+{
+    AUTO(closep) int kernel = -1;
+    AUTO(closep) int initrd = -1;
+    AUTO(buf_donep) struct buf line = {0};
+    kernel = open_image(config->boot.kernel, "kernel", err);
+    if (kernel < 0) {
+        return kernel;
+    }
+    if (config->boot.initrd != NULL) {
+        initrd = open_image(config->boot.initrd, "initrd", err);
+        if (initrd < 0) {
+            return initrd;
+        }
+    }
+    int r = make_command_line(config, &line, err);
+    if (r < 0) {
+        return r;
+    }
+    struct boot_plan plan = {
+        .protocol = protocol_of(config->boot.protocol),
+        .kernel_fd = kernel,
+        .kernel_name = config->boot.kernel,
+        .initrd_fd = initrd,
+        .initrd_name = config->boot.initrd,
+        .command_line = line.data == NULL ? "" : line.data,
+    };
+    return machine_boot(machine, &plan, err);
+}
+
+static int check_speed(struct machine *machine, struct err *err)
+{
+    int64_t ns = 0;
+    int r = speed_measure(machine_cpu(machine, 0), machine_memory(machine), &ns, err);
+    if (r == 0 && ns > SPEED_LIMIT_NS) {
+        r = speed_refuse(ns, err);
+    }
+    return r;
+}
+
+static struct machine_options options_of(const struct control *control)
+{
+    const struct vmm_config *config = &control->config;
+    bool serial_stdio = config->stdio == CONFIG_STDIO_SERIAL;
+    return (struct machine_options){
+        .cpus = config->cpus,
+        .memory = config->memory,
+        .huge_pages = config->huge_pages,
+        .shared_memory = config->shared_memory,
+        .features_off = config->features_off,
+        .kvm_fd = -1,
+        .pit = config->pit,
+        .rtc = config->rtc,
+        .i8042 = config->i8042,
+        .pvpanic = config->pvpanic,
+        .debug_exit = config->debug_exit,
+        .serial = config->serial,
+        .serial_in_fd = serial_stdio ? STDIN_FILENO : -1,
+        .serial_out_fd = serial_stdio ? STDOUT_FILENO : -1,
+        .pci = config->pci,
+        .jail = control->jail,
+    };
+}
+
+int control_init(struct control *control, struct loop *loop, const char *id, struct err *err)
+{
+    *control = (struct control){.loop = loop, .id = id, .described = json_object()};
+    return control->described == NULL ? err_set(err, ENOMEM, "describe the machine") : 0;
+}
+
+void control_done(struct control *control)
+{
+    agent_free(control->agent);
+    machine_free(control->machine);
+    vmm_config_done(&control->config);
+    json_unrefp(&control->described);
+    *control = (struct control){0};
+}
+
+int control_load_file(struct control *control, const char *path, struct err *err)
+{
+    AUTO(json_unrefp) json_t *json = NULL;
+    AUTO(buf_donep) struct buf text = {0};
+    AUTO(vmm_config_donep) struct vmm_config config = {0};
+    int r = read_file(path, CONFIG_FILE_MAX, &text);
+    if (r < 0) {
+        return err_set(err, -r, "read '%s'", path);
+    }
+    r = json_parse(text.data == NULL ? "" : text.data, text.len, path, &json, err);
+    r = r < 0 ? r : vmm_config_from_json(json, true, &config, err);
+    if (r < 0) {
+        return err_wrap(err, -r, "machine '%s'", path);
+    }
+    json_decref(control->described);
+    control->described = TAKE_PTR(json);
+    return 0;
+}
+
+/* Takes object over. */
+static int put_entry(json_t *list, const char *key, json_t *object)
+{
+    const char *name = json_string_value(json_object_get(object, key));
+    for (size_t i = 0; name != NULL && i < json_array_size(list); i++) {
+        const json_t *entry = json_object_get(json_array_get(list, i), key);
+        if (str_eq(json_string_value(entry), name)) {
+            return json_array_set_new(list, i, object);
+        }
+    }
+    return json_array_append_new(list, object);
+}
+
+int control_describe(struct control *control, const char *section, const char *key, json_t *object,
+                     struct err *err)
+{
+    AUTO(json_unrefp) json_t *next = json_deep_copy(control->described);
+    AUTO(vmm_config_donep) struct vmm_config config = {0};
+    json_t *copy = json_deep_copy(object);
+    int r = 0;
+    if (key == NULL) {
+        r = json_object_set_new(next, section, copy);
+    } else {
+        if (json_object_get(next, section) == NULL) {
+            r = json_object_set_new(next, section, json_array());
+        }
+        r = r < 0 ? r : put_entry(json_object_get(next, section), key, copy);
+    }
+    if (r < 0) {
+        return err_set(err, ENOMEM, "describe the machine");
+    }
+    r = vmm_config_from_json(next, false, &config, err);
+    if (r < 0) {
+        return r;
+    }
+    json_decref(control->described);
+    control->described = TAKE_PTR(next);
+    return 0;
+}
+
+static void on_end(struct machine *machine, void *data)
+{
+    const struct control *control = data;
+    (void)machine;
+    loop_quit(control->loop, 0);
+}
+
+/* From here on nothing more is opened; the first guest instruction comes after this. */
+static int enter_jail(const struct vmm_config *config, struct err *err)
+{
+    AUTO(freep) char *dir = NULL;
+    if (config->vsock.present) {
+        const char *slash = strrchr(config->vsock.path, '/');
+        dir = slash == NULL ? strdup(".")
+                            : strndup(config->vsock.path,
+                                      MAX((size_t)(slash - config->vsock.path), (size_t)1));
+        if (dir == NULL) {
+            return err_set(err, ENOMEM, "enter the jail");
+        }
+    }
+    const struct jail_options jail = {.socket_dir = dir};
+    return jail_enter(&jail, err);
+}
+
+/* From here on it is this process's machine. */
+static int run_machine(struct control *control, struct machine *made, struct err *err)
+{
+    AUTO(machine_freep) struct machine *machine = made;
+    int r = 0;
+    if (control->config.vsock.stdio_ports) {
+        r = agent_new(machine_vsock(machine), control->config.vsock.path, control->loop,
+                      &control->agent, err);
+    }
+    control->machine = machine;
+    r = r < 0 || control->made == NULL ? r : control->made(control, control->made_data, err);
+    r = r < 0 || !control->jail ? r : enter_jail(&control->config, err);
+    r = r < 0 ? r : machine_start(machine, on_end, control, err);
+    if (r < 0) {
+        agent_free(control->agent);
+        control->agent = NULL;
+        control->machine = NULL;
+        (void)(control->made == NULL ? 0 : control->made(control, control->made_data, NULL));
+        return r;
+    }
+    machine = NULL;
+    return 0;
+}
+
+/* Checked once more as a whole: pieces may be missing. */
+static int take_config(struct control *control, struct err *err)
+{
+    vmm_config_done(&control->config);
+    int r = vmm_config_from_json(control->described, true, &control->config, err);
+    if (r < 0) {
+        control->config = (struct vmm_config){0};
+    }
+    return r;
+}
+
+int control_start(struct control *control, struct err *err)
+{
+    AUTO(machine_freep) struct machine *machine = NULL;
+    int r = take_config(control, err);
+    if (r < 0) {
+        return r;
+    }
+    const struct vmm_config *config = &control->config;
+    struct machine_options options = options_of(control);
+    r = machine_new(&options, control->loop, &machine, err);
+    r = r < 0 || !config->require_hardware ? r : check_speed(machine, err);
+    r = r < 0 ? r : machine_add_devices(machine, config, err);
+    r = r < 0 ? r : load_kernel(machine, config, err);
+    return r < 0 ? r : run_machine(control, TAKE_PTR(machine), err);
+}
+
+int control_save(struct control *control, const struct snapshot_paths *paths, struct err *err)
+{
+    AUTO(freep) char *text = json_dumps(control->described, JSON_COMPACT);
+    if (text == NULL) {
+        return err_set(err, ENOMEM, "save the machine");
+    }
+    return snapshot_save(control->machine, text, paths, err);
+}
+
+static int make_restored(struct control *control, const struct snapshot *snapshot,
+                         struct machine **ret, struct err *err)
+{
+    AUTO(machine_freep) struct machine *machine = NULL;
+    struct machine_options options = options_of(control);
+    snapshot_set_memory(snapshot, &options);
+    int r = machine_new(&options, control->loop, &machine, err);
+    r = r < 0 ? r : machine_add_devices(machine, &control->config, err);
+    r = r < 0 ? r : snapshot_restore(snapshot, machine, err);
+    if (r == 0) {
+        *ret = TAKE_PTR(machine);
+    }
+    return r;
+}
+
+int control_restore(struct control *control, const struct snapshot_paths *paths, bool resume,
+                    struct err *err)
+{
+    AUTO(snapshot_freep) struct snapshot *snapshot = NULL;
+    AUTO(json_unrefp) json_t *json = NULL;
+    struct machine *machine = NULL;
+    if (control->machine != NULL || json_object_size(control->described) > 0) {
+        return err_say(err, EBUSY, "a snapshot can only be loaded before anything is described");
+    }
+    int r = snapshot_open(paths, &snapshot, err);
+    if (r < 0) {
+        return r;
+    }
+    const char *text = snapshot_description(snapshot);
+    r = json_parse(text, strlen(text), paths->state, &json, err);
+    if (r < 0) {
+        return r;
+    }
+    json_t *none = control->described;
+    control->described = json;
+    r = take_config(control, err);
+    r = r < 0 ? r : make_restored(control, snapshot, &machine, err);
+    r = r < 0 ? r : run_machine(control, machine, err);
+    if (r < 0) {
+        control->described = none;
+        return r;
+    }
+    json = none; /* given back */
+    return resume ? machine_resume(control->machine, err) : 0;
+}

@@ -1,0 +1,55 @@
+/*
+ * snapshot.h - a paused machine in two files, and machines made from them.
+ *
+ * The state file holds the machine's description and the registers of CPUs, board and devices as
+ * sections (state.h) below one checksum; the memory file is guest memory as it lies in memory.h,
+ * zero pages as holes, and one page behind it that names the snapshot it belongs to. A restored
+ * machine maps the memory file copy-on-write: it must neither change nor shrink while one runs.
+ *
+ * Both files are as hostile as any other: everything read is checked. What the description names
+ * (drives, taps, sockets) is opened by whoever restores, with his rights.
+ */
+#ifndef VMM_SNAPSHOT_H
+#define VMM_SNAPSHOT_H
+
+#include <stddef.h>
+
+#include "base/cleanup.h"
+
+struct err;
+struct machine;
+struct machine_options;
+struct snapshot;
+
+struct snapshot_paths {
+    const char *state;
+    const char *memory;
+};
+
+/*
+ * Writes both; the machine must be paused, and stays so. Neither file may exist: -EEXIST. They get
+ * their names when they are whole and on the disk, the state last: a state file that is there has
+ * its memory. description is what the machine was made from, JSON (config.h).
+ */
+int snapshot_save(struct machine *machine, const char *description,
+                  const struct snapshot_paths *paths, struct err *err);
+
+/* Reads the state file and checks that it is whole and that the memory file is its own. */
+int snapshot_open(const struct snapshot_paths *paths, struct snapshot **ret, struct err *err);
+void snapshot_free(struct snapshot *snapshot);
+DEFINE_FREEP(struct snapshot *, snapshot_free)
+
+/* Valid as long as the snapshot. */
+const char *snapshot_description(const struct snapshot *snapshot);
+
+/* Where machine_new() is to take memory from. */
+void snapshot_set_memory(const struct snapshot *snapshot, struct machine_options *options);
+
+/*
+ * Sets a machine that was just made, with its devices, to what was saved. It is paused afterwards:
+ * machine_start(), then machine_resume(). Clocks go on where they stopped; the guest sees a new
+ * generation id, and vsock's TRANSPORT_RESET. On failure the machine must not be run.
+ */
+int snapshot_restore(const struct snapshot *snapshot, struct machine *machine, struct err *err);
+
+#endif

@@ -1,0 +1,59 @@
+/*
+ * snapshot_internal.h - shared by snapshot*.c and their tests.
+ */
+#ifndef VMM_SNAPSHOT_INTERNAL_H
+#define VMM_SNAPSHOT_INTERNAL_H
+
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "vmm/snapshot.h"
+#include "vmm/state.h"
+
+struct memory;
+
+#define SNAPSHOT_ID_SIZE 16
+#define SNAPSHOT_STATE_MAX ((size_t)64 << 20)
+#define SNAPSHOT_DESCRIPTION_MAX ((size_t)1 << 20)
+
+/* The first section: what must be the same in the machine that is restored. */
+struct snapshot_head {
+    uint8_t id[SNAPSHOT_ID_SIZE]; /* random; also in the memory file */
+    uint8_t engine[16];           /* its name, filled up with NUL */
+    uint64_t memory;              /* bytes */
+    uint32_t cpus;
+    bool pit, rtc, i8042, pvpanic, debug_exit, serial, pci;
+    struct buf description;
+};
+
+extern const struct state_table snapshot_head_table;
+
+struct snapshot {
+    struct buf file;
+    struct snapshot_head head;
+    size_t body; /* where the sections behind the head begin */
+    int memory_fd;
+};
+
+/*
+ * The envelope of a state file: 8 bytes of magic, version, CRC-32 of everything else, length of the
+ * sections. begin leaves room for it in an empty buffer, end fills it in.
+ */
+#define SNAPSHOT_ENVELOPE 24
+int snapshot_envelope_begin(struct buf *file);
+void snapshot_envelope_end(struct buf *file);
+/* name is for errors. */
+int snapshot_envelope_check(const uint8_t *data, size_t len, const char *name, struct err *err);
+
+/* Reads envelope and head of snapshot->file; the memory file is not looked at. */
+int snapshot_parse(struct snapshot *snapshot, const char *name, struct err *err);
+
+/* Both write under a name of their own beside path and return it, to be renamed or removed. */
+int snapshot_write_state(const struct buf *file, const char *path, char **ret_temporary,
+                         struct err *err);
+int snapshot_write_memory(const struct memory *memory, const uint8_t *id, const char *path,
+                          char **ret_temporary, struct err *err);
+/* An open descriptor of a memory file that is long enough and has this id. */
+int snapshot_open_memory(const char *path, const struct snapshot_head *head, struct err *err);
+
+#endif

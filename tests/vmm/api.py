@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""The HTTP API of isola-vmm, spoken as its clients do, with a tiny guest on /dev/kvm.
+
+Usage: api.py ISOLA_VMM
+"""
+import os
+import pathlib
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+import time
+
+import tiny
+
+program = sys.argv[1]
+folder = pathlib.Path(tempfile.mkdtemp(prefix="isola-api-", dir="/tmp"))
+kernel = folder / "kernel"
+machines = []
+
+
+def machine(*args):
+    made = tiny.Machine(program, folder, *args)
+    machines.append(made)
+    return made
+
+
+def started():
+    made = machine("--id", "m1")
+    made.describe(kernel)
+    made.must("PUT", "/actions", {"action_type": "InstanceStart"})
+    assert made.read(1) == "A"
+    return made
+
+
+def a_machine_is_described_started_and_ends():
+    m = machine("--id", "m1")
+    assert stat.S_IMODE(os.stat(m.socket).st_mode) == 0o600
+    assert m.must("GET", "/", status=200)["state"] == "Not started"
+    assert "firecracker_version" in m.must("GET", "/version", status=200)
+    m.describe(kernel)
+    m.must("PATCH", "/machine-config", {"mem_size_mib": 24})
+    config = m.must("GET", "/machine-config", status=200)
+    assert config["mem_size_mib"] == 24 and config["debug_exit"] is True, config
+    whole = m.must("GET", "/vm/config", status=200)
+    assert whole["boot-source"]["kernel_image_path"] == str(kernel), whole
+    m.must("PUT", "/actions", {"action_type": "InstanceStart"})
+    assert m.must("GET", "/", status=200) == {
+        "id": "m1", "state": "Running", "app_name": "isola-vmm",
+        "vmm_version": m.must("GET", "/version", status=200)["firecracker_version"]}
+    m.send("hello")
+    assert m.read(6) == "Ahello"
+    m.send("q")
+    assert m.wait() == 7
+    assert not m.socket.exists()
+
+
+def what_is_wrong_is_refused_by_name_and_changes_nothing():
+    m = machine()
+    m.refused("PUT", "/nothing", {}, "/nothing is not known")
+    m.refused("DELETE", "/vm", None, "/vm: DELETE is not possible")
+    m.refused("PUT", "/machine-config", {"vcpu_count": 0}, "vcpu_count")
+    m.refused("PUT", "/machine-config", {"colour": 1}, "colour")
+    m.refused("PUT", "/machine-config", [], "must be an object")
+    m.refused("PUT", "/actions", {"action_type": "FlushMetrics"}, "no metrics")
+    m.refused("PUT", "/actions", {"action_type": "Dance"}, "Dance")
+    m.refused("PUT", "/actions", {"action_type": "InstanceStart"}, "kernel_image_path is missing")
+    m.refused("PATCH", "/vm", {"state": "Paused"}, "not started")
+    m.refused("PUT", "/drives/a", {"drive_id": "b", "path_on_host": "/x"}, 'must be "a"')
+    m.refused("PUT", "/drives/", {"drive_id": "", "path_on_host": "/x"}, "is not known")
+    assert m.must("GET", "/vm/config", status=200) == {}
+    m.must("PUT", "/drives/a", {"drive_id": "a", "path_on_host": "/x", "is_root_device": True})
+    m.refused("PUT", "/drives/b", {"drive_id": "b", "path_on_host": "/y", "is_root_device": True},
+              "second root device")
+    m.must("PUT", "/drives/a", {"drive_id": "a", "path_on_host": "/z"})
+    assert m.must("GET", "/vm/config", status=200)["drives"] == [
+        {"drive_id": "a", "path_on_host": "/z"}]
+    m.describe(kernel)
+    m.refused("PUT", "/actions", {"action_type": "InstanceStart"}, "/z")
+    assert m.must("GET", "/", status=200)["state"] == "Not started"
+    m.process.terminate()
+    assert m.wait() == 0
+
+
+def what_runs_is_not_described_anew():
+    m = started()
+    m.refused("PUT", "/machine-config", {"vcpu_count": 2}, "is started")
+    m.refused("PUT", "/actions", {"action_type": "InstanceStart"}, "is started")
+    m.refused("PUT", "/snapshot/load", {"snapshot_path": "/a", "mem_file_path": "/b"}, "is started")
+    m.refused("PATCH", "/balloon", {"amount_mib": 1}, "no balloon")
+    m.refused("PUT", "/actions", {"action_type": "SendCtrlAltDel"}, "no keyboard")
+    m.send("q")
+    assert m.wait() == 7
+
+
+def a_paused_machine_says_nothing_until_it_is_resumed():
+    m = started()
+    m.must("PATCH", "/vm", {"state": "Paused"})
+    assert m.must("GET", "/", status=200)["state"] == "Paused"
+    m.must("PATCH", "/vm", {"state": "Paused"})
+    m.send("b")
+    assert m.read(1, 0.3) == ""
+    m.must("PATCH", "/vm", {"state": "Resumed"})
+    assert m.read(1) == "b"
+    m.send("q")
+    assert m.wait() == 7
+
+
+def a_saved_machine_goes_on_in_another_process():
+    m = started()
+    paths = {"snapshot_path": str(folder / "s"), "mem_file_path": str(folder / "m")}
+    m.refused("PUT", "/snapshot/create", paths, "pause it")
+    m.must("PATCH", "/vm", {"state": "Paused"})
+    m.refused("PUT", "/snapshot/create", dict(paths, snapshot_type="Diff"), "Full")
+    m.must("PUT", "/snapshot/create", paths)
+    m.refused("PUT", "/snapshot/create", paths, "never overwritten")
+    m.close()
+    copies = [machine(), machine()]
+    for number, m in enumerate(copies):
+        load = {"snapshot_path": paths["snapshot_path"], "resume_vm": number == 0,
+                "mem_backend": {"backend_type": "File", "backend_path": paths["mem_file_path"]}}
+        m.must("PUT", "/snapshot/load", load)
+    assert copies[1].must("GET", "/", status=200)["state"] == "Paused"
+    copies[1].must("PATCH", "/vm", {"state": "Resumed"})
+    for m in copies:
+        m.send("xyq")
+        assert m.read(3) == "xyq"
+        assert m.wait() == 7
+    m = machine()
+    m.refused("PUT", "/snapshot/load", {"snapshot_path": str(kernel), "mem_file_path": "/x"},
+              "is no state file")
+    m.must("PUT", "/entropy", {})
+    m.refused("PUT", "/snapshot/load", paths, "before anything is described")
+
+
+def slow_and_broken_clients_keep_nobody_waiting():
+    m = machine()
+    slow = []
+    for _ in range(12):
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(str(m.socket))
+        s.sendall(b"PUT /machine-config HTTP/1.1\r\nContent-Length: 50\r\n\r\n{")
+        slow.append(s)
+    start = time.monotonic()
+    m.must("GET", "/version", status=200)
+    assert time.monotonic() - start < 5
+    for raw, status in ((b"\0\0\0\r\n\r\n", b"400"), (b"GET / HTTP/3.0\r\n\r\n", b"505"),
+                        (b"PUT / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", b"413"),
+                        (b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"501"),
+                        (b"GET / HTTP/1.1\r\nX: " + b"a" * 9000, b"431")):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(10)
+            s.connect(str(m.socket))
+            s.sendall(raw)
+            got = s.recv(100)
+            assert got.split(b" ")[1] == status, (raw[:40], got)
+    # Ten requests at once: as many answers, in order.
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(str(m.socket))
+        s.sendall(b"GET /version HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n" * 5)
+        s.shutdown(socket.SHUT_WR)
+        got = b""
+        while True:
+            data = s.recv(65536)
+            if not data:
+                break
+            got += data
+        assert got.count(b"HTTP/1.1 200 OK") == 10, got
+    for s in slow:
+        s.close()
+    m.must("GET", "/version", status=200)
+
+
+if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+    print("1..0 # SKIP this host has no /dev/kvm")
+    sys.exit(0)
+tiny.write_kernel(kernel)
+try:
+    code = tiny.run_tests([
+        a_machine_is_described_started_and_ends,
+        what_is_wrong_is_refused_by_name_and_changes_nothing,
+        what_runs_is_not_described_anew,
+        a_paused_machine_says_nothing_until_it_is_resumed,
+        a_saved_machine_goes_on_in_another_process,
+        slow_and_broken_clients_keep_nobody_waiting,
+    ])
+finally:
+    for made in machines:
+        made.close()
+    shutil.rmtree(folder)
+sys.exit(code)
