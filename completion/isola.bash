@@ -25,6 +25,7 @@ _isola_names() {
     workloads) "${_isola_program[@]}" ps -aq --format '{{.Names}}' ;;
     images) "${_isola_program[@]}" images --format '{{.Repository}}:{{.Tag}}' | grep -v '<none>' | sort -u ;;
     kernels) "${_isola_program[@]}" kernel ls -q ;;
+    machines) "${_isola_program[@]}" machine ls -q ;;
     volumes) "${_isola_program[@]}" volume ls -q ;;
     networks)
         echo bridge host none
@@ -37,6 +38,7 @@ _isola_names() {
 _isola_candidates() {
     case $1:$2 in
     kernel:VERSION*) compgen -W "$(_isola_names kernels)" -- "$3" ;;
+    *:MACHINE*) compgen -W "$(_isola_names machines)" -- "$3" ;;
     volume:NAME*) compgen -W "$(_isola_names volumes)" -- "$3" ;;
     network:NAME* | *:NETWORK*) compgen -W "$(_isola_names networks)" -- "$3" ;;
     *:NAME*) compgen -W "$(_isola_names workloads)" -- "$3" ;;

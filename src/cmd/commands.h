@@ -20,6 +20,7 @@ extern const struct command inspect_commands[];
 extern const struct command kernel_commands[];
 extern const struct command kill_commands[];
 extern const struct command logs_commands[];
+extern const struct command machine_commands[];
 extern const struct command network_commands[];
 extern const struct command pause_commands[];
 extern const struct command port_commands[];

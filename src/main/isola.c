@@ -36,6 +36,7 @@ static const struct command *const tables[] = {
     network_commands,
     image_forward_table,
     kernel_commands,
+    machine_commands,
     system_commands,
     doctor_commands,
     reap_commands,

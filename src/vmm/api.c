@@ -175,6 +175,14 @@ static int ctrl_alt_del(struct control *control, const struct api_call *call, js
     return machine_press_ctrl_alt_del(control->machine, err);
 }
 
+static int power_button(struct control *control, const struct api_call *call, json_t **ret,
+                        struct err *err)
+{
+    (void)call, (void)ret, (void)err;
+    machine_press_power(control->machine);
+    return 0;
+}
+
 static int pause_machine(struct control *control, const struct api_call *call, json_t **ret,
                          struct err *err)
 {
@@ -219,6 +227,7 @@ static const struct {
     [API_SET_BALLOON] = {set_balloon, AFTER},
     [API_START] = {start, BEFORE},
     [API_CTRL_ALT_DEL] = {ctrl_alt_del, AFTER},
+    [API_POWER_BUTTON] = {power_button, AFTER},
     [API_PAUSE] = {pause_machine, AFTER},
     [API_RESUME] = {resume_machine, AFTER},
     [API_SAVE] = {save, AFTER},

@@ -29,6 +29,7 @@ enum api_verb {
     API_SET_BALLOON,
     API_START,
     API_CTRL_ALT_DEL,
+    API_POWER_BUTTON, /* ours */
     API_PAUSE,
     API_RESUME,
     API_SAVE,

@@ -56,6 +56,8 @@ static int read_action(struct api_call *call, struct err *err)
         call->verb = API_START;
     } else if (str_eq(type, "SendCtrlAltDel")) {
         call->verb = API_CTRL_ALT_DEL;
+    } else if (str_eq(type, "SendPowerButton")) {
+        call->verb = API_POWER_BUTTON;
     } else if (str_eq(type, "FlushMetrics")) {
         return err_say(err, EOPNOTSUPP,
                        "action_type \"FlushMetrics\": isola-vmm writes no metrics");

@@ -10,13 +10,14 @@ import subprocess
 import time
 
 # 32-bit code at ENTRY: says 'A' on the serial port, then echoes what comes and leaves by the debug
-# exit with 7 when a 'q' comes. The loop that waits for input starts at WAIT.
+# exit with 7, or powers off, when a 'q' comes. The loop that waits for input starts at WAIT.
 CODE = bytes.fromhex(
     "66baf803 b041 ee"           # mov $0x3f8,%dx; mov $'A',%al; out %al,%dx
     "66bafd03 ec a801 74f7"      # 1: mov $0x3fd,%dx; in %dx,%al; test $1,%al; jz 1b
     "66baf803 ec 88c3 ee"        # mov $0x3f8,%dx; in %dx,%al; mov %al,%bl; out %al,%dx
     "80fb71 75ea"                # cmp $'q',%bl; jne 1b
-    "66ba0105 b007 ee f4 ebfd")  # mov $0x501,%dx; mov $7,%al; out %al,%dx; 2: hlt; jmp 2b
+    "66ba0105 b007 ee"           # mov $0x501,%dx; mov $7,%al; out %al,%dx
+    "66ba0006 b034 ee f4 ebfd")  # where that is nothing: sleep type 5 to port 0x600; 2: hlt; jmp 2b
 ENTRY = 0x100000
 WAIT = ENTRY + 7
 
