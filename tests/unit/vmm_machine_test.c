@@ -390,7 +390,7 @@ END_TEST
 /* A machine with entropy and so many disks, all of one file. */
 static int add_disks(struct guest *guest, bool pci, size_t disks)
 {
-    static char ids[CONFIG_DRIVES_MAX][8];
+    static char ids[CONFIG_DRIVES_MAX][24];
     char path[] = "/tmp/isola-machine-test-XXXXXX";
     struct machine_options options = guest_options();
     struct vmm_config config = {.entropy = true, .stdio = CONFIG_STDIO_NONE};

@@ -74,8 +74,8 @@ static int64_t guest_seconds(const struct rtc *rtc)
 
 static uint8_t encode(const struct rtc *rtc, int value)
 {
-    return (rtc->reg[REG_B] & B_BINARY) != 0 ? (uint8_t)value
-                                             : (uint8_t)(value / 10 * 16 + value % 10);
+    bool binary = (rtc->reg[REG_B] & B_BINARY) != 0;
+    return (uint8_t)(binary ? value : value / 10 * 16 + value % 10);
 }
 
 static int decode(const struct rtc *rtc, uint8_t value)
