@@ -383,7 +383,7 @@ static int listen_abstract(struct prey *prey)
 {
     prey->abstract.sun_family = AF_UNIX;
     int n = snprintf(prey->abstract.sun_path + 1, sizeof(prey->abstract.sun_path) - 1,
-                     "isola-jail-test-%d", (int)getpid());
+                     "isola-jail-test-%d", (int)prey->victim);
     prey->abstract_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&prey->abstract, prey->abstract_size), 0);
