@@ -46,6 +46,16 @@ class Connection(http.client.HTTPConnection):
         self.sock.connect(self.unix)
 
 
+def listens(path):
+    """The file is there a moment before anybody listens on it."""
+    with socket.socket(socket.AF_UNIX) as s:
+        try:
+            s.connect(str(path))
+            return True
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+
+
 class Machine:
     """One isola-vmm; its serial port is input and output of this object."""
 
@@ -55,7 +65,7 @@ class Machine:
             [program, "--api-sock", str(self.socket), *map(str, args)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         end = time.monotonic() + 20
-        while not self.socket.exists():
+        while not listens(self.socket):
             assert self.process.poll() is None, self.process.stderr.read().decode()
             assert time.monotonic() < end, "no socket"
             time.sleep(0.005)
