@@ -198,6 +198,8 @@ out=$(as_ann "isola unpause web; isola update -m 100m --memory-swap 200m web; is
 is "pause, update, stats and top work" "1 104857600 1 1" \
     "$frozen $(cat $g/memory.max) $(has "$out" "/ 100MiB") $(has "$out" "sleep 1000")"
 is "doctor says where limits come from" 1 "$(as_ann "isola doctor" | grep -c 'limits, pause and stats by your systemd manager')"
+# Both at once: the second must not have the time to end the run because the first is gone.
+kill -STOP $(pidof isola-shim)
 kill -9 $(pidof isola-shim)
 out=$(as_ann "isola system check --repair")
 is "check --repair ends the scope of a workload whose shim was killed" "1 0" "$(has "$out" "'web': its run ended") $([ -d $g ]; echo $(($? - 1)))"
