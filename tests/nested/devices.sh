@@ -151,4 +151,4 @@ tap_end
 SH
 } >"$job/job"
 chmod +x "$job/job"
-nested_run --timeout 360
+nested_run --timeout 500

@@ -91,4 +91,4 @@ is "the kernels have nothing to complain about" "" "$(dmesg | grep -e 'BUG: ' -e
 tap_end
 SH
 chmod +x "$job/job"
-nested_run --timeout 280
+nested_run --timeout 420
