@@ -87,6 +87,12 @@ static int attach(struct machine *machine, struct virtio *v, struct err *err)
 
 static int add_drive(struct machine *machine, const struct config_drive *drive, struct err *err)
 {
+    if (drive->limit.bytes.size != 0 || drive->limit.ops.size != 0) {
+        return err_say(err, EOPNOTSUPP,
+                       "drive '%s': this version limits networks only; leave "
+                       "rate_limiter out",
+                       drive->id);
+    }
     AUTO(disk_freep) struct disk *disk = NULL;
     struct disk_options options = {
         .format = drive->format == NULL ? "raw" : drive->format,
@@ -168,10 +174,31 @@ static void choose_mac(const char *id, uint8_t mac[6])
     store_le32(mac + 2, hash);
 }
 
+static struct limit_bucket_options bucket_of(const struct config_bucket *from)
+{
+    return (struct limit_bucket_options){
+        .size = from->size, .one_time_burst = from->burst, .refill_ms = from->refill_ms};
+}
+
+static struct limit_options limit_of(const struct config_limit *from)
+{
+    return (struct limit_options){.bytes = bucket_of(&from->bytes),
+                                  .operations = bucket_of(&from->ops)};
+}
+
 static int add_net(struct machine *machine, const struct config_net *net, struct err *err)
 {
     struct net_backend *backend = NULL;
-    struct net_options options = {.mtu = net->mtu == 0 ? 1500 : net->mtu};
+    struct net_options options = {
+        .mtu = net->mtu == 0 ? 1500 : net->mtu,
+        .receive_limit = limit_of(&net->receive),
+        .send_limit = limit_of(&net->transmit),
+    };
+    if (net->queues > 1 && net->tap == NULL) {
+        return err_say(err, EOPNOTSUPP,
+                       "network interface '%s': only a tap by host_dev_name has several queues",
+                       net->id);
+    }
     memcpy(options.mac, net->mac, sizeof(options.mac));
     if (!net->has_mac) {
         choose_mac(net->id, options.mac);
