@@ -18,6 +18,7 @@
 #include "container/self.h"
 #include "engine/bundle.h"
 #include "engine/user.h"
+#include "engine/vm_start.h"
 #include "wall/wall.h"
 
 struct exec_options {
@@ -87,6 +88,13 @@ static int set_user(struct exec *exec, struct err *err)
     struct spec_process *process = &exec->spec->process;
     if (exec->options->user == NULL) {
         return 0;
+    }
+    /* Names are in the machine's own /etc/passwd; what we see from here is isola-vmm's root. */
+    if (strspn(exec->options->user, "0123456789:") != strlen(exec->options->user)) {
+        int refused = vm_start_refuse(&exec->workload, "exec --user with a name", err);
+        if (refused < 0) {
+            return refused;
+        }
     }
     char path[64];
     (void)snprintf(path, sizeof(path), "/proc/%d/root", (int)exec->workload.status.pid);
