@@ -1,4 +1,5 @@
 # Helpers of the image tests; each file has a directory of its own and its own servers.
+bats_require_minimum_version 1.5.0
 
 image_setup() {
     DIR=$(mktemp -d /tmp/isola-t-image.XXXXXX)

@@ -141,7 +141,7 @@ pulls_well() {
     chunks 64m
     "$IMAGE" push "$HOST/p:1" >"$DIR/out"
     grep -q ': Pushing$' "$DIR/out"
-    ! grep -q $'\033' "$DIR/out"
+    run -1 grep -q $'\033' "$DIR/out"
     "$IMAGE" tag p:1 "$HOST/other:1"
     ISOLA_ROOT=$DIR/other "$IMAGE" pull -q "$HOST/p:1"
     TERM=xterm script -qec "env ISOLA_ROOT=$DIR/third $IMAGE pull $HOST/p:1" /dev/null >"$DIR/out" </dev/null

@@ -138,7 +138,7 @@ pushed() {
     echo "{\"auths\":{\"$HOST\":{\"auth\":\"$(printf user: | base64)\",\"identitytoken\":\"refresh-me\"}}}" >"$DOCKER_CONFIG/config.json"
     ISOLA_ROOT=$DIR/other "$IMAGE" pull -q "$HOST/a/t:1"
     grep -q '"POST", "user": "user", "scopes": \["repository:a/t:pull"\]' "$DIR/requests"
-    ! grep -q GET "$DIR/requests"
+    run -1 grep -q GET "$DIR/requests"
     mkdir "$DIR/bin"
     cat >"$DIR/bin/docker-credential-test" <<'EOF2'
 #!/bin/sh

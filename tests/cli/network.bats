@@ -502,9 +502,9 @@ nsenter -t "$pid" -U --preserve-credentials -n \
 sleep 0.3
 [ "$(timeout 3 socat -T1 - TCP:127.0.0.1:8080 </dev/null | head -1)" = web ]
 [ "$(into timeout 3 socat -T1 - TCP:203.0.113.2:7000 </dev/null | head -1)" = out ]
-! "$nettool" --ip 10.88.0.9 attach bbbbbbbbbbbb b "$pid" 2>"$ISOLA_RUN/err"
+if "$nettool" --ip 10.88.0.9 attach bbbbbbbbbbbb b "$pid" 2>"$ISOLA_RUN/err"; then exit 1; fi
 grep -q 'needs root' "$ISOLA_RUN/err"
-! "$nettool" create one 2>/dev/null
+if "$nettool" create one 2>/dev/null; then exit 1; fi
 pasta=$(cat "$ISOLA_RUN/networks/aaaaaaaaaaaa.pasta")
 [ -d "/proc/$pasta" ]
 "$nettool" detach aaaaaaaaaaaa

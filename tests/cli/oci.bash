@@ -1,4 +1,5 @@
 # What the oci_*.bats files share: a bundle with busybox, its own state root, names of its own.
+bats_require_minimum_version 1.5.0
 
 oci_setup() {
     [ "$(id -u)" = 0 ] || skip "needs root"

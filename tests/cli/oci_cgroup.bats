@@ -79,7 +79,7 @@ is_hybrid() { [ "$(stat -f -c %T /sys/fs/cgroup)" = tmpfs ] || skip "the host ha
     in_container 'mkdir -p /sys/fs/cgroup/freezer/a/b; echo $$ >/sys/fs/cgroup/freezer/a/b/cgroup.procs; sleep 555 >/dev/null 2>&1 & exit 0'
     assert_status 0
     assert_nothing_left
-    ! pgrep -f 'sleep 555'
+    [ -z "$(pgrep -f 'sleep 555')" ]
 }
 
 @test "kill --all reaches every process" {

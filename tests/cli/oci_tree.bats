@@ -120,7 +120,7 @@ teardown() { oci_teardown; }
     [[ "$output" = *"Read-only file system"* ]]
     [[ "$output" != *"$T"* ]]
     [ "$(cat "$T/a/x")" = one ]
-    ! grep -q "$T" /proc/self/mountinfo
+    run -1 grep -q "$T" /proc/self/mountinfo
     config '.mounts[-1].source="/"'
     in_container 'true'
     [ "$status" -ne 0 ]

@@ -118,7 +118,7 @@ load helper
     grep -qx 'B=file with spaces ' out
     grep -qx 'FROM_HOST=host' out
     grep -qx 'EMPTY=' out
-    ! grep -q NOT_SET_ANYWHERE out
+    run -1 grep -q NOT_SET_ANYWHERE out
     grep -q '^PATH=' out
     grep -q '^HOSTNAME=' out
     grep -qx 'HOME=/root' out

@@ -125,7 +125,7 @@ load helper
     run -1 isola cp in/. v:/srv
     contains "$output" "ead-only"
     equals h "$(cat host/f)"
-    ! grep -q "$ISOLA_RUN" /proc/self/mountinfo
+    run -1 grep -q "$ISOLA_RUN" /proc/self/mountinfo
     isola create --name never -v data:/srv/data $IMAGE true >/dev/null
     isola cp never:/srv fresh
     equals d "$(cat fresh/data/f)"
@@ -140,7 +140,7 @@ load helper
     grep -qx 'C /etc' out
     grep -qx 'A /dir' out
     grep -qx 'A /dir/f' out
-    ! grep -q /proc out
+    run -1 grep -q /proc out
     id=$(isola create --network none $IMAGE true)
     equals "" "$(isola diff "$id")"
 }

@@ -172,7 +172,7 @@ load helper
     mkdir small
     unshare -m sh -c "mount -t tmpfs -o size=200k tmpfs small && ISOLA_ROOT=$PWD/small/root ISOLA_RUN=$PWD/run '$ISOLA_BUILD/src/main/isola' load -i '$ISOLA_BUILD/src/main/isola-busybox.tar'; echo rc=\$?" >out 2>&1
     grep -q 'No space left' out
-    ! grep -q 'rc=0' out
+    run -1 grep -q 'rc=0' out
     unshare -m sh -ec "mount -t tmpfs -o size=12m tmpfs small
         export ISOLA_ROOT=$PWD/small/root ISOLA_RUN=$PWD/run
         isola='$ISOLA_BUILD/src/main/isola'
