@@ -125,10 +125,10 @@ EOF
     export ISOLA_ROOT=$DIR/other
     pids=
     for i in 1 2 3 1 2 3; do
-        "$IMAGE" pull -q "127.0.0.1:$PORT/o$i:1" >"$DIR/out.$i" 2>&1 3>&- &
+        "$IMAGE" pull -q "127.0.0.1:$PORT/o$i:1" >>"$DIR/out.$i" 2>&1 3>&- &
         pids="$pids $!"
     done
-    for pid in $pids; do wait "$pid"; done
+    for pid in $pids; do wait "$pid" || { cat "$DIR"/out.*; false; }; done
     [ "$(ls "$ISOLA_ROOT/images/layers" | wc -l)" -eq 4 ]
     [ -z "$(ls "$ISOLA_ROOT/images/work")" ]
     "$IMAGE" image check
