@@ -2,8 +2,9 @@
  * kernel.h - the guest kernels of this host: ROOT/kernels/VERSION/{vmlinux,modules/}, and a link
  * ROOT/kernels/default.
  *
- * modules/ holds NAME.ko files and "order": their names, one a line, each behind those that it
- * needs. A directory appears whole and is never changed; what is in use stays open when it goes.
+ * modules/ holds NAME.ko files without signatures, and "order" with a line for each behind those
+ * that it needs: "NAME.ko", or "CONDITION NAME.ko" for one that is of use only where a device has a
+ * modalias that starts with the condition ("virtio:d00000002"). A directory appears whole and is never changed; what is in use stays open when it goes.
  */
 #ifndef ENGINE_KERNEL_H
 #define ENGINE_KERNEL_H

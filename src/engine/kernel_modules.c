@@ -11,15 +11,36 @@
 #include "base/io.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "freestanding/byteorder.h"
 #include "freestanding/elf.h"
 #include "vmm/boot/payload.h"
 
-/* What a guest of ours loads, if the kernel does not have it inside. */
-static const char *const WANTED[] = {
-    "virtio_mmio", "virtio_pci",     "virtio_blk", "virtio_net",
-    "virtio_rng",  "virtio_console", "overlay",    "vmw_vsock_virtio_transport",
-    "virtiofs",    "virtio_balloon", "erofs",
+/*
+ * What a guest of ours loads, if the kernel does not have it inside; with a condition only where a
+ * device has such a modalias (kernel.h). Buses come before what is on them.
+ */
+static const struct {
+    const char *name;
+    const char *condition;
+} WANTED[] = {
+    {"virtio", NULL},
+    {"virtio_mmio", "acpi:LNRO0005"},
+    {"virtio_pci", "pci:v00001AF4"},
+    {"virtio_blk", "virtio:d00000002"},
+    {"virtio_net", "virtio:d00000001"},
+    {"virtio_rng", "virtio:d00000004"},
+    {"virtio_console", "virtio:d00000003"},
+    {"overlay", NULL},
+    {"vmw_vsock_virtio_transport", "virtio:d00000013"},
+    {"virtiofs", "virtio:d0000001A"},
+    {"virtio_balloon", "virtio:d00000005"},
+    {"erofs", NULL},
 };
+
+/* What a signed module ends with; before it are the lengths that the kernel knows as struct
+ * module_signature. */
+#define SIGNATURE_MARK "~Module signature appended~\n"
+#define SIGNATURE_INFO_SIZE 12u
 
 #define DEPTH_MAX 16u
 #define TREE_MAX 50000u
@@ -33,7 +54,8 @@ struct modules {
     struct strv names;   /* "virtio_blk" */
     struct strv paths;   /* of each, below the tree */
     struct strv builtin; /* names */
-    struct strv done;    /* names, in the order of loading */
+    struct strv done;    /* names of those that are copied */
+    struct strv order;   /* lines, in the order of loading */
     struct strv *missing;
 };
 
@@ -43,6 +65,7 @@ static void modules_done(struct modules *m)
     strv_done(&m->paths);
     strv_done(&m->builtin);
     strv_done(&m->done);
+    strv_done(&m->order);
 }
 DEFINE_DONEP(struct modules, modules_done)
 
@@ -215,6 +238,24 @@ static int read_module(const struct modules *m, const char *path, struct buf *re
     return r < 0 ? err_set(err, -r, "read module '%s'", path) : 0;
 }
 
+/*
+ * A guest is given its modules by us, as it is its kernel: to check a signature of each costs more
+ * than all the rest of their loading (RSA, in a machine that has just been born).
+ */
+static void cut_signature(struct buf *file)
+{
+    const size_t mark = sizeof(SIGNATURE_MARK) - 1;
+    if (file->len < mark + SIGNATURE_INFO_SIZE ||
+        memcmp(file->data + file->len - mark, SIGNATURE_MARK, mark) != 0) {
+        return;
+    }
+    size_t rest = file->len - mark - SIGNATURE_INFO_SIZE;
+    uint32_t bytes = load_be32(file->data + rest + SIGNATURE_INFO_SIZE - sizeof(bytes));
+    if (bytes <= rest) {
+        file->len = rest - bytes;
+    }
+}
+
 static int write_module(const struct modules *m, const char *name, const struct buf *file,
                         struct err *err)
 {
@@ -224,11 +265,29 @@ static int write_module(const struct modules *m, const char *name, const struct 
     return r < 0 ? err_set(err, -r, "keep module '%s'", name) : 0;
 }
 
-/* Copies one module behind those that it needs. needed_by NULL: we want it. */
-static int take(struct modules *m, const char *name, const char *needed_by, unsigned depth,
-                struct err *err)
+static int copy_once(struct modules *m, const char *name, struct buf *file, struct err *err)
 {
-    if (strv_has(&m->done, name) || strv_has(&m->builtin, name)) {
+    if (strv_has(&m->done, name)) {
+        return 0;
+    }
+    cut_signature(file);
+    int r = write_module(m, name, file, err);
+    return r < 0 ? r : strv_add(&m->done, name) < 0 ? err_set(err, ENOMEM, "read modules") : 0;
+}
+
+/* One module behind those that it needs, all under the same condition. needed_by NULL: we want it.
+ */
+static int take(struct modules *m, const char *name, const char *condition, const char *needed_by,
+                unsigned depth, struct err *err)
+{
+    AUTO(freep) char *always = str_printf("%s.ko", name);
+    AUTO(freep)
+    char *line =
+        condition != NULL ? str_printf("%s %s.ko", condition, name) : str_printf("%s.ko", name);
+    if (always == NULL || line == NULL) {
+        return err_set(err, ENOMEM, "read modules");
+    }
+    if (strv_has(&m->order, always) || strv_has(&m->order, line) || strv_has(&m->builtin, name)) {
         return 0;
     }
     ssize_t place = find(m, name);
@@ -251,18 +310,18 @@ static int take(struct modules *m, const char *name, const char *needed_by, unsi
         for (char *c = depends.items[i]; *c != '\0'; c++) {
             *c = *c == '-' ? '_' : *c;
         }
-        r = take(m, depends.items[i], name, depth + 1, err);
+        r = take(m, depends.items[i], condition, name, depth + 1, err);
     }
-    r = r < 0 ? r : write_module(m, name, &file, err);
-    return r < 0 ? r : strv_add(&m->done, name) < 0 ? err_set(err, ENOMEM, "read modules") : 0;
+    r = r < 0 ? r : copy_once(m, name, &file, err);
+    return r < 0 ? r : strv_add(&m->order, line) < 0 ? err_set(err, ENOMEM, "read modules") : 0;
 }
 
 static int write_order(const struct modules *m)
 {
     AUTO(buf_donep) struct buf text = {0};
     int r = 0;
-    for (size_t i = 0; r == 0 && i < m->done.count; i++) {
-        r = buf_printf(&text, "%s.ko\n", m->done.items[i]);
+    for (size_t i = 0; r == 0 && i < m->order.count; i++) {
+        r = buf_printf(&text, "%s\n", m->order.items[i]);
     }
     return r < 0 ? r
                  : replace_file_at(m->out, "order", text.data != NULL ? text.data : "", text.len,
@@ -280,7 +339,7 @@ int kernel_modules_copy(int tree, int out_dir, struct strv *ret_missing, struct 
         return err_set(err, -r, "read the kernel's modules");
     }
     for (size_t i = 0; i < COUNT(WANTED); i++) {
-        r = take(&m, WANTED[i], NULL, 0, err);
+        r = take(&m, WANTED[i].name, WANTED[i].condition, NULL, 0, err);
         if (r < 0) {
             return r;
         }

@@ -34,6 +34,17 @@ static void parts_done(struct parts *parts)
 }
 DEFINE_DONEP(struct parts, parts_done)
 
+static bool has_part(const struct parts *parts, const char *module)
+{
+    for (size_t i = 0; i < parts->paths.count; i++) {
+        const char *path = parts->paths.items[i];
+        if (str_starts(path, "modules/") && str_eq(path + strlen("modules/"), module)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int add_module(struct parts *parts, int modules, const char *name, struct err *err)
 {
     if (parts->count == COUNT(parts->entry) - 1) {
@@ -70,7 +81,11 @@ static int add_modules(struct parts *parts, int kernel, struct buf *order, struc
         .size = order->len,
     };
     for (size_t i = 0; r == 0 && i < names.count; i++) {
-        r = add_module(parts, modules, names.items[i], err);
+        const char *space = strrchr(names.items[i], ' ');
+        const char *name = space != NULL ? space + 1 : names.items[i]; /* behind its condition */
+        if (!has_part(parts, name)) {
+            r = add_module(parts, modules, name, err);
+        }
     }
     return r;
 }

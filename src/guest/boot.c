@@ -1,7 +1,9 @@
 #include "guest/boot.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -70,8 +72,40 @@ int boot_mounts(struct err *err)
     return r < 0 ? err_set(err, -r, "boot: make '%s'", GUEST_RUN) : 0;
 }
 
+/* Whether a device of the bus that condition begins with has a modalias that starts like it. */
+static bool has_device(const char *condition, size_t len)
+{
+    char wanted[64];
+    char path[96];
+    size_t bus_len = strcspn(condition, ":");
+    if (bus_len >= len || len >= sizeof(wanted)) {
+        return false;
+    }
+    memcpy(wanted, condition, len);
+    wanted[len] = '\0';
+    (void)snprintf(path, sizeof(path), "/sys/bus/%.*s/devices", (int)bus_len, condition);
+    AUTO(closedirp) DIR *devices = opendir(path);
+    const struct dirent *entry;
+    while (devices != NULL && (entry = readdir(devices)) != NULL) {
+        AUTO(buf_donep) struct buf alias = {0};
+        AUTO(freep) char *file = str_printf("%s/modalias", entry->d_name);
+        if (file != NULL && read_file_at(dirfd(devices), file, LIST_SIZE_MAX, &alias) == 0 &&
+            alias.data != NULL && str_starts(alias.data, wanted)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int load_module(int dir, const char *line, struct err *err)
 {
+    size_t first = strcspn(line, " \t");
+    if (memchr(line, ':', first) != NULL) {
+        if (!has_device(line, first)) {
+            return 0;
+        }
+        line += first + strspn(line + first, " \t");
+    }
     size_t len = strcspn(line, " \t");
     AUTO(freep) char *name = strndup(line, len);
     const char *parameters = line + len + strspn(line + len, " \t");
