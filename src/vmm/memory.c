@@ -10,6 +10,8 @@
 #include "base/macros.h"
 #include "vmm/cpu.h"
 
+#define HUGE_PAGE ((uint64_t)2 << 20)
+
 struct memory {
     struct memory_options options;
     int fd; /* MEMORY_SHARED */
@@ -64,9 +66,33 @@ static bool overlaps(const struct memory *memory, uint64_t gpa, uint64_t size)
     return false;
 }
 
-static void *map_region(struct memory *memory, uint64_t size)
+/*
+ * An address for size bytes, which are reserved and not there yet, at the same distance from a huge
+ * page as gpa: only then can a huge page of the host be one in the tables that KVM makes for the
+ * guest.
+ */
+static void *reserve(uint64_t gpa, uint64_t size)
 {
-    int flags = MAP_NORESERVE;
+    if (size > UINT64_MAX - HUGE_PAGE) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    uint64_t all = size + HUGE_PAGE;
+    uint8_t *start = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (start == MAP_FAILED) {
+        return MAP_FAILED;
+    }
+    uint64_t before = (gpa - (uint64_t)(uintptr_t)start) % HUGE_PAGE;
+    if (before > 0) {
+        (void)munmap(start, before);
+    }
+    (void)munmap(start + before + size, HUGE_PAGE - before);
+    return start + before;
+}
+
+static void *map_region(struct memory *memory, uint64_t gpa, uint64_t size)
+{
+    int flags = MAP_NORESERVE | MAP_FIXED;
     int fd = -1;
     off_t offset = (off_t)memory->file_size;
     switch (memory->options.kind) {
@@ -86,7 +112,17 @@ static void *map_region(struct memory *memory, uint64_t size)
         fd = memory->options.fd;
         break;
     }
-    return mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, offset);
+    void *at = reserve(gpa, size);
+    if (at == MAP_FAILED) {
+        return MAP_FAILED;
+    }
+    void *host = mmap(at, size, PROT_READ | PROT_WRITE, flags, fd, offset);
+    if (host == MAP_FAILED) {
+        int code = errno;
+        (void)munmap(at, size);
+        errno = code;
+    }
+    return host;
 }
 
 int memory_add(struct memory *memory, uint64_t gpa, uint64_t size, struct err *err)
@@ -102,7 +138,7 @@ int memory_add(struct memory *memory, uint64_t gpa, uint64_t size, struct err *e
     if (memory->count == MEMORY_REGIONS_MAX) {
         return err_say(err, ENOSPC, "guest memory in more than %d regions", MEMORY_REGIONS_MAX);
     }
-    void *host = map_region(memory, size);
+    void *host = map_region(memory, gpa, size);
     if (host == MAP_FAILED) {
         int code = errno;
         (void)err_set(err, code, "map %llu MiB of guest memory", (unsigned long long)(size >> 20));
