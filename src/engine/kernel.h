@@ -4,7 +4,8 @@
  *
  * modules/ holds NAME.ko files without signatures, and "order" with a line for each behind those
  * that it needs: "NAME.ko", or "CONDITION NAME.ko" for one that is of use only where a device has a
- * modalias that starts with the condition ("virtio:d00000002"). A directory appears whole and is never changed; what is in use stays open when it goes.
+ * modalias that starts with the condition ("virtio:d00000002"). A directory appears whole and is
+ * never changed; what is in use stays open when it goes.
  */
 #ifndef ENGINE_KERNEL_H
 #define ENGINE_KERNEL_H

@@ -369,6 +369,10 @@ int vm_bundle_build(const struct vm_bundle_inputs *in, json_t **ret, struct err 
     r = r < 0 ? r : add_shares(in, machine, guest, binds, err);
     if (r == 0) {
         choose_bus(machine);
+        /* What a share has not written yet the guest writes when it is switched off. */
+        bool forgets = in->config->rm && json_array_size(json_object_get(machine, "fs")) == 0;
+        (void)json_object_set_new(json_object_get(machine, "vsock"), "ends_with_agent",
+                                  json_boolean(forgets));
         *ret = TAKE_PTR(vm);
     }
     return r;

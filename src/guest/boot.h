@@ -15,9 +15,9 @@ int boot_console(struct err *err);
 int boot_mounts(struct err *err);
 
 /*
- * Loads what the list names, a module a line, in this order: "[CONDITION ]PATH[ PARAMETERS]", the path
- * below the list's directory. A condition "BUS:..." is the start of a modalias: the module is passed
- * over unless a device of that bus has one. No list: nothing to do.
+ * Loads what the list names, a module a line, in this order: "[CONDITION ]PATH[ PARAMETERS]", the
+ * path below the list's directory. A condition "BUS:..." is the start of a modalias: the module is
+ * passed over unless a device of that bus has one. No list: nothing to do.
  */
 #define BOOT_MODULES "/modules/list"
 int boot_modules(const char *list, struct err *err);

@@ -28,7 +28,7 @@
 #define MESSAGE_MAX 65536u
 
 struct agent {
-    struct loop *loop;
+    struct agent_options options;
     char *uds;
     int events_fd;
     struct loop_source *events;
@@ -50,6 +50,9 @@ static void take_message(struct agent *agent, const char *text, size_t len)
     if (json_get_int(message, NULL, "code", 0, 255, &code, NULL) == 1 && !agent->exited) {
         agent->exited = true;
         agent->code = (int)code;
+        if (agent->options.ended != NULL) {
+            agent->options.ended(agent->options.data);
+        }
     }
 }
 
@@ -85,6 +88,8 @@ static void on_events(struct loop_source *source, int fd, uint32_t events, void 
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
     }
+    /* It listens now, or never will. */
+    vsock_hold(agent->options.vsock, false);
     if (n <= 0 || buf_add(&agent->received, bytes, (size_t)n) < 0 || !take_messages(agent)) {
         loop_remove(source);
         agent->events = NULL;
@@ -129,7 +134,7 @@ static int make_raw(struct agent *agent)
     raw = agent->before;
     cfmakeraw(&raw);
     agent->raw = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
-    return loop_add_signal(agent->loop, SIGWINCH, on_winch, agent);
+    return loop_add_signal(agent->options.loop, SIGWINCH, on_winch, agent);
 }
 
 static int bind_standard(struct virtio *vsock, struct err *err)
@@ -153,27 +158,28 @@ static int bind_events(struct agent *agent, struct virtio *vsock, struct err *er
     agent->events_fd = fds[0];
     int r = vsock_bind_port(vsock, PORT_EVENTS, -1, fds[1], err);
     if (r == 0) {
-        r = loop_add_fd(agent->loop, agent->events_fd, EPOLLIN, on_events, agent, &agent->events);
+        r = loop_add_fd(agent->options.loop, agent->events_fd, EPOLLIN, on_events, agent,
+                        &agent->events);
     }
     return r;
 }
 
-int agent_new(struct virtio *vsock, const char *uds, struct loop *loop, struct agent **ret,
-              struct err *err)
+int agent_new(const struct agent_options *options, struct agent **ret, struct err *err)
 {
     AUTO(agent_freep) struct agent *agent = calloc(1, sizeof(*agent));
     if (agent == NULL) {
         return err_set(err, ENOMEM, "listen to the agent");
     }
-    agent->loop = loop;
+    agent->options = *options;
     agent->events_fd = -1;
-    agent->uds = strdup(uds);
+    agent->uds = strdup(options->uds);
     int r = agent->uds == NULL ? -ENOMEM : make_raw(agent);
-    r = r < 0 ? r : bind_standard(vsock, err);
-    r = r < 0 ? r : bind_events(agent, vsock, err);
+    r = r < 0 ? r : bind_standard(options->vsock, err);
+    r = r < 0 ? r : bind_events(agent, options->vsock, err);
     if (r < 0) {
         return err_wrap(err, -r, "listen to the agent");
     }
+    vsock_hold(options->vsock, options->boots);
     *ret = TAKE_PTR(agent);
     return 0;
 }

@@ -16,12 +16,18 @@ struct err;
 struct loop;
 struct virtio;
 
-/*
- * Binds the ports of our standard descriptors and of the agent's events to the vsock device.
- * uds is the device's socket.
- */
-int agent_new(struct virtio *vsock, const char *uds, struct loop *loop, struct agent **ret,
-              struct err *err);
+struct agent_options {
+    struct virtio *vsock; /* borrowed, for as long as the agent is there */
+    const char *uds;      /* the device's socket */
+    struct loop *loop;
+    bool boots; /* whoever connects to it waits until the agent has spoken */
+    /* The workload has ended and all that it wrote has come. May be NULL. */
+    void (*ended)(void *data);
+    void *data;
+};
+
+/* Binds the ports of our standard descriptors and of the agent's events to the vsock device. */
+int agent_new(const struct agent_options *options, struct agent **ret, struct err *err);
 void agent_free(struct agent *agent);
 DEFINE_FREEP(struct agent *, agent_free)
 

@@ -316,6 +316,7 @@ static const struct key vsock_keys[] = {
     {"guest_cid", KEY_U32, CONFIG(vsock.cid), 3, UINT32_MAX - 1, NULL},
     {"uds_path", KEY_STRING, CONFIG(vsock.path), 0, 0, NULL},
     {"stdio_ports", KEY_BOOL, CONFIG(vsock.stdio_ports), 0, 0, NULL},
+    {"ends_with_agent", KEY_BOOL, CONFIG(vsock.ends_with_agent), 0, 0, NULL},
     {0},
 };
 

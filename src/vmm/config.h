@@ -90,7 +90,8 @@ struct vmm_config {
         bool present;
         uint32_t cid;
         const char *path;
-        bool stdio_ports; /* ports 1 to 3 are our standard descriptors */
+        bool stdio_ports;     /* ports 1 to 3 are our standard descriptors */
+        bool ends_with_agent; /* nothing of the guest is kept: its exit code is its end */
     } vsock;
     struct {
         bool present, deflate_on_oom, report_free;

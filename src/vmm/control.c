@@ -215,14 +215,27 @@ static int enter_jail(const struct vmm_config *config, struct err *err)
     return jail_enter(&jail, err);
 }
 
-/* From here on it is this process's machine. */
-static int run_machine(struct control *control, struct machine *made, struct err *err)
+static void on_workload_end(void *data)
+{
+    const struct control *control = data;
+    machine_stop(control->machine, BOARD_STOPPED);
+}
+
+/* From here on it is this process's machine. boots: from its first instruction. */
+static int run_machine(struct control *control, struct machine *made, bool boots, struct err *err)
 {
     AUTO(machine_freep) struct machine *machine = made;
     int r = 0;
     if (control->config.vsock.stdio_ports) {
-        r = agent_new(machine_vsock(machine), control->config.vsock.path, control->loop,
-                      &control->agent, err);
+        const struct agent_options agent = {
+            .vsock = machine_vsock(machine),
+            .uds = control->config.vsock.path,
+            .loop = control->loop,
+            .boots = boots,
+            .ended = control->config.vsock.ends_with_agent ? on_workload_end : NULL,
+            .data = control,
+        };
+        r = agent_new(&agent, &control->agent, err);
     }
     control->machine = machine;
     r = r < 0 || control->made == NULL ? r : control->made(control, control->made_data, err);
@@ -263,7 +276,7 @@ int control_start(struct control *control, struct err *err)
     r = r < 0 || !config->require_hardware ? r : check_speed(machine, err);
     r = r < 0 ? r : machine_add_devices(machine, config, err);
     r = r < 0 ? r : load_kernel(machine, config, err);
-    return r < 0 ? r : run_machine(control, TAKE_PTR(machine), err);
+    return r < 0 ? r : run_machine(control, TAKE_PTR(machine), true, err);
 }
 
 int control_save(struct control *control, const struct snapshot_paths *paths, struct err *err)
@@ -312,7 +325,7 @@ int control_restore(struct control *control, const struct snapshot_paths *paths,
     control->described = json;
     r = take_config(control, err);
     r = r < 0 ? r : make_restored(control, snapshot, &machine, err);
-    r = r < 0 ? r : run_machine(control, machine, err);
+    r = r < 0 ? r : run_machine(control, machine, false, err);
     if (r < 0) {
         control->described = none;
         return r;

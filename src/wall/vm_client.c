@@ -15,17 +15,21 @@
 #include "guest/protocol.h"
 #include "wall/vm.h"
 
-#define RETRY_MS 5
+/* Until the machine has made its socket. */
+#define RETRY_MS 2
 
-/* "OK PORT\n" and no byte more; -EAGAIN when the guest does not take the connection (yet). */
-static int read_greeting(int fd, int timeout_ms)
+/*
+ * "OK PORT\n" and no byte more; -EAGAIN when the guest does not take the connection (yet), or not
+ * in time. While it boots the monitor lets us wait.
+ */
+static int read_greeting(int fd, int pidfd, int timeout_ms)
 {
     char line[32];
     size_t len = 0;
     while (len < sizeof(line)) {
-        struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
-        int r = poll(&poll_fd, 1, timeout_ms);
-        if (r <= 0) {
+        struct pollfd polled[] = {{.fd = fd, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
+        int r = poll(polled, COUNT(polled), timeout_ms);
+        if (r <= 0 || polled[0].revents == 0) {
             return r < 0 && errno != EINTR ? -errno : -EAGAIN;
         }
         ssize_t n = recv(fd, line + len, 1, 0);
@@ -39,7 +43,7 @@ static int read_greeting(int fd, int timeout_ms)
     return -EPROTO;
 }
 
-static int try_connect(const char *path)
+static int try_connect(const char *path, int pidfd, int timeout_ms)
 {
     char words[32];
     int n = snprintf(words, sizeof(words), "CONNECT %d\n", GUEST_PORT_CONTROL);
@@ -50,7 +54,7 @@ static int try_connect(const char *path)
     if (send(fd, words, (size_t)n, MSG_NOSIGNAL) != n) {
         return -EAGAIN;
     }
-    int r = read_greeting(fd, 1000);
+    int r = read_greeting(fd, pidfd, timeout_ms);
     return r < 0 ? r : TAKE_FD(fd);
 }
 
@@ -68,7 +72,8 @@ int vm_connect(const char *bundle, int pidfd, int timeout_ms, struct err *err)
     }
     int64_t end = clock_monotonic_ns() + timeout_ms * NS_PER_MS;
     for (;;) {
-        int fd = try_connect(path);
+        int64_t left_ms = (end - clock_monotonic_ns()) / NS_PER_MS;
+        int fd = try_connect(path, pidfd, (int)MAX(left_ms, (int64_t)0));
         if (fd >= 0) {
             return fd;
         }

@@ -453,6 +453,18 @@ int vsock_new(const char *instance, uint64_t guest_cid, const char *uds, struct 
     return r;
 }
 
+void vsock_hold(struct virtio *v, bool hold)
+{
+    struct vsock *vs = of(v);
+    (void)pthread_mutex_lock(&v->device.lock);
+    bool freed = vs->held && !hold;
+    vs->held = hold;
+    if (freed && !v->paused) {
+        vsock_settle(vs);
+    }
+    (void)pthread_mutex_unlock(&v->device.lock);
+}
+
 int vsock_bind_port(struct virtio *v, uint32_t port, int read_fd, int write_fd, struct err *err)
 {
     struct vsock *vs = of(v);

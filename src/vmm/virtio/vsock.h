@@ -16,6 +16,7 @@
 #ifndef VMM_VIRTIO_VSOCK_H
 #define VMM_VIRTIO_VSOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct err;
@@ -45,6 +46,13 @@ int vsock_new(const char *instance, uint64_t guest_cid, const char *uds, struct 
  * file: the sign that everything has arrived.
  */
 int vsock_bind_port(struct virtio *v, uint32_t port, int read_fd, int write_fd, struct err *err);
+
+/*
+ * Held, programs that connect to UDS wait until they are not held any more, rather than being
+ * turned away by a guest that does not listen yet. On the loop's thread or before it runs, outside
+ * callbacks of this device.
+ */
+void vsock_hold(struct virtio *v, bool hold);
 
 /*
  * Before the monitor ends, when no CPU runs any more: takes what is left in the guest's queue and

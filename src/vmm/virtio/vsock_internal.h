@@ -117,6 +117,7 @@ struct vsock {
     int listen_fd;
     struct loop_source *listen_source, *timer;
     bool listen_ready;
+    bool held; /* whoever connects is left waiting */
     bool timer_wanted, timer_armed;
     int wake_fd; /* from other threads */
     struct loop_source *wake_source;

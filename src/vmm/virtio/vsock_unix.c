@@ -247,7 +247,7 @@ void vsock_host_drop(struct vsock_connection *c)
 
 void vsock_unix_accept(struct vsock *vs)
 {
-    while (vs->listen_ready) {
+    while (vs->listen_ready && !vs->held) {
         AUTO(closep) int fd = accept4(vs->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0 && (errno == EINTR || errno == ECONNABORTED)) {
             continue;
