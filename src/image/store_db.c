@@ -151,9 +151,14 @@ static int read_version(struct image_store *store, int *ret, struct err *err)
     return 0;
 }
 
+/* sqlite3 answers "busy" at once to two processes that turn one new file into a WAL database. */
 static int make_schema(struct image_store *store, struct err *err)
 {
     int version = 0;
+    AUTO(closep) int lock = lock_file_at(store->fd, "index.lock", LOCK_EXCLUSIVE, true);
+    if (lock < 0) {
+        return err_set(err, -lock, "lock '%s/index.lock'", store->path);
+    }
     if (sqlite3_exec(store->db, "PRAGMA journal_mode = WAL", NULL, NULL, NULL) != SQLITE_OK) {
         return store_db_fail(store, err, "make index");
     }
