@@ -18,7 +18,6 @@
 #include "base/json.h"
 #include "base/loop.h"
 #include "base/str.h"
-#include "base/unix_socket.h"
 #include "freestanding/byteorder.h"
 #include "vmm/virtio/vsock.h"
 
@@ -29,7 +28,7 @@
 
 struct agent {
     struct loop *loop;
-    char *uds;
+    struct virtio *vsock; /* the machine's; outlives us */
     int events_fd;
     struct loop_source *events;
     struct buf received;
@@ -111,7 +110,7 @@ static void on_winch(const struct signalfd_siginfo *info, void *data)
     int head = snprintf(message, sizeof(message), "CONNECT %d\n", PORT_CONTROL);
     store_le32(message + head, (uint32_t)len);
     memcpy(message + head + 4, text, (size_t)len);
-    AUTO(closep) int fd = unix_connect(agent->uds, SOCK_STREAM);
+    AUTO(closep) int fd = vsock_connect_own(agent->vsock);
     if (fd >= 0) {
         ssize_t n = send(fd, message, (size_t)(head + 4 + len), MSG_DONTWAIT | MSG_NOSIGNAL);
         (void)n;
@@ -158,8 +157,7 @@ static int bind_events(struct agent *agent, struct virtio *vsock, struct err *er
     return r;
 }
 
-int agent_new(struct virtio *vsock, const char *uds, struct loop *loop, struct agent **ret,
-              struct err *err)
+int agent_new(struct virtio *vsock, struct loop *loop, struct agent **ret, struct err *err)
 {
     AUTO(agent_freep) struct agent *agent = calloc(1, sizeof(*agent));
     if (agent == NULL) {
@@ -167,8 +165,8 @@ int agent_new(struct virtio *vsock, const char *uds, struct loop *loop, struct a
     }
     agent->loop = loop;
     agent->events_fd = -1;
-    agent->uds = strdup(uds);
-    int r = agent->uds == NULL ? -ENOMEM : make_raw(agent);
+    agent->vsock = vsock;
+    int r = make_raw(agent);
     r = r < 0 ? r : bind_standard(vsock, err);
     r = r < 0 ? r : bind_events(agent, vsock, err);
     if (r < 0) {
@@ -189,7 +187,6 @@ void agent_free(struct agent *agent)
         (void)tcsetattr(STDIN_FILENO, TCSANOW, &agent->before);
     }
     buf_done(&agent->received);
-    free(agent->uds);
     free(agent);
 }
 

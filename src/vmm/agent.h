@@ -17,11 +17,10 @@ struct loop;
 struct virtio;
 
 /*
- * Binds the ports of our standard descriptors and of the agent's events to the vsock device.
- * uds is the device's socket.
+ * Binds the ports of our standard descriptors and of the agent's events to the vsock device, which
+ * must outlive the agent.
  */
-int agent_new(struct virtio *vsock, const char *uds, struct loop *loop, struct agent **ret,
-              struct err *err);
+int agent_new(struct virtio *vsock, struct loop *loop, struct agent **ret, struct err *err);
 void agent_free(struct agent *agent);
 DEFINE_FREEP(struct agent *, agent_free)
 
