@@ -126,8 +126,7 @@ static struct machine_options options_of(const struct control *control)
 
 int control_init(struct control *control, struct loop *loop, const char *id, struct err *err)
 {
-    *control = (struct control){
-        .loop = loop, .id = id, .described = json_object(), .gdb_fd = -1};
+    *control = (struct control){.loop = loop, .id = id, .described = json_object(), .gdb_fd = -1};
     return control->described == NULL ? err_set(err, ENOMEM, "describe the machine") : 0;
 }
 

@@ -44,8 +44,8 @@ struct control {
     struct agent *agent;
     control_made_fn *made; /* may be NULL */
     void *made_data;
-    int gdb_fd;        /* borrowed; of machines that are apart; -1: none */
-    uint32_t identity; /* alone: of the process */
+    int gdb_fd;                /* borrowed; of machines that are apart; -1: none */
+    uint32_t identity;         /* alone: of the process */
     vsock_connect_fn *connect; /* alone: who makes vsock's connections */
     void *connect_data;
 };

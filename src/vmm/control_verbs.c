@@ -63,8 +63,7 @@ int control_power_button(struct control *control, struct err *err)
 
 static int check_balloon(const struct control *control, struct err *err)
 {
-    return control->config.balloon.present ? 0
-                                           : err_say(err, EINVAL, "the machine has no balloon");
+    return control->config.balloon.present ? 0 : err_say(err, EINVAL, "the machine has no balloon");
 }
 
 int control_get_balloon(struct control *control, struct virtio_balloon_info *ret, struct err *err)
@@ -88,7 +87,8 @@ int control_set_balloon(struct control *control, uint32_t mib, struct err *err)
     if (r < 0) {
         return r;
     }
-    AUTO(json_unrefp) json_t *whole = json_deep_copy(json_object_get(control->described, "balloon"));
+    AUTO(json_unrefp)
+    json_t *whole = json_deep_copy(json_object_get(control->described, "balloon"));
     if (whole == NULL || json_object_set_new(whole, "amount_mib", json_integer(mib)) < 0) {
         return err_set(err, ENOMEM, "describe the machine");
     }

@@ -1,6 +1,6 @@
 /* Where a debugger connects. */
-#include <errno.h>
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>

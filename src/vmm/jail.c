@@ -221,8 +221,8 @@ int jail_enter(const struct jail_options *options, struct err *err)
         return r;
     }
     /* A new identity forgets both. */
-    if (options->alone && (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||
-                           prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)) {
+    if (options->alone &&
+        (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)) {
         return err_set(err, errno, "give up rights");
     }
     r = jail_restrict_files(dir, sockets);

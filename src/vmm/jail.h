@@ -16,8 +16,9 @@ struct err;
 struct jail_rule;
 
 struct jail_options {
-    /* A process of jail_space_fork(): leaves the host's namespaces and files with jail_space_enter(),
-     * and can no longer make or connect sockets, nor remove files. socket_dir is then NULL. */
+    /* A process of jail_space_fork(): leaves the host's namespaces and files with
+     * jail_space_enter(), and can no longer make or connect sockets, nor remove files. socket_dir
+     * is then NULL. */
     bool alone;
     uint32_t id; /* of that process from then on, where it can be changed */
     /* The only directory below which files may still be made, read and removed: that of the vsock

@@ -25,8 +25,7 @@ static bool is_admin(void)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {{0}};
-    return syscall(SYS_capget, &header, data) == 0 &&
-           (data[0].effective >> CAP_SYS_ADMIN & 1) != 0;
+    return syscall(SYS_capget, &header, data) == 0 && (data[0].effective >> CAP_SYS_ADMIN & 1) != 0;
 }
 
 pid_t jail_space_fork(struct err *err)
@@ -37,8 +36,8 @@ pid_t jail_space_fork(struct err *err)
     (void)fflush(NULL);
     /* As fork() does, with flags. The C library's own record of the thread is not told; nothing
      * that we use looks at it before exec. */
-    pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD | CLONE_NEWPID | (admin ? 0 : CLONE_NEWUSER), 0,
-                               0, 0, 0);
+    pid_t pid =
+        (pid_t)syscall(SYS_clone, SIGCHLD | CLONE_NEWPID | (admin ? 0 : CLONE_NEWUSER), 0, 0, 0, 0);
     if (pid < 0) {
         int code = errno;
         (void)err_set(err, code, "make namespaces for the machine");
@@ -50,8 +49,9 @@ pid_t jail_space_fork(struct err *err)
     if (pid == 0 && !admin) {
         int r = user_namespace_map_self(uid, gid);
         if (r < 0) {
-            (void)fprintf(stderr, "isola-vmm: map the user's id into a namespace: errno %d; "
-                                  "--no-jail does without\n",
+            (void)fprintf(stderr,
+                          "isola-vmm: map the user's id into a namespace: errno %d; "
+                          "--no-jail does without\n",
                           -r);
             _exit(125);
         }
@@ -91,9 +91,9 @@ static int empty_root(void)
         return -errno;
     }
     AUTO(closep)
-    int root = fsmount(fs, FSMOUNT_CLOEXEC,
-                       MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-                           MOUNT_ATTR_NOEXEC);
+    int root =
+        fsmount(fs, FSMOUNT_CLOEXEC,
+                MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     return root < 0 ? -errno : jail_space_set_root(root);
 }
 

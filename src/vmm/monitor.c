@@ -219,8 +219,8 @@ static int watch(struct monitor *monitor, struct loop *loop, struct err *err)
     return r < 0 ? err_set(err, -r, "watch the machine's process") : 0;
 }
 
-int monitor_start(const struct monitor_options *options, struct loop *loop,
-                  monitor_ended_fn *ended, void *data, struct monitor **ret, struct err *err)
+int monitor_start(const struct monitor_options *options, struct loop *loop, monitor_ended_fn *ended,
+                  void *data, struct monitor **ret, struct err *err)
 {
     AUTO(monitor_freep) struct monitor *monitor = calloc(1, sizeof(*monitor));
     int calls[2];

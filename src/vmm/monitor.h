@@ -2,9 +2,9 @@
  * monitor.h - the jailed process that runs the machine, as the process sees it that was started.
  *
  * isola-vmm is two processes: the one that was started stays outside, speaks to whoever steers the
- * machine and opens what he names; the other, process 1 of a pid namespace, makes the machine, enters
- * the jail (jail.h) and runs it. No byte of the guest is read outside, and nothing that comes from
- * the jailed process is believed: answers have one size, their text is cleaned.
+ * machine and opens what he names; the other, process 1 of a pid namespace, makes the machine,
+ * enters the jail (jail.h) and runs it. No byte of the guest is read outside, and nothing that
+ * comes from the jailed process is believed: answers have one size, their text is cleaned.
  *
  * On the loop's thread.
  */
@@ -35,8 +35,8 @@ struct monitor_options {
 typedef void monitor_ended_fn(struct monitor *monitor, void *data);
 
 /* Returns when the guest runs, or with what the other process says why not. */
-int monitor_start(const struct monitor_options *options, struct loop *loop,
-                  monitor_ended_fn *ended, void *data, struct monitor **ret, struct err *err);
+int monitor_start(const struct monitor_options *options, struct loop *loop, monitor_ended_fn *ended,
+                  void *data, struct monitor **ret, struct err *err);
 
 /* Kills the process where it still runs, removes vsock's socket. Accepts NULL. */
 void monitor_free(struct monitor *monitor);

@@ -13,7 +13,8 @@ struct control;
 /* Never returns: nothing that runs at a program's end is to run in the jail. */
 _Noreturn void monitor_main(const char *calls_fd);
 
-/* After the loop has ended, where the machine runs: its exit code; says why when it is a failure. */
+/* After the loop has ended, where the machine runs: its exit code; says why when it is a failure.
+ */
 int monitor_finish(struct control *control);
 
 #endif

@@ -82,9 +82,8 @@ static enum control_place place_of(const struct vmm_options *options)
     if (options->no_jail) {
         return CONTROL_OPEN;
     }
-    return getpid() == 1 && options->api_socket == NULL && options->gdb == NULL
-               ? CONTROL_CONTAINED
-               : CONTROL_APART;
+    return getpid() == 1 && options->api_socket == NULL && options->gdb == NULL ? CONTROL_CONTAINED
+                                                                                : CONTROL_APART;
 }
 
 static int listen_gdb(const char *where, struct control *control, char **ret_path,

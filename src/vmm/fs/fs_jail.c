@@ -86,8 +86,8 @@ int fs_jail_leave_host(struct err *err)
 int fs_jail_set_root(int *root_fd, struct err *err)
 {
     AUTO(closep)
-    int tree = open_tree(*root_fd, "",
-                         AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    int tree =
+        open_tree(*root_fd, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     int r = tree < 0 ? -errno : jail_space_set_root(tree);
     if (r < 0) {
         return err_set(err, -r, "make the share the root directory");

@@ -113,7 +113,7 @@ struct vsock {
     unsigned port_count;
     /* Host's side */
     char *uds;
-    int dir_fd; /* that uds goes through; -1: none */
+    int dir_fd;                  /* that uds goes through; -1: none */
     vsock_connect_fn *connector; /* NULL: we connect */
     void *connector_data;
     int listen_fd;
