@@ -52,6 +52,20 @@ START_TEST(an_edge_of_a_device_reaches_its_handler)
 }
 END_TEST
 
+START_TEST(the_old_interrupt_controllers_are_masked_until_a_system_sets_them_up)
+{
+    struct guest guest;
+    struct machine_options options = guest_options();
+    struct x86_board_state board = {0};
+    guest_open(&guest, &options);
+    struct cpu_engine *engine = machine_board(guest.machine)->engine;
+    ck_assert_int_eq(engine->ops->get_board(engine, &board, &guest.err), 0);
+    ck_assert_uint_eq(board.pic[0].imr, 0xff);
+    ck_assert_uint_eq(board.pic[1].imr, 0xff);
+    guest_close(&guest);
+}
+END_TEST
+
 START_TEST(where_nothing_answers_all_bits_are_set)
 {
     struct guest guest;
@@ -448,6 +462,7 @@ int main(void)
     const TTest *const tests[] = {
         a_guest_writes_to_the_serial_port_and_leaves,
         an_edge_of_a_device_reaches_its_handler,
+        the_old_interrupt_controllers_are_masked_until_a_system_sets_them_up,
         where_nothing_answers_all_bits_are_set,
         serial_input_comes_through_however_slow_the_guest_is,
         a_doorbell_rings_without_leaving_the_guest,
