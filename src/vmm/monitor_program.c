@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -284,6 +285,7 @@ void monitor_main(const char *calls_fd)
         (void)fprintf(stderr, "isola-vmm: %s is isola-vmm's own\n", MONITOR_OPTION);
         _exit(EXIT_NOT_MADE);
     }
+    (void)prctl(PR_SET_NAME, "isola-vmm"); /* not "exe" */
     struct program program = {.calls_fd = (int)fd, .asks_fd = -1};
     struct loop *loop = NULL;
     int code = loop_new(&loop) < 0 ? EXIT_NOT_MADE : run(&program, loop);
