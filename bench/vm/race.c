@@ -122,18 +122,17 @@ static pid_t start_server(void)
     return pid;
 }
 
-/* What the process holds beside the guest's memory: mappings that hold half of that or more. */
-static void measure_memory(const struct race *race, struct memory_use *use)
+/* What a process holds beside the guest's memory: mappings that hold half of that or more. */
+static void add_memory(const struct race *race, pid_t pid, struct memory_use *use)
 {
     char path[40];
     char line[512];
     bool guest = false;
-    (void)snprintf(path, sizeof(path), "/proc/%d/smaps", (int)race->pid);
+    (void)snprintf(path, sizeof(path), "/proc/%d/smaps", (int)pid);
     FILE *file = fopen(path, "re");
     if (file == NULL) {
         return;
     }
-    *use = (struct memory_use){0};
     while (fgets(line, sizeof(line), file) != NULL) {
         unsigned long long from;
         unsigned long long to;
@@ -148,6 +147,23 @@ static void measure_memory(const struct race *race, struct memory_use *use)
         }
     }
     (void)fclose(file);
+}
+
+/* Of the monitor and its own processes; pages that two of them share count twice. */
+static void measure_memory(const struct race *race, struct memory_use *use)
+{
+    char path[64];
+    int child = 0;
+    (void)snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)race->pid, (int)race->pid);
+    *use = (struct memory_use){0};
+    add_memory(race, race->pid, use);
+    FILE *file = fopen(path, "re");
+    while (file != NULL && fscanf(file, "%d", &child) == 1) {
+        add_memory(race, child, use);
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
 }
 
 /* Returns false at the end. */

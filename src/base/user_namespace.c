@@ -123,7 +123,7 @@ static int run_map_program(const char *program, pid_t pid, unsigned own, const c
 }
 
 /* Without ranges (or programs) the kernel lets a user map himself only. */
-static int map_self(unsigned uid, unsigned gid)
+int user_namespace_map_self(unsigned uid, unsigned gid)
 {
     char text[48];
     (void)snprintf(text, sizeof(text), "0 %u 1", uid);
@@ -168,7 +168,7 @@ int user_namespace_enter(struct err *err)
         return r;
     }
     if (waited < 0 || exit_code_of(status) != 0) {
-        r = map_self(uid, gid);
+        r = user_namespace_map_self(uid, gid);
     }
     return r < 0 ? err_set(err, -r, "map the user ids") : 0;
 }

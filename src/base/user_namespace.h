@@ -19,6 +19,12 @@ bool user_is_host_root(void);
 int user_namespace_enter(struct err *err);
 
 /*
+ * In a user namespace that was just made: its root is who made it, by his ids outside, and there is
+ * nobody else. 0 or a negative errno.
+ */
+int user_namespace_map_self(unsigned uid, unsigned gid);
+
+/*
  * Whether our user namespace owns the network namespace that we are in: then, and only then, root
  * may make bridges in it. false for who is not root.
  */

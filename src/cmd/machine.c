@@ -32,6 +32,7 @@ struct machine_options {
     uint64_t memory;
     struct strv disks, nets;
     bool detach;
+    bool no_jail;
     const char *format;
     bool quiet;
     uint64_t timeout;
@@ -48,6 +49,12 @@ struct machine_options {
         "detach", 'd', OPTION_FLAG, AT(detach), NULL, "Leave it running and print its name", NULL  \
     }
 
+#define NO_JAIL_OPTION                                                                             \
+    {                                                                                              \
+        "no-jail", 0, OPTION_FLAG, AT(no_jail), NULL,                                              \
+            "Let the monitor keep all rights, where the host has no namespaces for it", NULL       \
+    }
+
 static const struct option_spec run_options[] = {
     {"kernel", 0, OPTION_STRING, AT(kernel), "FILE",
      "Kernel: ELF, or a bzImage (default: that of isola kernel)", NULL},
@@ -59,10 +66,12 @@ static const struct option_spec run_options[] = {
     {"net", 0, OPTION_LIST, AT(nets), "TAP", "Add a network card on this tap", NULL},
     NAME_OPTION,
     DETACH_OPTION,
+    NO_JAIL_OPTION,
     {0},
 };
 
-static const struct option_spec restore_options[] = {NAME_OPTION, DETACH_OPTION, {0}};
+static const struct option_spec restore_options[] = {
+    NAME_OPTION, DETACH_OPTION, NO_JAIL_OPTION, {0}};
 
 static const struct option_spec ls_options[] = {
     {"format", 0, OPTION_STRING, AT(format), "TEMPLATE", "json, table ... or a Go template", NULL},
@@ -266,7 +275,7 @@ static int run_run(struct command_context *context, void *data, int argc, char *
         machine_place_remove(&place);
         return err_set(err, EIO, "write '%s'", place.config);
     }
-    struct machine_start how = {.place = &place, .configured = true};
+    struct machine_start how = {.place = &place, .configured = true, .no_jail = o->no_jail};
     return start(&how, o->detach, err);
 }
 
@@ -285,7 +294,8 @@ static int run_restore(struct command_context *context, void *data, int argc, ch
     if (r < 0) {
         return r;
     }
-    struct machine_start how = {.place = &place, .state = state, .memory = memory};
+    struct machine_start how = {
+        .place = &place, .state = state, .memory = memory, .no_jail = o->no_jail};
     return start(&how, o->detach, err);
 }
 

@@ -42,6 +42,7 @@ int machine_call(const struct machine_place *place, const char *method, const ch
 struct machine_start {
     const struct machine_place *place;
     bool configured;            /* place->config is there */
+    bool no_jail;               /* its monitor keeps our rights */
     const char *state, *memory; /* or a snapshot, made absolute */
 };
 /* Runs it with this terminal as its serial port. Returns its exit code. */

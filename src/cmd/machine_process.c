@@ -32,10 +32,14 @@ static void become_monitor(const struct machine_start *start, const char *progra
                            int out_fd, int errors_fd)
 {
     const struct machine_place *place = start->place;
-    char *argv[] = {"isola-vmm", "--id",          place->name,   "--api-sock",
-                    place->api,  "--config-file", place->config, NULL};
-    if (!start->configured) {
-        argv[5] = NULL;
+    char *argv[9] = {"isola-vmm", "--id", place->name, "--api-sock", place->api};
+    size_t count = 5;
+    if (start->configured) {
+        argv[count++] = (char *)(uintptr_t) "--config-file";
+        argv[count++] = place->config;
+    }
+    if (start->no_jail) {
+        argv[count++] = (char *)(uintptr_t) "--no-jail";
     }
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
     signals_reset();

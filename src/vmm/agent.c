@@ -18,7 +18,6 @@
 #include "base/json.h"
 #include "base/loop.h"
 #include "base/str.h"
-#include "base/unix_socket.h"
 #include "freestanding/byteorder.h"
 #include "vmm/virtio/vsock.h"
 
@@ -29,7 +28,6 @@
 
 struct agent {
     struct agent_options options;
-    char *uds;
     int events_fd;
     struct loop_source *events;
     struct buf received;
@@ -116,7 +114,7 @@ static void on_winch(const struct signalfd_siginfo *info, void *data)
     int head = snprintf(message, sizeof(message), "CONNECT %d\n", PORT_CONTROL);
     store_le32(message + head, (uint32_t)len);
     memcpy(message + head + 4, text, (size_t)len);
-    AUTO(closep) int fd = unix_connect(agent->uds, SOCK_STREAM);
+    AUTO(closep) int fd = vsock_connect_own(agent->options.vsock);
     if (fd >= 0) {
         ssize_t n = send(fd, message, (size_t)(head + 4 + len), MSG_DONTWAIT | MSG_NOSIGNAL);
         (void)n;
@@ -172,8 +170,7 @@ int agent_new(const struct agent_options *options, struct agent **ret, struct er
     }
     agent->options = *options;
     agent->events_fd = -1;
-    agent->uds = strdup(options->uds);
-    int r = agent->uds == NULL ? -ENOMEM : make_raw(agent);
+    int r = make_raw(agent);
     r = r < 0 ? r : bind_standard(options->vsock, err);
     r = r < 0 ? r : bind_events(agent, options->vsock, err);
     if (r < 0) {
@@ -195,7 +192,6 @@ void agent_free(struct agent *agent)
         (void)tcsetattr(STDIN_FILENO, TCSANOW, &agent->before);
     }
     buf_done(&agent->received);
-    free(agent->uds);
     free(agent);
 }
 

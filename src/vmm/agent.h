@@ -18,7 +18,6 @@ struct virtio;
 
 struct agent_options {
     struct virtio *vsock; /* borrowed, for as long as the agent is there */
-    const char *uds;      /* the device's socket */
     struct loop *loop;
     bool boots; /* whoever connects to it waits until the agent has spoken */
     /* The workload has ended and all that it wrote has come. May be NULL. */

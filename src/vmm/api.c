@@ -7,8 +7,6 @@
 #include "base/macros.h"
 #include "base/str.h"
 #include "vmm/control.h"
-#include "vmm/machine.h"
-#include "vmm/machine_devices.h"
 #include "vmm/virtio/balloon.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -29,9 +27,14 @@ static int get_instance(struct control *control, const struct api_call *call, js
                         struct err *err)
 {
     (void)call;
-    const char *state = control->machine == NULL              ? "Not started"
-                        : machine_is_paused(control->machine) ? "Paused"
-                                                              : "Running";
+    bool paused = false;
+    int r = control_is_started(control) ? control_is_paused(control, &paused, err) : 0;
+    if (r < 0) {
+        return r;
+    }
+    const char *state = !control_is_started(control) ? "Not started"
+                        : paused                     ? "Paused"
+                                                     : "Running";
     return give(json_pack("{s:s, s:s, s:s, s:s}", "id",
                           control->id == NULL ? "anonymous-instance" : control->id, "state", state,
                           "vmm_version", ISOLA_VERSION, "app_name", "isola-vmm"),
@@ -74,17 +77,6 @@ static int get_machine_config(struct control *control, const struct api_call *ca
     return 0;
 }
 
-static struct virtio *balloon_of(const struct control *control, struct err *err)
-{
-    struct virtio *v = control->machine == NULL ? NULL : machine_balloon(control->machine);
-    if (v == NULL) {
-        (void)err_say(err, EINVAL,
-                      control->machine == NULL ? "the machine is not started"
-                                               : "the machine has no balloon");
-    }
-    return v;
-}
-
 static int get_balloon(struct control *control, const struct api_call *call, json_t **ret,
                        struct err *err)
 {
@@ -111,18 +103,17 @@ static int get_statistics(struct control *control, const struct api_call *call, 
     };
     (void)call;
     struct virtio_balloon_info info;
-    struct virtio *v = balloon_of(control, err);
-    if (v == NULL) {
-        return -EINVAL;
+    int r = control_get_balloon(control, &info, err);
+    if (r < 0) {
+        return r;
     }
-    virtio_balloon_get(v, &info);
     AUTO(json_unrefp)
     json_t *json =
         json_pack("{s:I, s:I, s:I, s:I, s:I}", "target_pages", (json_int_t)(info.target / 4096),
                   "actual_pages", (json_int_t)(info.actual / 4096), "target_mib",
                   (json_int_t)(info.target / MIB), "actual_mib", (json_int_t)(info.actual / MIB),
                   "discarded_bytes", (json_int_t)info.discarded);
-    int r = json == NULL ? -1 : 0;
+    r = json == NULL ? -1 : 0;
     for (size_t i = 0; r == 0 && i < COUNT(names); i++) {
         if ((info.known >> i & 1) != 0) {
             r = json_object_set_new(json, names[i], json_integer((json_int_t)info.stat[i]));
@@ -153,12 +144,8 @@ static int merge(struct control *control, const struct api_call *call, json_t **
 static int set_balloon(struct control *control, const struct api_call *call, json_t **ret,
                        struct err *err)
 {
-    struct virtio *v = balloon_of(control, err);
-    int r = v == NULL ? -EINVAL : merge(control, call, ret, err);
-    if (r == 0) {
-        virtio_balloon_set_target(v, call->balloon_mib * MIB);
-    }
-    return r;
+    (void)ret;
+    return control_set_balloon(control, call->balloon_mib, err);
 }
 
 static int start(struct control *control, const struct api_call *call, json_t **ret,
@@ -172,29 +159,28 @@ static int ctrl_alt_del(struct control *control, const struct api_call *call, js
                         struct err *err)
 {
     (void)call, (void)ret;
-    return machine_press_ctrl_alt_del(control->machine, err);
+    return control_ctrl_alt_del(control, err);
 }
 
 static int power_button(struct control *control, const struct api_call *call, json_t **ret,
                         struct err *err)
 {
-    (void)call, (void)ret, (void)err;
-    machine_press_power(control->machine);
-    return 0;
+    (void)call, (void)ret;
+    return control_power_button(control, err);
 }
 
 static int pause_machine(struct control *control, const struct api_call *call, json_t **ret,
                          struct err *err)
 {
     (void)call, (void)ret;
-    return machine_pause(control->machine, err);
+    return control_pause(control, err);
 }
 
 static int resume_machine(struct control *control, const struct api_call *call, json_t **ret,
                           struct err *err)
 {
     (void)call, (void)ret;
-    return machine_resume(control->machine, err);
+    return control_resume(control, err);
 }
 
 static int save(struct control *control, const struct api_call *call, json_t **ret, struct err *err)
@@ -237,10 +223,10 @@ static const struct {
 static int act(struct control *control, const struct api_call *call, json_t **ret, struct err *err)
 {
     enum when when = verbs[call->verb].when;
-    if (when == BEFORE && control->machine != NULL) {
+    if (when == BEFORE && control_is_started(control)) {
         return err_say(err, EBUSY, "not possible: the machine is started");
     }
-    if (when == AFTER && control->machine == NULL) {
+    if (when == AFTER && !control_is_started(control)) {
         return err_say(err, EINVAL, "not possible: the machine is not started");
     }
     return verbs[call->verb].act(control, call, ret, err);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -16,6 +17,7 @@
 #include "vmm/jail.h"
 #include "vmm/machine.h"
 #include "vmm/machine_devices.h"
+#include "vmm/monitor.h"
 #include "vmm/speed.h"
 
 static int open_image(const char *path, const char *what, struct err *err)
@@ -93,6 +95,11 @@ static int check_speed(struct machine *machine, struct err *err)
     return r;
 }
 
+static bool is_jailed(const struct control *control)
+{
+    return control->place == CONTROL_CONTAINED || control->place == CONTROL_ALONE;
+}
+
 static struct machine_options options_of(const struct control *control)
 {
     const struct vmm_config *config = &control->config;
@@ -113,13 +120,13 @@ static struct machine_options options_of(const struct control *control)
         .serial_in_fd = serial_stdio ? STDIN_FILENO : -1,
         .serial_out_fd = serial_stdio ? STDOUT_FILENO : -1,
         .pci = config->pci,
-        .jail = control->jail,
+        .jail = is_jailed(control),
     };
 }
 
 int control_init(struct control *control, struct loop *loop, const char *id, struct err *err)
 {
-    *control = (struct control){.loop = loop, .id = id, .described = json_object()};
+    *control = (struct control){.loop = loop, .id = id, .described = json_object(), .gdb_fd = -1};
     return control->described == NULL ? err_set(err, ENOMEM, "describe the machine") : 0;
 }
 
@@ -127,6 +134,7 @@ void control_done(struct control *control)
 {
     agent_free(control->agent);
     machine_free(control->machine);
+    monitor_free(control->monitor);
     vmm_config_done(&control->config);
     json_unrefp(&control->described);
     *control = (struct control){0};
@@ -134,17 +142,21 @@ void control_done(struct control *control)
 
 int control_load_file(struct control *control, const char *path, struct err *err)
 {
-    AUTO(json_unrefp) json_t *json = NULL;
     AUTO(buf_donep) struct buf text = {0};
-    AUTO(vmm_config_donep) struct vmm_config config = {0};
     int r = read_file(path, CONFIG_FILE_MAX, &text);
-    if (r < 0) {
-        return err_set(err, -r, "read '%s'", path);
-    }
-    r = json_parse(text.data == NULL ? "" : text.data, text.len, path, &json, err);
+    return r < 0 ? err_set(err, -r, "read '%s'", path)
+                 : control_load_text(control, &text, path, err);
+}
+
+int control_load_text(struct control *control, const struct buf *text, const char *name,
+                      struct err *err)
+{
+    AUTO(json_unrefp) json_t *json = NULL;
+    AUTO(vmm_config_donep) struct vmm_config config = {0};
+    int r = json_parse(text->data == NULL ? "" : text->data, text->len, name, &json, err);
     r = r < 0 ? r : vmm_config_from_json(json, true, &config, err);
     if (r < 0) {
-        return err_wrap(err, -r, "machine '%s'", path);
+        return err_wrap(err, -r, "machine '%s'", name);
     }
     json_decref(control->described);
     control->described = TAKE_PTR(json);
@@ -199,10 +211,15 @@ static void on_end(struct machine *machine, void *data)
 }
 
 /* From here on nothing more is opened; the first guest instruction comes after this. */
-static int enter_jail(const struct vmm_config *config, struct err *err)
+static int enter_jail(struct control *control, struct err *err)
 {
     AUTO(freep) char *dir = NULL;
-    if (config->vsock.present) {
+    const struct vmm_config *config = &control->config;
+    bool alone = control->place == CONTROL_ALONE;
+    if (alone && config->vsock.present) {
+        vsock_set_connector(machine_vsock(control->machine), control->connect,
+                            control->connect_data);
+    } else if (config->vsock.present) {
         const char *slash = strrchr(config->vsock.path, '/');
         dir = slash == NULL ? strdup(".")
                             : strndup(config->vsock.path,
@@ -211,7 +228,7 @@ static int enter_jail(const struct vmm_config *config, struct err *err)
             return err_set(err, ENOMEM, "enter the jail");
         }
     }
-    const struct jail_options jail = {.socket_dir = dir};
+    const struct jail_options jail = {.socket_dir = dir, .alone = alone, .id = control->identity};
     return jail_enter(&jail, err);
 }
 
@@ -229,7 +246,6 @@ static int run_machine(struct control *control, struct machine *made, bool boots
     if (control->config.vsock.stdio_ports) {
         const struct agent_options agent = {
             .vsock = machine_vsock(machine),
-            .uds = control->config.vsock.path,
             .loop = control->loop,
             .boots = boots,
             .ended = control->config.vsock.ends_with_agent ? on_workload_end : NULL,
@@ -239,7 +255,7 @@ static int run_machine(struct control *control, struct machine *made, bool boots
     }
     control->machine = machine;
     r = r < 0 || control->made == NULL ? r : control->made(control, control->made_data, err);
-    r = r < 0 || !control->jail ? r : enter_jail(&control->config, err);
+    r = r < 0 || !is_jailed(control) ? r : enter_jail(control, err);
     r = r < 0 ? r : machine_start(machine, on_end, control, err);
     if (r < 0) {
         agent_free(control->agent);
@@ -263,12 +279,44 @@ static int take_config(struct control *control, struct err *err)
     return r;
 }
 
+static void on_monitor_end(struct monitor *monitor, void *data)
+{
+    struct control *control = data;
+    (void)monitor;
+    control->ended = true;
+    loop_quit(control->loop, 0);
+}
+
+/* files: of a snapshot, or NULL. */
+static int start_apart(struct control *control, const struct snapshot_files *files, bool resume,
+                       struct err *err)
+{
+    struct monitor_options options = {
+        .id = control->id,
+        .config_fd = -1,
+        .state_fd = files == NULL ? -1 : files->state_fd,
+        .memory_fd = files == NULL ? -1 : files->memory_fd,
+        .gdb_fd = control->gdb_fd,
+        .resume = resume,
+        .uds = control->config.vsock.present ? control->config.vsock.path : NULL,
+    };
+    AUTO(closep) int text = -1;
+    if (files == NULL) {
+        text = memfd_create("machine", MFD_CLOEXEC);
+        if (text < 0 || json_dumpfd(control->described, text, JSON_COMPACT) < 0) {
+            return err_set(err, text < 0 ? errno : EIO, "describe the machine");
+        }
+        options.config_fd = text;
+    }
+    return monitor_start(&options, control->loop, on_monitor_end, control, &control->monitor, err);
+}
+
 int control_start(struct control *control, struct err *err)
 {
     AUTO(machine_freep) struct machine *machine = NULL;
     int r = take_config(control, err);
-    if (r < 0) {
-        return r;
+    if (r < 0 || control->place == CONTROL_APART) {
+        return r < 0 ? r : start_apart(control, NULL, false, err);
     }
     const struct vmm_config *config = &control->config;
     struct machine_options options = options_of(control);
@@ -279,22 +327,16 @@ int control_start(struct control *control, struct err *err)
     return r < 0 ? r : run_machine(control, TAKE_PTR(machine), true, err);
 }
 
-int control_save(struct control *control, const struct snapshot_paths *paths, struct err *err)
-{
-    AUTO(freep) char *text = json_dumps(control->described, JSON_COMPACT);
-    if (text == NULL) {
-        return err_set(err, ENOMEM, "save the machine");
-    }
-    return snapshot_save(control->machine, text, paths, err);
-}
-
 static int make_restored(struct control *control, const struct snapshot *snapshot,
                          struct machine **ret, struct err *err)
 {
     AUTO(machine_freep) struct machine *machine = NULL;
     struct machine_options options = options_of(control);
     snapshot_set_memory(snapshot, &options);
-    int r = machine_new(&options, control->loop, &machine, err);
+    int64_t ns = 0;
+    /* Of a machine beside it: this one's memory is not to be touched. */
+    int r = control->config.require_hardware ? speed_check_kvm(-1, &ns, err) : 0;
+    r = r < 0 ? r : machine_new(&options, control->loop, &machine, err);
     r = r < 0 ? r : machine_add_devices(machine, &control->config, err);
     r = r < 0 ? r : snapshot_restore(snapshot, machine, err);
     if (r == 0) {
@@ -303,16 +345,25 @@ static int make_restored(struct control *control, const struct snapshot *snapsho
     return r;
 }
 
-int control_restore(struct control *control, const struct snapshot_paths *paths, bool resume,
-                    struct err *err)
+static int restore_here(struct control *control, const struct snapshot *snapshot, bool resume,
+                        struct err *err)
+{
+    struct machine *machine = NULL;
+    int r = make_restored(control, snapshot, &machine, err);
+    r = r < 0 ? r : run_machine(control, machine, false, err);
+    return r < 0 || !resume ? r : machine_resume(control->machine, err);
+}
+
+int control_restore_files(struct control *control, int state_fd, int memory_fd,
+                          const struct snapshot_paths *paths, bool resume, struct err *err)
 {
     AUTO(snapshot_freep) struct snapshot *snapshot = NULL;
     AUTO(json_unrefp) json_t *json = NULL;
-    struct machine *machine = NULL;
-    if (control->machine != NULL || json_object_size(control->described) > 0) {
+    const struct snapshot_files files = {.state_fd = state_fd, .memory_fd = memory_fd};
+    if (control_is_started(control) || json_object_size(control->described) > 0) {
         return err_say(err, EBUSY, "a snapshot can only be loaded before anything is described");
     }
-    int r = snapshot_open(paths, &snapshot, err);
+    int r = snapshot_open_files(state_fd, memory_fd, paths, &snapshot, err);
     if (r < 0) {
         return r;
     }
@@ -324,12 +375,24 @@ int control_restore(struct control *control, const struct snapshot_paths *paths,
     json_t *none = control->described;
     control->described = json;
     r = take_config(control, err);
-    r = r < 0 ? r : make_restored(control, snapshot, &machine, err);
-    r = r < 0 ? r : run_machine(control, machine, false, err);
-    if (r < 0) {
+    if (r == 0) {
+        r = control->place == CONTROL_APART ? start_apart(control, &files, resume, err)
+                                            : restore_here(control, snapshot, resume, err);
+    }
+    if (r < 0 && !control_is_started(control)) {
         control->described = none;
         return r;
     }
     json = none; /* given back */
-    return resume ? machine_resume(control->machine, err) : 0;
+    return r;
+}
+
+int control_restore(struct control *control, const struct snapshot_paths *paths, bool resume,
+                    struct err *err)
+{
+    AUTO(snapshot_files_donep) struct snapshot_files files = {.state_fd = -1, .memory_fd = -1};
+    int r = snapshot_files_open(paths, &files, err);
+    return r < 0 ? r
+                 : control_restore_files(control, files.state_fd, files.memory_fd, paths, resume,
+                                         err);
 }

@@ -10,26 +10,44 @@
 
 #include "vmm/config.h"
 #include "vmm/snapshot.h"
+#include "vmm/virtio/balloon.h"
+#include "vmm/virtio/vsock.h"
 
 struct agent;
+struct buf;
 struct control;
 struct err;
 struct loop;
 struct machine;
+struct monitor;
 
 /* Called for each machine that was made, before its CPUs run; with none when that failed. */
 typedef int control_made_fn(struct control *control, void *data, struct err *err);
 
+enum control_place {
+    CONTROL_OPEN,      /* the machine runs in this process, with all its rights */
+    CONTROL_CONTAINED, /* in this one, which is in a container and enters the jail before the guest
+                          runs (jail.h) */
+    CONTROL_ALONE,     /* in this one, of monitor.h: the same, and it leaves the host as well */
+    CONTROL_APART,     /* in another one: monitor.h */
+};
+
 struct control {
     struct loop *loop;
-    const char *id;    /* may be NULL */
-    bool jail;         /* before the guest runs (jail.h): no file is opened afterwards */
+    const char *id; /* may be NULL */
+    enum control_place place;
     json_t *described; /* the machine so far, in the shape of config.h; never NULL */
     struct vmm_config config;
-    struct machine *machine; /* NULL: not started */
+    struct machine *machine; /* NULL: not started, or apart */
+    struct monitor *monitor; /* where the machine is when it is apart */
+    bool ended;              /* that one */
     struct agent *agent;
     control_made_fn *made; /* may be NULL */
     void *made_data;
+    int gdb_fd;                /* borrowed; of machines that are apart; -1: none */
+    uint32_t identity;         /* alone: of the process */
+    vsock_connect_fn *connect; /* alone: who makes vsock's connections */
+    void *connect_data;
 };
 
 int control_init(struct control *control, struct loop *loop, const char *id, struct err *err);
@@ -38,6 +56,9 @@ DEFINE_DONEP(struct control, control_done)
 
 /* The whole description from a file. */
 int control_load_file(struct control *control, const char *path, struct err *err);
+/* The same from its text; name is for errors. */
+int control_load_text(struct control *control, const struct buf *text, const char *name,
+                      struct err *err);
 
 /*
  * Replaces one section by the object, or one entry of a list by that whose key has the same value
@@ -49,9 +70,26 @@ int control_describe(struct control *control, const char *section, const char *k
 /* Makes the machine that was described, and runs it. The loop quits when it ends. */
 int control_start(struct control *control, struct err *err);
 
+bool control_is_started(const struct control *control);
+
+/* The following only while it is started. */
+int control_is_paused(struct control *control, bool *ret, struct err *err);
+int control_pause(struct control *control, struct err *err);
+int control_resume(struct control *control, struct err *err);
+int control_ctrl_alt_del(struct control *control, struct err *err);
+int control_power_button(struct control *control, struct err *err);
+int control_get_balloon(struct control *control, struct virtio_balloon_info *ret, struct err *err);
+/* Also in the description. */
+int control_set_balloon(struct control *control, uint32_t mib, struct err *err);
 int control_save(struct control *control, const struct snapshot_paths *paths, struct err *err);
+/* The same into empty files, borrowed; not of a machine that is apart. */
+int control_save_files(struct control *control, int state_fd, int memory_fd, struct err *err);
+
 /* Nothing may be described or started yet. */
 int control_restore(struct control *control, const struct snapshot_paths *paths, bool resume,
                     struct err *err);
+/* The same from open files, borrowed; paths are for errors. */
+int control_restore_files(struct control *control, int state_fd, int memory_fd,
+                          const struct snapshot_paths *paths, bool resume, struct err *err);
 
 #endif

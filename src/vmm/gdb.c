@@ -556,61 +556,19 @@ static void on_accept(struct loop_source *source, int fd, uint32_t events, void 
     gdb->selected = 0;
 }
 
-static int listen_tcp(const char *where, struct err *err)
+int gdb_new(int fd, struct loop *loop, struct gdb **ret, struct err *err)
 {
-    static const char host[] = "127.0.0.1:";
-    uint64_t port = 0;
-    if (!str_starts(where, host) || parse_u64(where + strlen(host), 10, &port) < 0 || port == 0 ||
-        port > UINT16_MAX) {
-        return err_say(err, EINVAL, "'%s' is neither unix:PATH nor 127.0.0.1:PORT", where);
-    }
-    struct sockaddr_in address = {
-        .sin_family = AF_INET,
-        .sin_port = htons((uint16_t)port),
-        .sin_addr = {htonl(INADDR_LOOPBACK)},
-    };
-    int one = 1;
-    AUTO(closep) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-        bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 1) < 0) {
-        return err_set(err, errno, "listen on '%s'", where);
-    }
-    return TAKE_FD(fd);
-}
-
-static int listen_unix(struct gdb *gdb, const char *path, struct err *err)
-{
-    int fd = unix_listen(path, SOCK_STREAM, 0600);
-    if (fd < 0) {
-        return err_set(err, -fd, "listen on '%s'", path);
-    }
-    gdb->path = strdup(path);
-    int r = gdb->path == NULL ? -ENOMEM : set_nonblock(fd, true);
-    if (r < 0) {
-        (void)close(fd);
-        return err_set(err, -r, "listen on '%s'", path);
-    }
-    return fd;
-}
-
-int gdb_listen(const char *where, struct loop *loop, struct gdb **ret, struct err *err)
-{
-    static const char unix_prefix[] = "unix:";
     AUTO(gdb_freep) struct gdb *gdb = calloc(1, sizeof(*gdb));
     if (gdb == NULL) {
-        return err_set(err, ENOMEM, "listen on '%s'", where);
+        (void)close(fd);
+        return err_set(err, ENOMEM, "listen to a debugger");
     }
     gdb->loop = loop;
     gdb->fd = -1;
-    gdb->listen_fd = str_starts(where, unix_prefix)
-                         ? listen_unix(gdb, where + strlen(unix_prefix), err)
-                         : listen_tcp(where, err);
-    if (gdb->listen_fd < 0) {
-        return gdb->listen_fd;
-    }
-    int r = loop_add_fd(loop, gdb->listen_fd, EPOLLIN, on_accept, gdb, &gdb->listen_source);
+    gdb->listen_fd = fd;
+    int r = loop_add_fd(loop, fd, EPOLLIN, on_accept, gdb, &gdb->listen_source);
     if (r < 0) {
-        return err_set(err, -r, "listen on '%s'", where);
+        return err_set(err, -r, "listen to a debugger");
     }
     *ret = TAKE_PTR(gdb);
     return 0;
@@ -643,10 +601,6 @@ void gdb_free(struct gdb *gdb)
     loop_remove(gdb->listen_source);
     (void)close_fd(gdb->fd);
     (void)close_fd(gdb->listen_fd);
-    if (gdb->path != NULL) {
-        (void)unlink(gdb->path);
-    }
-    free(gdb->path);
     buf_done(&gdb->in);
     buf_done(&gdb->out);
     free(gdb);

@@ -15,8 +15,14 @@ struct gdb;
 struct loop;
 struct machine;
 
-/* where: "unix:PATH" (mode 0600) or "127.0.0.1:PORT", which every user of this host reaches. */
-int gdb_listen(const char *where, struct loop *loop, struct gdb **ret, struct err *err);
+/*
+ * A socket that listens, at "unix:PATH" (mode 0600) or "127.0.0.1:PORT", which every user of this
+ * host reaches. The descriptor and *ret_path (NULL: none; to be removed at the end) are the
+ * caller's.
+ */
+int gdb_socket(const char *where, char **ret_path, struct err *err);
+/* fd listens and is the debugger's from then on, also on failure. */
+int gdb_new(int fd, struct loop *loop, struct gdb **ret, struct err *err);
 /* Tells the debugger that the machine is gone; when the loop does not run any more. */
 void gdb_free(struct gdb *gdb);
 DEFINE_FREEP(struct gdb *, gdb_free)

@@ -7,7 +7,9 @@
 #include <linux/kvm.h>
 #include <linux/landlock.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -21,6 +23,7 @@
 #include "base/err.h"
 #include "base/macros.h"
 #include "vmm/jail_filter.h"
+#include "vmm/jail_space.h"
 
 /* Newer than Debian 12's header: of ABI 4 and 6. */
 #define LANDLOCK_NET_TCP 3ULL /* bind and connect */
@@ -106,13 +109,8 @@ static const struct jail_rule process_rules[] = {
     JAIL_ALLOW(io_uring_enter),
     JAIL_ALLOW(recvmsg),
     JAIL_ALLOW(accept4),
-    JAIL_ALLOW(connect),
     JAIL_ALLOW(getsockopt),
     JAIL_ALLOW(setsockopt),
-    {SYS_socket, 0, 0xffffffffu, AF_UNIX},
-    /* Removing the socket at the end; Landlock says where. */
-    JAIL_ALLOW(unlink),
-    JAIL_ALLOW(unlinkat),
     {SYS_ioctl, 1, 0xff00u, 0xae00u}, /* all of KVM's, on descriptors of this machine */
     IOCTL(TCGETS),
     IOCTL(TCSETS),
@@ -123,6 +121,15 @@ static const struct jail_rule process_rules[] = {
     JAIL_ALLOW(sysinfo), /* qsort() of much */
     JAIL_ALLOW(clock_nanosleep),
     JAIL_ALLOW(nanosleep),
+};
+
+/* A process that is in a container alone with its machine connects for itself. */
+static const struct jail_rule socket_rules[] = {
+    JAIL_ALLOW(connect),
+    {SYS_socket, 0, 0xffffffffu, AF_UNIX},
+    /* Removing the socket at the end; Landlock says where. */
+    JAIL_ALLOW(unlink),
+    JAIL_ALLOW(unlinkat),
 };
 
 int jail_restrict_files(int dir_fd, uint64_t allowed)
@@ -181,6 +188,14 @@ int jail_restrict_calls(const struct jail_rule *rules, size_t count)
     return CAN_FILTER ? jail_filter_install(rules, count, 1) : 0;
 }
 
+static int restrict_process(bool sockets)
+{
+    struct jail_rule rules[COUNT(process_rules) + COUNT(socket_rules)];
+    memcpy(rules, process_rules, sizeof(process_rules));
+    memcpy(rules + COUNT(process_rules), socket_rules, sizeof(socket_rules));
+    return jail_restrict_calls(rules, sockets ? COUNT(rules) : COUNT(process_rules));
+}
+
 int jail_enter(const struct jail_options *options, struct err *err)
 {
     const uint64_t sockets = LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE |
@@ -201,12 +216,21 @@ int jail_enter(const struct jail_options *options, struct err *err)
             return err_set(err, errno, "open '%s'", options->socket_dir);
         }
     }
-    int r = jail_restrict_files(dir, sockets);
+    int r = options->alone ? jail_space_enter(options->id, err) : 0;
+    if (r < 0) {
+        return r;
+    }
+    /* A new identity forgets both. */
+    if (options->alone &&
+        (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)) {
+        return err_set(err, errno, "give up rights");
+    }
+    r = jail_restrict_files(dir, sockets);
     if (r < 0) {
         return err_set(err, -r, "restrict files (Landlock)");
     }
     r = jail_keep_capabilities(0);
-    r = r < 0 ? r : jail_restrict_calls(process_rules, COUNT(process_rules));
+    r = r < 0 ? r : restrict_process(!options->alone);
     return r < 0 ? err_set(err, -r, "restrict system calls") : 0;
 }
 
@@ -230,7 +254,8 @@ static size_t count_calls(const struct jail_rule *rules, size_t count)
 
 size_t jail_process_calls(void)
 {
-    return count_calls(process_rules, COUNT(process_rules));
+    return count_calls(process_rules, COUNT(process_rules)) +
+           count_calls(socket_rules, COUNT(socket_rules));
 }
 
 size_t jail_cpu_calls(void)

@@ -2,12 +2,13 @@
  * jail.h - what is left to isola-vmm once the guest may run: no file, no program, no other process.
  *
  * Everything that the machine needs is open by then. A device that the guest has taken over finds
- * descriptors of this machine and a handful of system calls. Namespaces, the root directory and the
- * cgroup are made outside, by whoever starts the program (docs/vm.md).
+ * descriptors of this machine and a handful of system calls. Namespaces and an empty root directory
+ * are made here (jail_space.h), or by the container that the process is in (docs/vm.md).
  */
 #ifndef VMM_JAIL_H
 #define VMM_JAIL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,11 @@ struct err;
 struct jail_rule;
 
 struct jail_options {
+    /* A process of jail_space_fork(): leaves the host's namespaces and files with
+     * jail_space_enter(), and can no longer make or connect sockets, nor remove files. socket_dir
+     * is then NULL. */
+    bool alone;
+    uint32_t id; /* of that process from then on, where it can be changed */
     /* The only directory below which files may still be made, read and removed: that of the vsock
      * device's socket. NULL: none. */
     const char *socket_dir;

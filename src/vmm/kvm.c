@@ -141,6 +141,23 @@ static int check_host(const struct kvm_engine *kvm, struct err *err)
     return 0;
 }
 
+/*
+ * As firmware leaves them where nobody is to use them: all lines masked. A system that finds no I/O
+ * APIC (Linux with acpi=noirq) does not set them up either, and would get our edges as vectors 0 to
+ * 15, which are exceptions.
+ */
+static int mask_pics(const struct kvm_engine *kvm)
+{
+    int r = 0;
+    for (uint32_t id = KVM_IRQCHIP_PIC_MASTER; r >= 0 && id <= KVM_IRQCHIP_PIC_SLAVE; id++) {
+        struct kvm_irqchip chip = {.chip_id = id};
+        r = kvm_call(kvm->vm_fd, KVM_GET_IRQCHIP, &chip);
+        chip.chip.pic.imr = 0xff;
+        r = r < 0 ? r : kvm_call(kvm->vm_fd, KVM_SET_IRQCHIP, &chip);
+    }
+    return r;
+}
+
 int kvm_make_controllers(struct kvm_engine *kvm, struct err *err)
 {
     if (kvm->has_controllers) {
@@ -156,6 +173,7 @@ int kvm_make_controllers(struct kvm_engine *kvm, struct err *err)
         r = kvm_call(kvm->vm_fd, KVM_ENABLE_CAP, &enable);
     } else {
         r = kvm_call_number(kvm->vm_fd, KVM_CREATE_IRQCHIP, 0);
+        r = r < 0 ? r : mask_pics(kvm);
     }
     if (r == 0 && kvm->pit) {
         struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};

@@ -118,9 +118,9 @@ static int describe_exit(struct kvm_cpu *vcpu, struct cpu_exit *ret)
 static int kvm_cpu_run(struct cpu *cpu, struct cpu_exit *ret)
 {
     struct kvm_cpu *vcpu = kvm_cpu_of(cpu);
-    if (!atomic_load_explicit(&vcpu->has_thread, memory_order_relaxed)) {
-        vcpu->thread = pthread_self();
-        atomic_store(&vcpu->has_thread, true);
+    /* Before KVM looks at the flag: a kick that still goes to another thread has set it. */
+    if (atomic_load_explicit(&vcpu->thread, memory_order_relaxed) != pthread_self()) {
+        atomic_store(&vcpu->thread, pthread_self());
     }
     ret->kind = CPU_EXIT_NONE;
     vcpu->access_pending = false;
@@ -145,8 +145,9 @@ static void kvm_cpu_kick(struct cpu *cpu)
 {
     struct kvm_cpu *vcpu = kvm_cpu_of(cpu);
     __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    if (atomic_load(&vcpu->has_thread)) {
-        (void)pthread_kill(vcpu->thread, KICK_SIGNAL);
+    pthread_t thread = atomic_load(&vcpu->thread);
+    if (thread != 0) {
+        (void)pthread_kill(thread, KICK_SIGNAL);
     }
 }
 

@@ -40,8 +40,8 @@ struct kvm_cpu {
     struct kvm_engine *kvm;
     int fd;
     struct kvm_run *run;
-    pthread_t thread;
-    _Atomic bool has_thread;
+    /* That runs it, or ran it last: one measures, another one serves. 0: none yet. */
+    _Atomic pthread_t thread;
     /* The last exit is an access whose instruction ends only with the next KVM_RUN. */
     bool access_pending;
     bool software_breakpoints; /* as asked for by cpu_ops.debug */

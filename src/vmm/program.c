@@ -3,23 +3,21 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
-#include "base/clock.h"
 #include "base/err.h"
 #include "base/loop.h"
 #include "base/option.h"
-#include "vmm/agent.h"
+#include "base/str.h"
 #include "vmm/api.h"
 #include "vmm/control.h"
 #include "vmm/gdb.h"
 #include "vmm/machine.h"
-#include "vmm/machine_devices.h"
-#include "vmm/virtio/vsock.h"
+#include "vmm/monitor.h"
+#include "vmm/monitor_program.h"
 
 #define EXIT_NOT_MADE 125
-#define EXIT_GUEST_FAILED 126
-/* How long a slow reader of what the guest wrote may take when the machine has ended. */
-#define DRAIN_NS (30 * NS_PER_SEC)
 
 #define AT(member) offsetof(struct vmm_options, member)
 
@@ -28,52 +26,32 @@ static const struct option_spec option_table[] = {
     {"api-sock", 0, OPTION_STRING, AT(api_socket), "PATH", "Listen for the HTTP API", NULL},
     {"gdb", 0, OPTION_STRING, AT(gdb), "WHERE",
      "Wait for gdb at unix:PATH or 127.0.0.1:PORT before the guest runs", NULL},
+    {"no-jail", 0, OPTION_FLAG, AT(no_jail), NULL,
+     "Run the machine with all rights of who starts it", NULL},
     {"id", 0, OPTION_STRING, AT(id), "NAME", "Of the machine, for messages", NULL},
     {0},
 };
+
+/* A socket in the file system that is ours to remove. */
+static void remove_socket(char **path)
+{
+    if (*path != NULL) {
+        (void)unlink(*path);
+        free(*path);
+    }
+}
 
 static void on_signal(const struct signalfd_siginfo *info, void *data)
 {
     const struct control *control = data;
     (void)info;
-    if (control->machine == NULL) {
-        loop_quit(control->loop, 0);
-    } else {
+    if (control->machine != NULL) {
         machine_stop(control->machine, BOARD_STOPPED);
+    } else if (control->monitor != NULL && !control->ended) {
+        monitor_stop(control->monitor);
+    } else {
+        loop_quit(control->loop, 0);
     }
-}
-
-/* What the guest sent last is still to reach its readers; the agent's word goes before ours. */
-static bool ask_agent(struct machine *machine, struct agent *agent, int *ret_code)
-{
-    if (machine_vsock(machine) != NULL) {
-        (void)vsock_drain(machine_vsock(machine), DRAIN_NS);
-    }
-    return agent != NULL && agent_has_exit(agent, ret_code);
-}
-
-static int exit_code_of_ending(const struct machine *machine, const char *id)
-{
-    const struct machine_ending *ending = machine_ending(machine);
-    char text[256];
-    switch (ending->why) {
-    case BOARD_RUNS:
-    case BOARD_POWER_OFF:
-    case BOARD_RESET:
-    case BOARD_STOPPED:
-        return 0;
-    case BOARD_DEBUG_EXIT:
-        return (int)(ending->code & 0xff);
-    case BOARD_SHUTDOWN:
-    case BOARD_PANIC:
-    case BOARD_UNEMULATED:
-    case BOARD_SHARE_LOST:
-        break;
-    }
-    machine_describe_ending(machine, text, sizeof(text));
-    (void)fprintf(stderr, "isola-vmm: %s%s%s\n", id == NULL ? "" : id, id == NULL ? "" : ": ",
-                  text);
-    return EXIT_GUEST_FAILED;
 }
 
 static int listen_all(const struct vmm_options *options, struct control *control,
@@ -94,39 +72,68 @@ static int on_made(struct control *control, void *data, struct err *err)
     return gdb_attach(data, control->machine, err);
 }
 
+/*
+ * Process 1 of a pid namespace is alone in a container that was made for this machine, as isola run
+ * makes it: mount, network and other namespaces are there. Who steers it by a socket or debugs it
+ * lives outside of the jail, so that needs a process of its own there as well.
+ */
+static enum control_place place_of(const struct vmm_options *options)
+{
+    if (options->no_jail) {
+        return CONTROL_OPEN;
+    }
+    return getpid() == 1 && options->api_socket == NULL && options->gdb == NULL ? CONTROL_CONTAINED
+                                                                                : CONTROL_APART;
+}
+
+static int listen_gdb(const char *where, struct control *control, char **ret_path,
+                      struct gdb **ret_gdb, int *ret_fd, struct err *err)
+{
+    int fd = gdb_socket(where, ret_path, err);
+    if (fd < 0) {
+        return fd;
+    }
+    if (control->place == CONTROL_APART) {
+        *ret_fd = control->gdb_fd = fd;
+        return 0;
+    }
+    int r = gdb_new(fd, control->loop, ret_gdb, err);
+    control->made = on_made;
+    control->made_data = *ret_gdb;
+    return r;
+}
+
 static int run(const struct vmm_options *options, int *ret_code, struct err *err)
 {
     AUTO(loop_freep) struct loop *loop = NULL;
     AUTO(control_donep) struct control control = {0};
     AUTO(http_server_freep) struct http_server *server = NULL;
     AUTO(gdb_freep) struct gdb *gdb = NULL;
+    AUTO(remove_socket) char *gdb_path = NULL;
+    AUTO(closep) int gdb_fd = -1;
     int r = loop_new(&loop);
     if (r < 0) {
         return err_set(err, -r, "make the event loop");
     }
     r = control_init(&control, loop, options->id, err);
-    /* Who speaks to us from outside may ask for files later: snapshots, drives. */
-    control.jail = options->api_socket == NULL && options->gdb == NULL;
+    control.place = place_of(options);
     r = r < 0 || options->config_file == NULL
             ? r
             : control_load_file(&control, options->config_file, err);
     r = r < 0 ? r : listen_all(options, &control, &server, err);
     if (r == 0 && options->gdb != NULL) {
-        r = gdb_listen(options->gdb, loop, &gdb, err);
-        control.made = on_made;
-        control.made_data = gdb;
+        r = listen_gdb(options->gdb, &control, &gdb_path, &gdb, &gdb_fd, err);
     }
     r = r < 0 || options->config_file == NULL ? r : control_start(&control, err);
     if (r < 0) {
         return r;
     }
     r = loop_run(loop);
-    if (control.machine == NULL) {
-        *ret_code = 0;
-    } else if (!ask_agent(control.machine, control.agent, ret_code)) {
-        *ret_code = exit_code_of_ending(control.machine, options->id);
+    if (r < 0) {
+        return err_set(err, -r, "run the machine");
     }
-    return r < 0 ? err_set(err, -r, "run the machine") : 0;
+    *ret_code = control.ended ? monitor_exit_code(control.monitor) : monitor_finish(&control);
+    return 0;
 }
 
 static void print_help(void)
@@ -145,6 +152,9 @@ int vmm_main(int argc, char **argv)
     bool help = false;
     int code = EXIT_NOT_MADE;
     (void)signal(SIGPIPE, SIG_IGN);
+    if (argc > 1 && str_eq(argv[1], MONITOR_OPTION)) {
+        monitor_main(argv[2]);
+    }
     int r = option_parse(&parse, argc, argv, &help, &err);
     if (help) {
         print_help();

@@ -4,13 +4,14 @@
 #ifndef VMM_PROGRAM_H
 #define VMM_PROGRAM_H
 
-#include <stddef.h>
+#include <stdbool.h>
 
 struct vmm_options {
     const char *config_file;
     const char *api_socket;
     const char *id;
     const char *gdb;
+    bool no_jail;
 };
 
 /*

@@ -164,40 +164,80 @@ static int check_free(const char *path, struct err *err)
     return 0;
 }
 
-/* Takes the temporary name's place; what came there meanwhile stays. */
-static int name_file(char *temporary, const char *path, struct err *err)
+static void remove_file(char **name)
 {
-    if (renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RENAME_NOREPLACE) < 0) {
-        return err_set(err, errno, "write '%s'", path);
+    if (*name != NULL) {
+        (void)unlink(*name);
+        free(*name);
+        *name = NULL;
     }
+}
+
+void snapshot_files_done(struct snapshot_files *files)
+{
+    remove_file(&files->state_name);
+    remove_file(&files->memory_name);
+    files->state_fd = close_fd(files->state_fd);
+    files->memory_fd = close_fd(files->memory_fd);
+}
+
+int snapshot_files_make(const struct snapshot_paths *paths, struct snapshot_files *ret,
+                        struct err *err)
+{
+    AUTO(snapshot_files_donep) struct snapshot_files files = {.state_fd = -1, .memory_fd = -1};
+    int r = check_free(paths->state, err);
+    r = r < 0 ? r : check_free(paths->memory, err);
+    if (r < 0) {
+        return r;
+    }
+    files.memory_fd = snapshot_make_file(paths->memory, &files.memory_name, err);
+    if (files.memory_fd < 0) {
+        return files.memory_fd;
+    }
+    files.state_fd = snapshot_make_file(paths->state, &files.state_name, err);
+    if (files.state_fd < 0) {
+        return files.state_fd;
+    }
+    *ret = files;
+    files = (struct snapshot_files){.state_fd = -1, .memory_fd = -1};
     return 0;
 }
 
-static void unlinkp(char **path)
+/* Takes the temporary name's place; what came there meanwhile stays. */
+static int name_file(char **temporary, const char *path, struct err *err)
 {
-    if (*path != NULL) {
-        (void)unlink(*path);
-        free(*path);
+    if (renameat2(AT_FDCWD, *temporary, AT_FDCWD, path, RENAME_NOREPLACE) < 0) {
+        return err_set(err, errno, "write '%s'", path);
     }
+    free(*temporary);
+    *temporary = NULL;
+    return 0;
 }
 
-int snapshot_save(struct machine *machine, const char *description,
-                  const struct snapshot_paths *paths, struct err *err)
+int snapshot_files_name(struct snapshot_files *files, const struct snapshot_paths *paths,
+                        struct err *err)
+{
+    int r = name_file(&files->memory_name, paths->memory, err);
+    if (r < 0) {
+        return r;
+    }
+    r = name_file(&files->state_name, paths->state, err);
+    if (r < 0) {
+        (void)unlink(paths->memory); /* ours, and of no use alone */
+    }
+    return r;
+}
+
+int snapshot_write(struct machine *machine, const char *description, int state_fd, int memory_fd,
+                   struct err *err)
 {
     AUTO(buf_donep) struct buf file = {0};
-    AUTO(unlinkp) char *state_file = NULL;
-    AUTO(unlinkp) char *memory_file = NULL;
     struct snapshot_head head = {0};
     if (!machine->stands) {
         return err_say(err, EBUSY, "the machine runs: pause it to save it");
     }
     if (machine->options.shared_memory) {
         return err_say(err, EOPNOTSUPP, "a machine whose memory others share cannot be saved");
-    }
-    int r = check_free(paths->state, err);
-    r = r < 0 ? r : check_free(paths->memory, err);
-    if (r < 0) {
-        return r;
     }
     describe(machine, &head);
     if (getrandom(head.id, sizeof(head.id), 0) != (ssize_t)sizeof(head.id)) {
@@ -211,19 +251,18 @@ int snapshot_save(struct machine *machine, const char *description,
     if (head.description.len > SNAPSHOT_DESCRIPTION_MAX) {
         return err_say(err, EMSGSIZE, "the machine's description is too long");
     }
-    r = save_state(machine, &head, &file, err);
-    r = r < 0 ? r
-              : snapshot_write_memory(machine->memory, head.id, paths->memory, &memory_file, err);
-    r = r < 0 ? r : snapshot_write_state(&file, paths->state, &state_file, err);
-    r = r < 0 ? r : name_file(memory_file, paths->memory, err);
-    if (r < 0) {
-        return r;
-    }
-    r = name_file(state_file, paths->state, err);
-    if (r < 0) {
-        (void)unlink(paths->memory); /* ours, and of no use alone */
-    }
-    return r;
+    int r = save_state(machine, &head, &file, err);
+    r = r < 0 ? r : snapshot_write_memory(machine->memory, head.id, memory_fd, err);
+    return r < 0 ? r : snapshot_write_state(&file, state_fd, err);
+}
+
+int snapshot_save(struct machine *machine, const char *description,
+                  const struct snapshot_paths *paths, struct err *err)
+{
+    AUTO(snapshot_files_donep) struct snapshot_files files = {.state_fd = -1, .memory_fd = -1};
+    int r = snapshot_files_make(paths, &files, err);
+    r = r < 0 ? r : snapshot_write(machine, description, files.state_fd, files.memory_fd, err);
+    return r < 0 ? r : snapshot_files_name(&files, paths, err);
 }
 
 int snapshot_parse(struct snapshot *snapshot, const char *name, struct err *err)
@@ -242,14 +281,33 @@ int snapshot_parse(struct snapshot *snapshot, const char *name, struct err *err)
     return 0;
 }
 
-int snapshot_open(const struct snapshot_paths *paths, struct snapshot **ret, struct err *err)
+int snapshot_files_open(const struct snapshot_paths *paths, struct snapshot_files *ret,
+                        struct err *err)
+{
+    /* A FIFO is not to keep us. */
+    AUTO(closep) int state = open(paths->state, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (state < 0) {
+        return err_set(err, errno, "open snapshot '%s'", paths->state);
+    }
+    int memory = open(paths->memory, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    *ret = (struct snapshot_files){
+        .state_fd = TAKE_FD(state),
+        .memory_fd = memory < 0 ? -errno : memory,
+    };
+    return 0;
+}
+
+int snapshot_open_files(int state_fd, int memory_fd, const struct snapshot_paths *paths,
+                        struct snapshot **ret, struct err *err)
 {
     AUTO(snapshot_freep) struct snapshot *snapshot = calloc(1, sizeof(*snapshot));
     if (snapshot == NULL) {
         return err_set(err, ENOMEM, "open snapshot '%s'", paths->state);
     }
     snapshot->memory_fd = -1;
-    int r = read_file(paths->state, SNAPSHOT_STATE_MAX, &snapshot->file);
+    int r = lseek(state_fd, 0, SEEK_SET) < 0
+                ? -errno
+                : read_fd(state_fd, SNAPSHOT_STATE_MAX, &snapshot->file);
     if (r < 0) {
         return err_set(err, -r, "open snapshot '%s'", paths->state);
     }
@@ -257,12 +315,24 @@ int snapshot_open(const struct snapshot_paths *paths, struct snapshot **ret, str
     if (r < 0) {
         return r;
     }
-    snapshot->memory_fd = snapshot_open_memory(paths->memory, &snapshot->head, err);
+    snapshot->memory_fd = memory_fd < 0 ? memory_fd : fcntl(memory_fd, F_DUPFD_CLOEXEC, 3);
     if (snapshot->memory_fd < 0) {
-        return snapshot->memory_fd;
+        return err_set(err, memory_fd < 0 ? -memory_fd : errno, "open the snapshot's memory '%s'",
+                       paths->memory);
+    }
+    r = snapshot_check_memory(memory_fd, paths->memory, &snapshot->head, err);
+    if (r < 0) {
+        return r;
     }
     *ret = TAKE_PTR(snapshot);
     return 0;
+}
+
+int snapshot_open(const struct snapshot_paths *paths, struct snapshot **ret, struct err *err)
+{
+    AUTO(snapshot_files_donep) struct snapshot_files files = {.state_fd = -1, .memory_fd = -1};
+    int r = snapshot_files_open(paths, &files, err);
+    return r < 0 ? r : snapshot_open_files(files.state_fd, files.memory_fd, paths, ret, err);
 }
 
 void snapshot_free(struct snapshot *snapshot)

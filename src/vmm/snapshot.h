@@ -34,8 +34,33 @@ struct snapshot_paths {
 int snapshot_save(struct machine *machine, const char *description,
                   const struct snapshot_paths *paths, struct err *err);
 
+/* The same in steps, for a machine in a process that can open nothing: files under names of their
+ * own beside those of paths, */
+struct snapshot_files {
+    char *state_name, *memory_name; /* NULL: it has its final name */
+    int state_fd, memory_fd;
+};
+int snapshot_files_make(const struct snapshot_paths *paths, struct snapshot_files *ret,
+                        struct err *err);
+/* what is written to them (borrowed), */
+int snapshot_write(struct machine *machine, const char *description, int state_fd, int memory_fd,
+                   struct err *err);
+/* and their names. */
+int snapshot_files_name(struct snapshot_files *files, const struct snapshot_paths *paths,
+                        struct err *err);
+/* Removes what has not got its name. */
+void snapshot_files_done(struct snapshot_files *files);
+DEFINE_DONEP(struct snapshot_files, snapshot_files_done)
+
 /* Reads the state file and checks that it is whole and that the memory file is its own. */
 int snapshot_open(const struct snapshot_paths *paths, struct snapshot **ret, struct err *err);
+/* Opens both and no more. Without a memory file memory_fd is the negative errno: what is wrong with
+ * the state is to be said first. */
+int snapshot_files_open(const struct snapshot_paths *paths, struct snapshot_files *ret,
+                        struct err *err);
+/* The same of open files, borrowed; paths are for errors. */
+int snapshot_open_files(int state_fd, int memory_fd, const struct snapshot_paths *paths,
+                        struct snapshot **ret, struct err *err);
 void snapshot_free(struct snapshot *snapshot);
 DEFINE_FREEP(struct snapshot *, snapshot_free)
 

@@ -79,8 +79,7 @@ int snapshot_envelope_check(const uint8_t *data, size_t len, const char *name, s
     return 0;
 }
 
-/* A new file beside path, for its owner alone. */
-static int open_temporary(const char *path, char **ret_name, struct err *err)
+int snapshot_make_file(const char *path, char **ret_name, struct err *err)
 {
     AUTO(freep) char *name = str_printf("%s.XXXXXX", path);
     if (name == NULL) {
@@ -94,16 +93,11 @@ static int open_temporary(const char *path, char **ret_name, struct err *err)
     return fd;
 }
 
-int snapshot_write_state(const struct buf *file, const char *path, char **ret_temporary,
-                         struct err *err)
+int snapshot_write_state(const struct buf *file, int fd, struct err *err)
 {
-    AUTO(closep) int fd = open_temporary(path, ret_temporary, err);
-    if (fd < 0) {
-        return fd;
-    }
     int r = write_full(fd, file->data, file->len);
     r = r < 0 ? r : fsync(fd) < 0 ? -errno : 0;
-    return r < 0 ? err_set(err, -r, "write '%s'", path) : 0;
+    return r < 0 ? err_set(err, -r, "write the snapshot's state") : 0;
 }
 
 static bool page_is_zero(const uint8_t *page)
@@ -151,15 +145,10 @@ static int write_region(int fd, const struct memory_region *region)
     return r;
 }
 
-int snapshot_write_memory(const struct memory *memory, const uint8_t *id, const char *path,
-                          char **ret_temporary, struct err *err)
+int snapshot_write_memory(const struct memory *memory, const uint8_t *id, int fd, struct err *err)
 {
     uint8_t trailer[TRAILER_SIZE] = {0};
     uint64_t size = memory_size(memory);
-    AUTO(closep) int fd = open_temporary(path, ret_temporary, err);
-    if (fd < 0) {
-        return fd;
-    }
     size_t count = 0;
     const struct memory_region *region = memory_regions(memory, &count);
     int r = ftruncate(fd, (off_t)(size + MEMORY_PAGE)) < 0 ? -errno : 0;
@@ -172,32 +161,32 @@ int snapshot_write_memory(const struct memory *memory, const uint8_t *id, const 
     memcpy(trailer + TRAILER_AT_ID, id, SNAPSHOT_ID_SIZE);
     r = r < 0 ? r : write_at(fd, trailer, sizeof(trailer), size);
     r = r < 0 ? r : fsync(fd) < 0 ? -errno : 0;
-    return r < 0 ? err_set(err, -r, "write '%s'", path) : 0;
+    return r < 0 ? err_set(err, -r, "write the snapshot's memory") : 0;
 }
 
-int snapshot_open_memory(const char *path, const struct snapshot_head *head, struct err *err)
+int snapshot_check_memory(int fd, const char *name, const struct snapshot_head *head,
+                          struct err *err)
 {
     uint8_t trailer[TRAILER_SIZE];
     struct stat st;
-    AUTO(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &st) < 0) {
-        return err_set(err, errno, "open the snapshot's memory '%s'", path);
+    if (fstat(fd, &st) < 0) {
+        return err_set(err, errno, "open the snapshot's memory '%s'", name);
     }
     /* Pages behind the end of a file are a SIGBUS when they are touched. */
     if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != head->memory + MEMORY_PAGE) {
         return err_say(
-            err, EINVAL, "'%s' is not this snapshot's memory: it has %llu bytes, not %llu", path,
+            err, EINVAL, "'%s' is not this snapshot's memory: it has %llu bytes, not %llu", name,
             (unsigned long long)st.st_size, (unsigned long long)(head->memory + MEMORY_PAGE));
     }
     int r = read_full_at(fd, trailer, sizeof(trailer), head->memory);
     if (r < 0) {
-        return err_set(err, -r, "read the snapshot's memory '%s'", path);
+        return err_set(err, -r, "read the snapshot's memory '%s'", name);
     }
     if (memcmp(trailer, memory_magic, sizeof(memory_magic)) != 0 ||
         load_le32(trailer + AT_VERSION) != VERSION ||
         load_le64(trailer + TRAILER_AT_SIZE) != head->memory ||
         memcmp(trailer + TRAILER_AT_ID, head->id, sizeof(head->id)) != 0) {
-        return err_say(err, EINVAL, "'%s' is the memory of another snapshot", path);
+        return err_say(err, EINVAL, "'%s' is the memory of another snapshot", name);
     }
-    return TAKE_FD(fd);
+    return 0;
 }

@@ -48,12 +48,14 @@ int snapshot_envelope_check(const uint8_t *data, size_t len, const char *name, s
 /* Reads envelope and head of snapshot->file; the memory file is not looked at. */
 int snapshot_parse(struct snapshot *snapshot, const char *name, struct err *err);
 
-/* Both write under a name of their own beside path and return it, to be renamed or removed. */
-int snapshot_write_state(const struct buf *file, const char *path, char **ret_temporary,
-                         struct err *err);
-int snapshot_write_memory(const struct memory *memory, const uint8_t *id, const char *path,
-                          char **ret_temporary, struct err *err);
-/* An open descriptor of a memory file that is long enough and has this id. */
-int snapshot_open_memory(const char *path, const struct snapshot_head *head, struct err *err);
+/* A new file beside path, for its owner alone; *ret_name is the caller's. The descriptor. */
+int snapshot_make_file(const char *path, char **ret_name, struct err *err);
+
+/* Both write an empty file whole and sync it. */
+int snapshot_write_state(const struct buf *file, int fd, struct err *err);
+int snapshot_write_memory(const struct memory *memory, const uint8_t *id, int fd, struct err *err);
+/* That fd (borrowed) is a memory file that is long enough and has this id. */
+int snapshot_check_memory(int fd, const char *name, const struct snapshot_head *head,
+                          struct err *err);
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * A device that its guest has taken over: a chip of this test runs an attack when the guest writes
- * to its port, on the CPU's thread or on the loop's. Each attack is seen to work without the jail,
- * and to fail or to end the process in it.
+ * to its port, on the CPU's thread or on the loop's; or a server of files that was. Each attack is
+ * seen to work without the jail, and to fail or to end the process in it, and most of them also
+ * where there is no list of system calls, by what the process cannot reach.
  */
 #include "vmm/jail.h"
 
@@ -32,6 +33,8 @@
 #include "unit.h"
 #include "vmm/bus.h"
 #include "vmm/disk/uring.h"
+#include "vmm/fs/fs_jail.h"
+#include "vmm/jail_space.h"
 #include "vmm_guests.h"
 
 #define PORT 0x700
@@ -40,9 +43,10 @@
 struct prey {
     pid_t victim; /* another process of the same user */
     uint16_t tcp_port;
-    struct sockaddr_un abstract;
+    struct sockaddr_un abstract, named;
     socklen_t abstract_size;
     char file[64]; /* not this machine's */
+    char share[64];
     int terminal_fd, namespace_fd;
     void *page;
     int ring_fd; /* of 64 entries */
@@ -97,6 +101,20 @@ static int connect_abstract(const struct prey *prey)
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     return outcome(
         fd < 0 ? -1 : connect(fd, (const struct sockaddr *)&prey->abstract, prey->abstract_size));
+}
+
+static int connect_named(const struct prey *prey)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    return outcome(
+        fd < 0 ? -1 : connect(fd, (const struct sockaddr *)&prey->named, sizeof(prey->named)));
+}
+
+static int look_at_processes(const struct prey *prey)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%d/environ", (int)prey->victim);
+    return outcome(open(path, O_RDONLY));
 }
 
 static int open_netlink(const struct prey *prey)
@@ -249,41 +267,50 @@ static int make_socket_by_ring(const struct prey *prey)
     return cqe->res < 0 ? cqe->res : 0;
 }
 
-/* Landlock's version that an attack needs to be refused; 0: the filter suffices. */
+#define NEVER                                                                                      \
+    1000 /* open to a machine in a container, which has such files only as are its own             \
+          */
+
+/* Landlock's version that an attack needs to be refused in a container; 0: the filter suffices. */
 static const struct attack {
     const char *name;
     int (*run)(const struct prey *prey);
     int landlock;
-    bool may_fail; /* also without a jail, by the host's settings */
+    bool may_fail;  /* also without a jail, by the host's settings */
+    bool by_filter; /* needs the list of system calls: it is about the process itself */
 } attacks[] = {
-    {"open a file", open_file, 0, false},
-    {"open a path", open_path, 0, false},
-    {"make a file", make_file, 0, false},
-    {"open its memory", open_own_memory, 0, false},
-    {"remove a file elsewhere", remove_file, 1, false},
-    {"change a file's owner", change_owner, 0, false},
-    {"connect by TCP", connect_tcp, 0, false},
-    {"connect to an abstract socket", connect_abstract, 6, false},
-    {"open a netlink socket", open_netlink, 0, false},
-    {"trace", trace, 0, false},
-    {"read another's memory", read_memory_of, 0, false},
-    {"fork", old_fork, 0, false},
-    {"clone", clone_process, 0, false},
-    {"clone3", clone3_process, 0, false},
-    {"run a program", run_program, 0, false},
-    {"kill", kill_process, 0, false},
-    {"tgkill", kill_thread, 0, false},
-    {"own a signal", own_signal, 0, false},
-    {"map code", map_code, 0, false},
-    {"make code", make_code, 0, false},
-    {"type into the terminal", type_for_user, 0, true},
-    {"mount", mount_files, 0, false},
-    {"enter a namespace", enter_namespace, 0, false},
-    {"make a namespace", make_namespace, 0, false},
-    {"become dumpable", become_dumpable, 0, false},
-    {"make a ring", make_ring, 0, true},
-    {"make a socket by a ring", make_socket_by_ring, 0, true},
+    {"open a file", open_file, 0, false, false},
+    {"open a path", open_path, 0, false, false},
+    {"make a file", make_file, 0, false, false},
+    {"open its memory", open_own_memory, 0, false, false},
+    {"remove a file elsewhere", remove_file, 1, false, false},
+    {"change a file's owner", change_owner, 0, false, false},
+    {"connect by TCP", connect_tcp, 0, false, false},
+    {"connect to an abstract socket", connect_abstract, 6, false, false},
+    {"connect to a socket by its name", connect_named, NEVER, false, false},
+    {"look at another process", look_at_processes, 0, false, false},
+    {"open a netlink socket", open_netlink, 0, false, true},
+    {"trace", trace, 0, false, false},
+    {"read another's memory", read_memory_of, 0, false, false},
+    {"fork", old_fork, 0, false, true},
+    {"clone", clone_process, 0, false, true},
+    {"clone3", clone3_process, 0, false, true},
+    {"run a program", run_program, 0, false, false},
+    {"kill", kill_process, 0, false, false},
+    {"tgkill", kill_thread, 0, false, false},
+    {"own a signal", own_signal, 0, false, true},
+    {"map code", map_code, 0, false, true},
+    {"make code", make_code, 0, false, true},
+    {"type into the terminal", type_for_user, 0, true, true},
+    {"mount", mount_files, 0, false, false},
+    {"enter a namespace", enter_namespace, 0, false, false},
+    {"make a namespace", make_namespace, 0, false, true},
+    {"become dumpable", become_dumpable, 0, false, true},
+    {"make a ring", make_ring, 0, true, true},
+    {"make a socket by a ring", make_socket_by_ring, 0, true, true},
 };
+
+enum jail { NO_JAIL, CONTAINED, ALONE };
 
 struct position {
     const struct attack *attack;
@@ -343,22 +370,25 @@ static void make_prey_ring(struct prey *prey, struct loop *loop, bool jailed)
     ck_assert(uring_is_native(uring));
 }
 
-static void be_taken_over(struct position *p, struct prey *prey, bool jailed)
+static void be_taken_over(struct position *p, struct prey *prey, enum jail jail)
 {
     struct guest guest;
     struct machine_options options = guest_options();
     struct loop_source *source = NULL;
-    options.jail = jailed;
+    options.jail = jail != NO_JAIL;
     guest_open(&guest, &options);
-    make_prey_ring(prey, guest.loop, jailed);
+    make_prey_ring(prey, guest.loop, jail != NO_JAIL);
     p->bell_fd = eventfd(0, EFD_CLOEXEC);
     struct bus_range range = {PORT, 1, &port_ops, p, NULL};
     ck_assert_int_eq(bus_add(machine_board(guest.machine)->ports, &range), 0);
     ck_assert_int_eq(loop_add_fd(guest.loop, p->bell_fd, EPOLLIN, on_bell, p, &source), 0);
     guest_load_real(&guest, ring);
-    if (jailed) {
-        const struct jail_options jail = {.socket_dir = "/dev"};
-        int r = jail_enter(&jail, &guest.err);
+    if (jail != NO_JAIL) {
+        const struct jail_options options_of[] = {
+            [CONTAINED] = {.socket_dir = "/dev"},
+            [ALONE] = {.alone = true, .id = jail_space_id(getppid())},
+        };
+        int r = jail_enter(&options_of[jail], &guest.err);
         ck_assert_msg(r == 0, "%s", err_text(&guest.err));
     }
     guest_start(&guest);
@@ -391,6 +421,17 @@ static int listen_abstract(struct prey *prey)
     return fd;
 }
 
+static int listen_named(struct prey *prey)
+{
+    prey->named.sun_family = AF_UNIX;
+    (void)snprintf(prey->named.sun_path, sizeof(prey->named.sun_path), "/tmp/isola-jail-test-%d",
+                   (int)prey->victim);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&prey->named, sizeof(prey->named)), 0);
+    ck_assert_int_eq(listen(fd, 8), 0);
+    return fd;
+}
+
 static pid_t start_victim(void)
 {
     pid_t pid = fork();
@@ -406,32 +447,33 @@ static pid_t start_victim(void)
 
 #define ENDED (-1000)
 
-/* 0 when the attack succeeded, -errno when it was refused, ENDED when it ended the process. */
-static int run_attack(const struct attack *attack, bool on_loop, bool jailed)
+/* 0 when the attack succeeded, -errno when it was refused, ENDED when it ended the process.
+ * attack_fn makes the attack in a child and writes its result. */
+typedef void attack_fn(const struct attack *attack, struct prey *prey, int result_fd, int how);
+
+static int run_attack(const struct attack *attack, attack_fn *fn, int how, bool spaced, bool jailed)
 {
     struct prey prey = {0};
+    struct err err = ERR_NONE;
     prey.page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     prey.victim = start_victim();
     int tcp = listen_tcp(&prey.tcp_port);
     int abstract = listen_abstract(&prey);
+    int named = listen_named(&prey);
     (void)snprintf(prey.file, sizeof(prey.file), "/tmp/isola-jail-test-XXXXXX");
     int file = mkstemp(prey.file);
     ck_assert_int_ge(file, 0);
+    (void)snprintf(prey.share, sizeof(prey.share), "/tmp/isola-jail-share-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(prey.share));
     prey.terminal_fd = posix_openpt(O_RDWR | O_NOCTTY);
     prey.namespace_fd = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
     int result[2];
     ck_assert_int_eq(pipe2(result, O_CLOEXEC), 0);
-    pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
+    pid_t pid = spaced ? jail_space_fork(&err) : fork();
+    ck_assert_msg(pid >= 0, "%s", err_text(&err));
     if (pid == 0) {
-        /* What succeeds may change the child's namespaces, never ours. */
-        if (geteuid() == 0) {
-            ck_assert_int_eq(unshare(CLONE_NEWNS), 0);
-            ck_assert_int_eq(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
-        }
-        struct position position = {
-            .attack = attack, .prey = &prey, .result_fd = result[1], .on_loop = on_loop};
-        be_taken_over(&position, &prey, jailed);
+        fn(attack, &prey, result[1], how);
+        _exit(1);
     }
     (void)close(result[1]);
     int status = 0;
@@ -453,33 +495,51 @@ static int run_attack(const struct attack *attack, bool on_loop, bool jailed)
     (void)kill(prey.victim, SIGKILL);
     (void)waitpid(prey.victim, NULL, 0);
     (void)unlink(prey.file);
+    (void)unlink(prey.named.sun_path);
+    (void)rmdir(prey.share);
     (void)munmap(prey.page, 4096);
-    const int fds[] = {tcp, abstract, file, prey.terminal_fd, prey.namespace_fd, result[0]};
+    const int fds[] = {tcp, abstract, named, file, prey.terminal_fd, prey.namespace_fd, result[0]};
     for (size_t i = 0; i < COUNT(fds); i++) {
         (void)close(fds[i]);
     }
     return got;
 }
 
+#define ON_LOOP 4 /* beside enum jail */
+
+static void attack_from_device(const struct attack *attack, struct prey *prey, int result_fd,
+                               int how)
+{
+    /* What succeeds may change the child's namespaces, never ours. */
+    if (geteuid() == 0) {
+        ck_assert_int_eq(unshare(CLONE_NEWNS), 0);
+        ck_assert_int_eq(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    }
+    struct position position = {
+        .attack = attack, .prey = prey, .result_fd = result_fd, .on_loop = (how & ON_LOOP) != 0};
+    be_taken_over(&position, prey, (enum jail)(how & ~ON_LOOP));
+}
+
 START_TEST(every_attack_works_where_there_is_no_jail)
 {
     for (size_t i = 0; i < COUNT(attacks); i++) {
-        int r = run_attack(&attacks[i], false, false);
+        int r = run_attack(&attacks[i], attack_from_device, NO_JAIL, false, false);
         (void)fprintf(stderr, "# %s: %d\n", attacks[i].name, r);
         ck_assert_msg(r == 0 || attacks[i].may_fail, "%s: %d", attacks[i].name, r);
     }
 }
 END_TEST
 
-static void check_refused(bool on_loop)
+static void check_refused(enum jail jail, int on_loop)
 {
     long abi =
         syscall(SYS_landlock_create_ruleset, NULL, (size_t)0, LANDLOCK_CREATE_RULESET_VERSION);
     for (size_t i = 0; i < COUNT(attacks); i++) {
-        if (attacks[i].landlock > (abi < 0 ? 0 : abi)) {
+        if (jail == CONTAINED && attacks[i].landlock > (abi < 0 ? 0 : abi)) {
             continue;
         }
-        int r = run_attack(&attacks[i], on_loop, true);
+        int r =
+            run_attack(&attacks[i], attack_from_device, (int)jail | on_loop, jail == ALONE, true);
         (void)fprintf(stderr, "# jailed: %s: %d\n", attacks[i].name, r);
         ck_assert_msg(r < 0, "%s: succeeds", attacks[i].name);
     }
@@ -487,13 +547,94 @@ static void check_refused(bool on_loop)
 
 START_TEST(no_attack_works_from_a_cpu_s_thread)
 {
-    check_refused(false);
+    check_refused(CONTAINED, 0);
 }
 END_TEST
 
 START_TEST(no_attack_works_from_the_loop_s_thread)
 {
-    check_refused(true);
+    check_refused(CONTAINED, ON_LOOP);
+}
+END_TEST
+
+START_TEST(no_attack_works_from_a_cpu_s_thread_of_a_machine_alone)
+{
+    check_refused(ALONE, 0);
+}
+END_TEST
+
+START_TEST(no_attack_works_from_the_loop_s_thread_of_a_machine_alone)
+{
+    check_refused(ALONE, ON_LOOP);
+}
+END_TEST
+
+static void tell(int result_fd, int result)
+{
+    ssize_t n = write(result_fd, &result, sizeof(result));
+    _exit(n == (ssize_t)sizeof(result) ? 0 : 1);
+}
+
+/* Namespaces, an empty root directory and no capabilities, and nothing else. */
+static void attack_from_space(const struct attack *attack, struct prey *prey, int result_fd,
+                              int how)
+{
+    (void)how;
+    if (jail_space_enter(jail_space_id(prey->victim), NULL) < 0 || jail_keep_capabilities(0) < 0) {
+        _exit(2);
+    }
+    tell(result_fd, attack->run(prey));
+}
+
+START_TEST(what_is_outside_of_the_process_is_out_of_reach_without_a_list_of_system_calls)
+{
+    for (size_t i = 0; i < COUNT(attacks); i++) {
+        if (!attacks[i].by_filter) {
+            int r = run_attack(&attacks[i], attack_from_space, 0, true, true);
+            (void)fprintf(stderr, "# in space: %s: %d\n", attacks[i].name, r);
+            ck_assert_msg(r < 0, "%s: succeeds", attacks[i].name);
+        }
+    }
+}
+END_TEST
+
+/* As isola-fs before its first request. how: with a place of its own, or in a container. */
+static void attack_from_server(const struct attack *attack, struct prey *prey, int result_fd,
+                               int how)
+{
+    if (how == ALONE && fs_jail_leave_host(NULL) != 1) {
+        _exit(2);
+    }
+    int root = open(prey->share, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0 || (how == ALONE && fs_jail_set_root(&root, NULL) < 0) ||
+        fs_jail_enter(root, NULL) < 0) {
+        _exit(3);
+    }
+    tell(result_fd, attack->run(prey));
+}
+
+static void check_server(enum jail jail)
+{
+    for (size_t i = 0; i < COUNT(attacks); i++) {
+        /* Landlock lets a path be held, only not opened; and the container has no foreign ones. */
+        if (jail == CONTAINED && attacks[i].run == open_path) {
+            continue;
+        }
+        int r = run_attack(&attacks[i], attack_from_server, (int)jail, jail == ALONE, true);
+        (void)fprintf(stderr, "# server: %s: %d\n", attacks[i].name, r);
+        ck_assert_msg(r < 0, "%s: succeeds", attacks[i].name);
+    }
+}
+
+START_TEST(no_attack_works_from_a_server_of_files)
+{
+    check_server(ALONE);
+}
+END_TEST
+
+START_TEST(nor_from_one_in_a_container)
+{
+    check_server(CONTAINED);
 }
 END_TEST
 
@@ -521,14 +662,23 @@ END_TEST
 
 int main(void)
 {
+    const TTest *const spaces[] = {
+        what_is_outside_of_the_process_is_out_of_reach_without_a_list_of_system_calls,
+        NULL,
+    };
 #if defined(__SANITIZE_ADDRESS__)
-    (void)printf("1..0 # SKIP the sanitizers' runtime leaves no list of system calls\n");
-    return 0;
+    /* The sanitizers' runtime leaves no list of system calls. */
+    return unit_run("vmm_jail", spaces);
 #endif
     /* Not everything works unjailed for an ordinary user. */
     const TTest *const tests[] = {
+        spaces[0],
+        no_attack_works_from_a_server_of_files,
+        nor_from_one_in_a_container,
         no_attack_works_from_a_cpu_s_thread,
         no_attack_works_from_the_loop_s_thread,
+        no_attack_works_from_a_cpu_s_thread_of_a_machine_alone,
+        no_attack_works_from_the_loop_s_thread_of_a_machine_alone,
         a_process_with_threads_is_not_jailed,
         geteuid() == 0 ? every_attack_works_where_there_is_no_jail : NULL,
         NULL,

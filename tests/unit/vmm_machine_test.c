@@ -52,6 +52,40 @@ START_TEST(an_edge_of_a_device_reaches_its_handler)
 }
 END_TEST
 
+/* The thread that measures is another one than that which runs the machine. */
+START_TEST(a_halted_cpu_that_was_measured_before_stands_still_when_told)
+{
+    static const uint8_t halt[] = {0xf4, 0xeb, 0xfd}; /* 1: hlt; jmp 1b */
+    struct guest guest;
+    struct machine_options options = guest_options();
+    int64_t ns = 0;
+    guest_open(&guest, &options);
+    int r = speed_measure(machine_cpu(guest.machine, 0), machine_memory(guest.machine), &ns,
+                          &guest.err);
+    ck_assert_msg(r == 0, "%s", err_text(&guest.err));
+    guest_copy(&guest, GUEST_AT, halt, halt + sizeof(halt));
+    guest_set_core(&guest, guest_real_mode);
+    guest_start(&guest);
+    (void)usleep(100000);
+    ck_assert_int_eq(machine_pause(guest.machine, &guest.err), 0);
+    guest_close(&guest);
+}
+END_TEST
+
+START_TEST(the_old_interrupt_controllers_are_masked_until_a_system_sets_them_up)
+{
+    struct guest guest;
+    struct machine_options options = guest_options();
+    struct x86_board_state board = {0};
+    guest_open(&guest, &options);
+    struct cpu_engine *engine = machine_board(guest.machine)->engine;
+    ck_assert_int_eq(engine->ops->get_board(engine, &board, &guest.err), 0);
+    ck_assert_uint_eq(board.pic[0].imr, 0xff);
+    ck_assert_uint_eq(board.pic[1].imr, 0xff);
+    guest_close(&guest);
+}
+END_TEST
+
 START_TEST(where_nothing_answers_all_bits_are_set)
 {
     struct guest guest;
@@ -448,6 +482,8 @@ int main(void)
     const TTest *const tests[] = {
         a_guest_writes_to_the_serial_port_and_leaves,
         an_edge_of_a_device_reaches_its_handler,
+        a_halted_cpu_that_was_measured_before_stands_still_when_told,
+        the_old_interrupt_controllers_are_masked_until_a_system_sets_them_up,
         where_nothing_answers_all_bits_are_set,
         serial_input_comes_through_however_slow_the_guest_is,
         a_doorbell_rings_without_leaving_the_guest,

@@ -5,15 +5,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -23,10 +20,9 @@
 #include "base/option.h"
 #include "base/process.h"
 #include "base/str.h"
+#include "vmm/fs/fs_jail.h"
 #include "vmm/fs/fs_process.h"
 #include "vmm/fs/fs_server.h"
-#include "vmm/jail.h"
-#include "vmm/jail_filter.h"
 
 #define SOCKET_FD 3
 #define EXIT_NOT_STARTED 125
@@ -45,63 +41,6 @@ static const struct option_spec option_table[] = {
     {"path", 0, OPTION_STRING, AT(path), "PATH", "The directory, or the one file", NULL},
     {"read-only", 0, OPTION_FLAG, AT(read_only), NULL, "Refuse whatever changes something", NULL},
     {0},
-};
-
-/* Files below the share, by names relative to what the guest holds; Landlock knows the place. */
-static const struct jail_rule rules[] = {
-    JAIL_ALLOW(read),
-    JAIL_ALLOW(write),
-    JAIL_ALLOW(readv),
-    JAIL_ALLOW(writev),
-    JAIL_ALLOW(preadv),
-    JAIL_ALLOW(pwritev),
-    JAIL_ALLOW(pread64),
-    JAIL_ALLOW(pwrite64),
-    JAIL_ALLOW(openat),
-    JAIL_ALLOW(openat2),
-    JAIL_ALLOW(close),
-    JAIL_ALLOW(fstat),
-    JAIL_ALLOW(newfstatat),
-    JAIL_ALLOW(fstatfs),
-    JAIL_ALLOW(lseek),
-    JAIL_ALLOW(getdents64),
-    JAIL_ALLOW(readlinkat),
-    {SYS_fcntl, 1, 0xffffffffu, F_DUPFD_CLOEXEC},
-    JAIL_ALLOW(mkdirat),
-    JAIL_ALLOW(mknodat),
-    JAIL_ALLOW(symlinkat),
-    JAIL_ALLOW(linkat),
-    JAIL_ALLOW(unlinkat),
-    JAIL_ALLOW(renameat),
-    JAIL_ALLOW(renameat2),
-    JAIL_ALLOW(fchmodat),
-    JAIL_ALLOW(fchownat),
-    JAIL_ALLOW(ftruncate),
-    JAIL_ALLOW(utimensat),
-    JAIL_ALLOW(fallocate),
-    JAIL_ALLOW(copy_file_range),
-    JAIL_ALLOW(fsync),
-    JAIL_ALLOW(fdatasync),
-    JAIL_ALLOW(syncfs),
-    JAIL_ALLOW(fgetxattr),
-    JAIL_ALLOW(fsetxattr),
-    JAIL_ALLOW(flistxattr),
-    JAIL_ALLOW(fremovexattr),
-    /* What the C library needs for memory and an end. No code but ours. */
-    {SYS_mmap, 2, PROT_EXEC, 0},
-    {SYS_mprotect, 2, PROT_EXEC, 0},
-    JAIL_ALLOW(munmap),
-    JAIL_ALLOW(mremap),
-    JAIL_ALLOW(madvise),
-    JAIL_ALLOW(brk),
-    JAIL_ALLOW(futex),
-    JAIL_ALLOW(rt_sigprocmask),
-    JAIL_ALLOW(rt_sigreturn),
-    JAIL_ALLOW(restart_syscall),
-    JAIL_ALLOW(getpid),
-    JAIL_ALLOW(gettid),
-    {SYS_tgkill, JAIL_SELF, 0, 0},
-    JAIL_ALLOW(exit_group),
 };
 
 /* The directory to serve; *only is the name of the one file in it, the caller's, or NULL. */
@@ -145,24 +84,6 @@ static void bound_files(struct fs_options *options)
     options->max_inodes = files - files / 4;
 }
 
-static int enter_jail(int root_fd, struct err *err)
-{
-    const uint64_t kept =
-        1ULL << CAP_CHOWN | 1ULL << CAP_FOWNER | 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_FSETID;
-    const struct rlimit none = {0, 0};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||
-        setrlimit(RLIMIT_CORE, &none) < 0) {
-        return err_set(err, errno, "give up rights");
-    }
-    int r = jail_restrict_files(root_fd, UINT64_MAX);
-    if (r < 0) {
-        return err_set(err, -r, "restrict files (Landlock)");
-    }
-    r = jail_keep_capabilities(kept);
-    r = r < 0 ? r : jail_restrict_calls(rules, COUNT(rules));
-    return r < 0 ? err_set(err, -r, "restrict system calls") : 0;
-}
-
 static int serve_one(struct fs_server *server, uint8_t *in, uint8_t *out)
 {
     struct fs_request request;
@@ -196,17 +117,30 @@ static int run(const struct fs_program *program, struct err *err)
     /* What the machine's side changes, the host's and other machines' may change as well: nothing
      * is believed longer than it was asked for. */
     struct fs_options options = {.read_only = program->read_only};
-    AUTO(closep) int root = open_share(program->path, &only, err);
-    if (root < 0) {
-        return root;
+    AUTO(closep) int root = -1;
+    AUTO(closep) int proc = -1;
+    int r = fs_jail_leave_host(err);
+    if (r < 0) {
+        return r;
+    }
+    bool alone = r > 0;
+    root = open_share(program->path, &only, err);
+    proc = root < 0 ? -1 : open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0 || proc < 0) {
+        return root < 0 ? root : err_set(err, errno, "open '/proc/self/fd'");
+    }
+    r = alone ? fs_jail_set_root(&root, err) : 0;
+    if (r < 0) {
+        return r;
     }
     if (in == NULL || out == NULL) {
         return err_set(err, ENOMEM, "serve '%s'", program->path);
     }
     options.only = only;
+    options.proc_fd = proc;
     bound_files(&options);
-    int r = fs_server_new(root, &options, &server, err);
-    r = r < 0 ? r : enter_jail(root, err);
+    r = fs_server_new(root, &options, &server, err);
+    r = r < 0 ? r : fs_jail_enter(root, err);
     if (r < 0) {
         return r;
     }

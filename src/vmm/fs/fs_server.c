@@ -315,7 +315,9 @@ int fs_server_new(int root_fd, const struct fs_options *options, struct fs_serve
         (options->only != NULL && server->only == NULL) || fs_inodes_init(&server->inodes) < 0) {
         return err_set(err, ENOMEM, "share a directory");
     }
-    server->proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    server->proc_fd = options->proc_fd > 0
+                          ? fcntl(options->proc_fd, F_DUPFD_CLOEXEC, 3)
+                          : open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (server->proc_fd < 0) {
         return err_set(err, errno, "open /proc/self/fd");
     }

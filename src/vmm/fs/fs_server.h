@@ -38,6 +38,7 @@ struct fs_id_map {
 
 struct fs_options {
     bool read_only;
+    int proc_fd;      /* /proc/self/fd, borrowed for the call; 0: it is opened */
     const char *only; /* NULL, or the one name of the directory that there is for the guest */
     uint32_t entry_timeout_ms, attr_timeout_ms; /* how long the guest believes what it was told */
     bool writeback;                             /* the guest may hold writes back */
@@ -47,7 +48,7 @@ struct fs_options {
 };
 
 /*
- * root_fd: a directory, borrowed for the call. Needs /proc for the call, not afterwards; serve()
+ * root_fd: a directory, borrowed for the call. /proc is not needed afterwards; serve()
  * must run in the process that made the server.
  */
 int fs_server_new(int root_fd, const struct fs_options *options, struct fs_server **ret,

@@ -465,6 +465,18 @@ void vsock_hold(struct virtio *v, bool hold)
     (void)pthread_mutex_unlock(&v->device.lock);
 }
 
+void vsock_set_connector(struct virtio *v, vsock_connect_fn *fn, void *data)
+{
+    struct vsock *vs = of(v);
+    vs->connector = fn;
+    vs->connector_data = data;
+}
+
+int vsock_connect_own(struct virtio *v)
+{
+    return vsock_unix_connect_own(of(v));
+}
+
 int vsock_bind_port(struct virtio *v, uint32_t port, int read_fd, int write_fd, struct err *err)
 {
     struct vsock *vs = of(v);

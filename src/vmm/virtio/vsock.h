@@ -55,6 +55,18 @@ int vsock_bind_port(struct virtio *v, uint32_t port, int read_fd, int write_fd, 
 void vsock_hold(struct virtio *v, bool hold);
 
 /*
+ * How connections to Unix sockets are made where this process may make none: fn gives a connected,
+ * non-blocking descriptor to "UDS_PORT", or to UDS itself for VSOCK_OWN_PORT, or a negative errno.
+ * Called on the loop's thread. The socket's name is then not removed at the end.
+ */
+typedef int vsock_connect_fn(uint32_t port, void *data);
+#define VSOCK_OWN_PORT UINT32_MAX
+void vsock_set_connector(struct virtio *v, vsock_connect_fn *fn, void *data);
+
+/* A connection of the monitor's own to UDS, as any program's: a descriptor or a negative errno. */
+int vsock_connect_own(struct virtio *v);
+
+/*
  * Before the monitor ends, when no CPU runs any more: takes what is left in the guest's queue and
  * writes all that is left for the host's side. On the loop's thread, outside callbacks of this
  * device. 0, or -ETIMEDOUT when a reader was too slow.

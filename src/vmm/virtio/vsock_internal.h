@@ -113,7 +113,9 @@ struct vsock {
     unsigned port_count;
     /* Host's side */
     char *uds;
-    int dir_fd; /* that uds goes through; -1: none */
+    int dir_fd;                  /* that uds goes through; -1: none */
+    vsock_connect_fn *connector; /* NULL: we connect */
+    void *connector_data;
     int listen_fd;
     struct loop_source *listen_source, *timer;
     bool listen_ready;
@@ -157,6 +159,7 @@ void vsock_put_header(const struct vsock *vs, const struct virtq_chain *chain,
 
 /* vsock_unix.c */
 int vsock_unix_open(struct vsock *vs, const char *uds, struct err *err);
+int vsock_unix_connect_own(struct vsock *vs);
 void vsock_unix_close(struct vsock *vs);
 /* Programs that wait to be let in. */
 void vsock_unix_accept(struct vsock *vs);

@@ -95,6 +95,13 @@ int vsock_host_connect(struct vsock_connection *c)
     if (vs->uds == NULL) {
         return -ECONNREFUSED;
     }
+    if (vs->connector != NULL) {
+        /* That port is nobody's (5.10.4), and has a meaning of its own there. */
+        int given = c->host_port == VSOCK_OWN_PORT
+                        ? -ECONNREFUSED
+                        : vs->connector(c->host_port, vs->connector_data);
+        return given < 0 ? given : adopt(c, given, given);
+    }
     char path[PATH_MAX];
     int n = snprintf(path, sizeof(path), "%s_%u", vs->uds, c->host_port);
     if (n < 0 || (size_t)n >= sizeof(path)) {
@@ -102,6 +109,15 @@ int vsock_host_connect(struct vsock_connection *c)
     }
     int fd = unix_connect(path, SOCK_STREAM | SOCK_NONBLOCK);
     return fd < 0 ? fd : adopt(c, fd, fd);
+}
+
+int vsock_unix_connect_own(struct vsock *vs)
+{
+    if (vs->uds == NULL) {
+        return -ECONNREFUSED;
+    }
+    return vs->connector != NULL ? vs->connector(VSOCK_OWN_PORT, vs->connector_data)
+                                 : unix_connect(vs->uds, SOCK_STREAM);
 }
 
 int vsock_host_accepted(struct vsock_connection *c)
@@ -335,7 +351,7 @@ int vsock_unix_open(struct vsock *vs, const char *uds, struct err *err)
 void vsock_unix_close(struct vsock *vs)
 {
     loop_remove(vs->listen_source);
-    if (vs->listen_fd >= 0 && vs->uds != NULL) {
+    if (vs->listen_fd >= 0 && vs->uds != NULL && vs->connector == NULL) {
         (void)unlink(vs->uds);
     }
     vs->listen_fd = close_fd(vs->listen_fd);

@@ -1,0 +1,124 @@
+/* What is done with a machine that is started, here or in another process. */
+#include <errno.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "vmm/control.h"
+#include "vmm/machine.h"
+#include "vmm/machine_devices.h"
+#include "vmm/monitor.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+static int ask(struct control *control, enum monitor_verb verb, struct err *err)
+{
+    return monitor_call(control->monitor, verb, 0, NULL, 0, NULL, err);
+}
+
+bool control_is_started(const struct control *control)
+{
+    return control->machine != NULL || control->monitor != NULL;
+}
+
+int control_is_paused(struct control *control, bool *ret, struct err *err)
+{
+    if (control->monitor == NULL) {
+        *ret = machine_is_paused(control->machine);
+        return 0;
+    }
+    struct monitor_answer answer;
+    int r = monitor_call(control->monitor, MONITOR_STATE, 0, NULL, 0, &answer, err);
+    if (r == 0) {
+        *ret = answer.paused != 0;
+    }
+    return r;
+}
+
+int control_pause(struct control *control, struct err *err)
+{
+    return control->monitor != NULL ? ask(control, MONITOR_PAUSE, err)
+                                    : machine_pause(control->machine, err);
+}
+
+int control_resume(struct control *control, struct err *err)
+{
+    return control->monitor != NULL ? ask(control, MONITOR_RESUME, err)
+                                    : machine_resume(control->machine, err);
+}
+
+int control_ctrl_alt_del(struct control *control, struct err *err)
+{
+    return control->monitor != NULL ? ask(control, MONITOR_CTRL_ALT_DEL, err)
+                                    : machine_press_ctrl_alt_del(control->machine, err);
+}
+
+int control_power_button(struct control *control, struct err *err)
+{
+    if (control->monitor != NULL) {
+        return ask(control, MONITOR_POWER_BUTTON, err);
+    }
+    machine_press_power(control->machine);
+    return 0;
+}
+
+static int check_balloon(const struct control *control, struct err *err)
+{
+    return control->config.balloon.present ? 0 : err_say(err, EINVAL, "the machine has no balloon");
+}
+
+int control_get_balloon(struct control *control, struct virtio_balloon_info *ret, struct err *err)
+{
+    int r = check_balloon(control, err);
+    if (r == 0 && control->monitor == NULL) {
+        virtio_balloon_get(machine_balloon(control->machine), ret);
+    } else if (r == 0) {
+        struct monitor_answer answer;
+        r = monitor_call(control->monitor, MONITOR_GET_BALLOON, 0, NULL, 0, &answer, err);
+        if (r == 0) {
+            *ret = answer.balloon;
+        }
+    }
+    return r;
+}
+
+int control_set_balloon(struct control *control, uint32_t mib, struct err *err)
+{
+    int r = check_balloon(control, err);
+    if (r < 0) {
+        return r;
+    }
+    AUTO(json_unrefp)
+    json_t *whole = json_deep_copy(json_object_get(control->described, "balloon"));
+    if (whole == NULL || json_object_set_new(whole, "amount_mib", json_integer(mib)) < 0) {
+        return err_set(err, ENOMEM, "describe the machine");
+    }
+    r = control_describe(control, "balloon", NULL, whole, err);
+    if (r == 0 && control->monitor != NULL) {
+        return monitor_call(control->monitor, MONITOR_SET_BALLOON, mib, NULL, 0, NULL, err);
+    }
+    if (r == 0) {
+        virtio_balloon_set_target(machine_balloon(control->machine), mib * MIB);
+    }
+    return r;
+}
+
+int control_save_files(struct control *control, int state_fd, int memory_fd, struct err *err)
+{
+    AUTO(freep) char *text = json_dumps(control->described, JSON_COMPACT);
+    return text == NULL ? err_set(err, ENOMEM, "save the machine")
+                        : snapshot_write(control->machine, text, state_fd, memory_fd, err);
+}
+
+int control_save(struct control *control, const struct snapshot_paths *paths, struct err *err)
+{
+    AUTO(snapshot_files_donep) struct snapshot_files files = {.state_fd = -1, .memory_fd = -1};
+    int r = snapshot_files_make(paths, &files, err);
+    if (r < 0) {
+        return r;
+    }
+    const int fds[] = {files.state_fd, files.memory_fd};
+    r = control->monitor != NULL
+            ? monitor_call(control->monitor, MONITOR_SAVE, 0, fds, COUNT(fds), NULL, err)
+            : control_save_files(control, files.state_fd, files.memory_fd, err);
+    return r < 0 ? r : snapshot_files_name(&files, paths, err);
+}
