@@ -43,6 +43,7 @@ struct config_drive {
     bool write_through; /* cache_type "Writethrough"; Firecracker's "Unsafe" and "Writeback" differ
                            in whether the guest may flush: it always may */
     bool direct;
+    bool io_thread; /* a thread and a loop of its own */
     uint32_t queues;
     struct config_limit limit;
 };
@@ -55,6 +56,7 @@ struct config_net {
     bool has_mac;
     uint8_t mac[6];
     uint16_t mtu; /* 0: not told */
+    bool io_thread;
     uint32_t queues;
     struct config_limit receive, transmit;
 };

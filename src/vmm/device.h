@@ -37,7 +37,8 @@ struct device {
     const struct state_table *state; /* NULL: keeps nothing */
     char instance[32];               /* "com1", "drive-root": unique in the machine */
     pthread_mutex_t lock;
-    struct device *next; /* the machine's list */
+    struct device *next;         /* the machine's list */
+    struct io_thread *io_thread; /* whose loop serves it, borrowed; NULL: the machine's loop */
     /* What the guest did against the device's manual, and was ignored. */
     _Atomic uint64_t guest_errors;
 };

@@ -12,6 +12,7 @@
 #include "base/macros.h"
 #include "vmm/bus.h"
 #include "vmm/chip/power.h"
+#include "vmm/io_thread.h"
 #include "vmm/kvm.h"
 #include "vmm/layout.h"
 #include "vmm/machine_internal.h"
@@ -257,6 +258,46 @@ int machine_new(const struct machine_options *options, struct loop *loop, struct
     return 0;
 }
 
+struct device_turn {
+    struct device *device;
+    struct err *err;
+    int result;
+};
+
+/* On the thread that serves the device. */
+static void quiesce_device(void *data)
+{
+    struct device_turn *turn = data;
+    struct device *d = turn->device;
+    (void)pthread_mutex_lock(&d->lock);
+    turn->result = d->ops->quiesce == NULL ? 0 : d->ops->quiesce(d, turn->err);
+    (void)pthread_mutex_unlock(&d->lock);
+}
+
+static void resume_device(void *data)
+{
+    struct device *d = data;
+    (void)pthread_mutex_lock(&d->lock);
+    if (d->ops->resume != NULL) {
+        d->ops->resume(d);
+    }
+    (void)pthread_mutex_unlock(&d->lock);
+}
+
+/* What is under way ends on the thread that began it. */
+static void stop_io_threads(struct machine *machine)
+{
+    for (struct device *d = machine->devices; d != NULL; d = d->next) {
+        struct device_turn turn = {.device = d};
+        if (d->io_thread != NULL) {
+            io_thread_call(d->io_thread, quiesce_device, &turn);
+        }
+    }
+    for (size_t i = 0; i < machine->io_thread_count; i++) {
+        io_thread_stop(machine->io_thread[i]);
+    }
+}
+
 void machine_free(struct machine *machine)
 {
     if (machine == NULL) {
@@ -267,10 +308,14 @@ void machine_free(struct machine *machine)
         machine_note_end(machine, BOARD_STOPPED, 0, NULL, NULL);
     }
     machine_join_cpus(machine);
+    stop_io_threads(machine);
     while (machine->devices != NULL) {
         struct device *next = machine->devices->next;
         device_free(machine->devices);
         machine->devices = next;
+    }
+    while (machine->io_thread_count > 0) {
+        io_thread_free(machine->io_thread[--machine->io_thread_count]);
     }
     while (machine->irq_count > 0) {
         irq_done(&machine->irq[--machine->irq_count]);
@@ -316,6 +361,12 @@ int machine_start(struct machine *machine, machine_ended_fn *ended, void *data, 
 {
     machine->ended = ended;
     machine->ended_data = data;
+    for (size_t i = 0; i < machine->io_thread_count; i++) {
+        int r = io_thread_start(machine->io_thread[i]);
+        if (r < 0) {
+            return err_set(err, -r, "start an I/O thread");
+        }
+    }
     return machine_start_cpus(machine, err);
 }
 
@@ -329,11 +380,10 @@ int machine_pause(struct machine *machine, struct err *err)
     }
     machine->stands = true;
     for (struct device *d = machine->devices; d != NULL; d = d->next) {
-        (void)pthread_mutex_lock(&d->lock);
-        int r = d->ops->quiesce == NULL ? 0 : d->ops->quiesce(d, err);
-        (void)pthread_mutex_unlock(&d->lock);
-        if (r < 0) {
-            return err_wrap(err, -r, "pause '%s'", d->instance);
+        struct device_turn turn = {.device = d, .err = err};
+        io_thread_call(d->io_thread, quiesce_device, &turn);
+        if (turn.result < 0) {
+            return err_wrap(err, -turn.result, "pause '%s'", d->instance);
         }
     }
     return 0;
@@ -347,11 +397,7 @@ int machine_resume(struct machine *machine, struct err *err)
     }
     machine->stands = false;
     for (struct device *d = machine->devices; d != NULL; d = d->next) {
-        (void)pthread_mutex_lock(&d->lock);
-        if (d->ops->resume != NULL) {
-            d->ops->resume(d);
-        }
-        (void)pthread_mutex_unlock(&d->lock);
+        io_thread_call(d->io_thread, resume_device, d);
     }
     for (uint32_t i = 0; i < machine->cpu_count; i++) {
         machine->cpu[i].cpu->ops->resumed(machine->cpu[i].cpu);

@@ -14,6 +14,7 @@
 #include "vmm/config.h"
 #include "vmm/disk/disk.h"
 #include "vmm/fs/fs_process.h"
+#include "vmm/io_thread.h"
 #include "vmm/layout.h"
 #include "vmm/machine_internal.h"
 #include "vmm/virtio/balloon.h"
@@ -85,6 +86,24 @@ static int attach(struct machine *machine, struct virtio *v, struct err *err)
     return machine->pci == NULL ? attach_mmio(machine, v, err) : attach_pci(machine, v, err);
 }
 
+/* A loop of its own when that is asked for: *ret is its thread, which the machine has; else NULL.
+ */
+static int choose_loop(struct machine *machine, bool own, struct io_thread **ret,
+                       struct loop **ret_loop, struct err *err)
+{
+    *ret = NULL;
+    *ret_loop = machine->board.loop;
+    if (!own) {
+        return 0;
+    }
+    int r = io_thread_new(ret, err);
+    if (r == 0) {
+        machine->io_thread[machine->io_thread_count++] = *ret;
+        *ret_loop = io_thread_loop(*ret);
+    }
+    return r;
+}
+
 static int add_drive(struct machine *machine, const struct config_drive *drive, struct err *err)
 {
     if (drive->limit.bytes.size != 0 || drive->limit.ops.size != 0) {
@@ -100,7 +119,10 @@ static int add_drive(struct machine *machine, const struct config_drive *drive, 
         .direct = drive->direct,
         .dir_fd = -1,
     };
-    int r = disk_open(drive->path, -1, &options, machine->board.loop, &disk, err);
+    struct io_thread *thread = NULL;
+    struct loop *loop = NULL;
+    int r = choose_loop(machine, drive->io_thread, &thread, &loop, err);
+    r = r < 0 ? r : disk_open(drive->path, -1, &options, loop, &disk, err);
     if (r < 0) {
         return err_wrap(err, -r, "drive '%s'", drive->id);
     }
@@ -111,11 +133,12 @@ static int add_drive(struct machine *machine, const struct config_drive *drive, 
         .write_through = drive->write_through,
     };
     struct virtio *v = NULL;
-    r = virtio_blk_new(drive->id, &config, machine->memory, machine->board.loop, &v, err);
+    r = virtio_blk_new(drive->id, &config, machine->memory, loop, &v, err);
     if (r < 0) {
         return err_wrap(err, -r, "drive '%s'", drive->id);
     }
     disk = NULL; /* the device's now */
+    v->device.io_thread = thread;
     return attach(machine, v, err);
 }
 
@@ -204,10 +227,16 @@ static int add_net(struct machine *machine, const struct config_net *net, struct
         choose_mac(net->id, options.mac);
     }
     struct virtio *v = NULL;
-    int r = open_backend(net, &backend, err);
-    r = r < 0 ? r
-              : net_new(net->id, &options, backend, machine->memory, machine->board.loop, &v, err);
-    return r < 0 ? err_wrap(err, -r, "network interface '%s'", net->id) : attach(machine, v, err);
+    struct io_thread *thread = NULL;
+    struct loop *loop = NULL;
+    int r = choose_loop(machine, net->io_thread, &thread, &loop, err);
+    r = r < 0 ? r : open_backend(net, &backend, err);
+    r = r < 0 ? r : net_new(net->id, &options, backend, machine->memory, loop, &v, err);
+    if (r < 0) {
+        return err_wrap(err, -r, "network interface '%s'", net->id);
+    }
+    v->device.io_thread = thread;
+    return attach(machine, v, err);
 }
 
 static void on_share_lost(void *data)

@@ -43,6 +43,8 @@ struct machine {
     struct virtio *vsock, *balloon; /* of devices; NULL: none */
     struct machine_share share[CONFIG_SHARES_MAX];
     size_t share_count;
+    struct io_thread *io_thread[CONFIG_DRIVES_MAX + CONFIG_NETS_MAX];
+    size_t io_thread_count;
     struct acpi_board acpi;
     struct irq irq[ACPI_VIRTIO_MAX]; /* lines of virtio devices */
     size_t irq_count;

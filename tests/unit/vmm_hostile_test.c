@@ -177,13 +177,20 @@ static void open_machine(struct hostile *h)
     options.serial_out_fd = 1;
     guest_open(&h->guest, &options);
     struct vmm_config config = {
-        .drive =
-            {{.id = "raw", .path = path_of(h, "raw", raw), .queues = 2},
-             {.id = "kept", .path = path_of(h, "kept", kept), .queues = 1, .read_only = true},
-             {.id = "qcow2", .path = path_of(h, "qcow2", qcow2), .queues = 1, .format = "qcow2"}},
+        .drive = {{.id = "raw", .path = path_of(h, "raw", raw), .queues = 2},
+                  {.id = "kept", .path = path_of(h, "kept", kept), .queues = 1, .read_only = true},
+                  {.id = "qcow2",
+                   .path = path_of(h, "qcow2", qcow2),
+                   .queues = 1,
+                   .format = "qcow2",
+                   .io_thread = h->pci}},
         .drive_count = 3,
-        .net = {{.id = "net", .passt = path_of(h, "passt", passt), .fd = -1, .queues = 1},
-                {.id = "tap", .tap = "hostile", .fd = -1, .queues = 2}},
+        .net = {{.id = "net",
+                 .passt = path_of(h, "passt", passt),
+                 .fd = -1,
+                 .queues = 1,
+                 .io_thread = h->pci},
+                {.id = "tap", .tap = "hostile", .fd = -1, .queues = 2, .io_thread = h->pci}},
         .net_count = h->tap ? 2 : 1,
         .vsock = {.present = true, .cid = 3, .path = path_of(h, "vsock", vsock)},
         .balloon = {.present = true, .deflate_on_oom = true, .report_free = true, .bytes = 65536},
