@@ -196,6 +196,25 @@ static void *cpu_thread(void *data)
     }
 }
 
+/*
+ * A stack of the default size would get a huge page of the host, 2 MiB for the few pages that a
+ * CPU's thread writes.
+ */
+#define STACK_SIZE ((size_t)256 << 10)
+
+static int start_thread(struct machine_cpu *cpu)
+{
+    pthread_attr_t attr;
+    int r = pthread_attr_init(&attr);
+    if (r != 0) {
+        return r;
+    }
+    r = pthread_attr_setstacksize(&attr, STACK_SIZE);
+    r = r != 0 ? r : pthread_create(&cpu->thread, &attr, cpu_thread, cpu);
+    (void)pthread_attr_destroy(&attr);
+    return r;
+}
+
 int machine_start_cpus(struct machine *machine, struct err *err)
 {
     /* Signals of the process are the loop's. */
@@ -208,7 +227,7 @@ int machine_start_cpus(struct machine *machine, struct err *err)
     int r = 0;
     for (uint32_t i = 0; r == 0 && i < machine->cpu_count; i++) {
         struct machine_cpu *cpu = &machine->cpu[i];
-        r = pthread_create(&cpu->thread, NULL, cpu_thread, cpu);
+        r = start_thread(cpu);
         cpu->started = r == 0;
     }
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -10,6 +10,8 @@
 #include "base/macros.h"
 #include "vmm/cpu.h"
 
+#define HUGE_PAGE ((uint64_t)2 << 20)
+
 struct memory {
     struct memory_options options;
     int fd; /* MEMORY_SHARED */
@@ -64,7 +66,33 @@ static bool overlaps(const struct memory *memory, uint64_t gpa, uint64_t size)
     return false;
 }
 
-static void *map_region(struct memory *memory, uint64_t size)
+/*
+ * A place in our address space that lies to huge pages as gpa does: only then a huge page of the
+ * host can stand behind one of the guest, and one fault brings 2 MiB instead of 4 KiB.
+ */
+static void *reserve(uint64_t gpa, uint64_t size)
+{
+    if (size < HUGE_PAGE) {
+        return NULL;
+    }
+    size_t most = (size_t)(size + HUGE_PAGE);
+    uint8_t *start =
+        mmap(NULL, most, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (start == MAP_FAILED) {
+        return NULL;
+    }
+    size_t before = (size_t)((gpa - (uintptr_t)start) % HUGE_PAGE);
+    size_t behind = most - before - (size_t)size;
+    if (before > 0) {
+        (void)munmap(start, before);
+    }
+    if (behind > 0) {
+        (void)munmap(start + before + size, behind);
+    }
+    return start + before;
+}
+
+static void *map_region(struct memory *memory, uint64_t gpa, uint64_t size)
 {
     int flags = MAP_NORESERVE;
     int fd = -1;
@@ -86,7 +114,15 @@ static void *map_region(struct memory *memory, uint64_t size)
         fd = memory->options.fd;
         break;
     }
-    return mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, offset);
+    void *place = reserve(gpa, size);
+    flags |= place != NULL ? MAP_FIXED : 0;
+    void *host = mmap(place, size, PROT_READ | PROT_WRITE, flags, fd, offset);
+    if (host == MAP_FAILED && place != NULL) {
+        int code = errno;
+        (void)munmap(place, size);
+        errno = code;
+    }
+    return host;
 }
 
 int memory_add(struct memory *memory, uint64_t gpa, uint64_t size, struct err *err)
@@ -102,7 +138,7 @@ int memory_add(struct memory *memory, uint64_t gpa, uint64_t size, struct err *e
     if (memory->count == MEMORY_REGIONS_MAX) {
         return err_say(err, ENOSPC, "guest memory in more than %d regions", MEMORY_REGIONS_MAX);
     }
-    void *host = map_region(memory, size);
+    void *host = map_region(memory, gpa, size);
     if (host == MAP_FAILED) {
         int code = errno;
         (void)err_set(err, code, "map %llu MiB of guest memory", (unsigned long long)(size >> 20));
