@@ -31,7 +31,7 @@ struct machine_options {
     int64_t cpus;
     uint64_t memory;
     struct strv disks, nets;
-    bool detach;
+    bool detach, bare;
     bool no_jail;
     const char *format;
     bool quiet;
@@ -60,6 +60,8 @@ static const struct option_spec run_options[] = {
      "Kernel: ELF, or a bzImage (default: that of isola kernel)", NULL},
     {"initrd", 0, OPTION_STRING, AT(initrd), "FILE", "Initial RAM file system", NULL},
     {"append", 0, OPTION_STRING, AT(append), "TEXT", "Kernel command line", NULL},
+    {"no-board-args", 0, OPTION_FLAG, AT(bare), NULL,
+     "Nothing but --append: no words for Linux of the board's own", NULL},
     {"cpus", 0, OPTION_INT, AT(cpus), "N", "CPUs (default 1)", NULL},
     {"memory", 'm', OPTION_SIZE, AT(memory), "SIZE", "Memory (default 256m)", NULL},
     {"disk", 0, OPTION_LIST, AT(disks), "PATH[,format=qcow2][,ro]", "Add a disk image", NULL},
@@ -235,11 +237,12 @@ static int describe(const struct machine_options *o, const char *kernel, json_t 
     if (r < 0) {
         return r;
     }
-    *ret = json_pack("{s:{s:s, s:s*, s:s}, s:{s:I, s:I, s:b, s:b}, s:O, s:O, s:{}, s:s}",
+    *ret = json_pack("{s:{s:s, s:s*, s:s, s:b}, s:{s:I, s:I, s:b, s:b}, s:O, s:O, s:{}, s:s}",
                      "boot-source", "kernel_image_path", kernel, "initrd_path", initrd, "boot_args",
-                     o->append, "machine-config", "vcpu_count", (json_int_t)o->cpus, "mem_size_mib",
-                     (json_int_t)(o->memory / MIB), "rtc", 1, "i8042", 1, "drives", drives,
-                     "network-interfaces", nets, "entropy", "stdio", "serial");
+                     o->append, "board_args", !o->bare, "machine-config", "vcpu_count",
+                     (json_int_t)o->cpus, "mem_size_mib", (json_int_t)(o->memory / MIB), "rtc", 1,
+                     "i8042", 1, "drives", drives, "network-interfaces", nets, "entropy", "stdio",
+                     "serial");
     return *ret == NULL ? err_set(err, ENOMEM, "describe the machine") : 0;
 }
 

@@ -24,12 +24,10 @@
 #define FILE_TEXT_MAX ((size_t)256 << 10)
 
 /*
- * Nothing is calibrated, probed or waited for that this board does not have. A panic ends the
- * machine at once; the agent is process 1 and its messages go to the console.
+ * Beside what the board adds. A panic ends the machine at once; the agent is process 1 and its
+ * messages go to the console. Nobody waits for random numbers.
  */
-#define KERNEL_ARGUMENTS                                                                           \
-    "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t tsc=reliable no_timer_check "                \
-    "cryptomgr.notests 8250.nr_uarts=1 random.trust_cpu=on"
+#define KERNEL_ARGUMENTS "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t random.trust_cpu=on"
 
 int vm_bundle_check(const struct workload_config *config, struct err *err)
 {

@@ -245,6 +245,7 @@ static const struct key boot_keys[] = {
     {"kernel_image_path", KEY_STRING, CONFIG(boot.kernel), 0, 0, NULL},
     {"initrd_path", KEY_STRING, CONFIG(boot.initrd), 0, 0, NULL},
     {"boot_args", KEY_STRING, CONFIG(boot.arguments), 0, 0, NULL},
+    {"board_args", KEY_BOOL, CONFIG(boot.board_arguments), 0, 0, NULL},
     {"protocol", KEY_CALL, CONFIG(boot.protocol), 0, 0, read_protocol},
     {0},
 };
@@ -528,7 +529,7 @@ static const struct key config_keys[] = {
 static void set_defaults(struct vmm_config *config)
 {
     *config = (struct vmm_config){
-        .boot = {.arguments = "", .protocol = "auto"},
+        .boot = {.arguments = "", .protocol = "auto", .board_arguments = true},
         .cpus = 1,
         .memory = 128 * MIB,
         .serial = true,

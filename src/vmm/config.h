@@ -79,6 +79,7 @@ struct vmm_config {
     struct {
         const char *kernel, *initrd, *arguments;
         const char *protocol; /* "auto", "pvh", "linux64", "multiboot" */
+        bool board_arguments; /* Linux is told what the board knows of itself */
     } boot;
     uint32_t cpus;
     uint64_t memory; /* bytes */

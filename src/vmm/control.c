@@ -81,6 +81,7 @@ static int load_kernel(struct machine *machine, const struct vmm_config *config,
         .initrd_fd = initrd,
         .initrd_name = config->boot.initrd,
         .command_line = line.data == NULL ? "" : line.data,
+        .bare = !config->boot.board_arguments,
     };
     return machine_boot(machine, &plan, err);
 }

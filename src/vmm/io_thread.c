@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -14,9 +13,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "base/macros.h"
-
-/* Small, so that no huge page stands for a stack of which a few pages are used. */
-#define STACK_SIZE ((size_t)256 * 1024)
+#include "base/thread.h"
 
 struct io_thread {
     struct loop *loop;
@@ -111,23 +108,9 @@ struct loop *io_thread_loop(struct io_thread *thread)
 
 int io_thread_start(struct io_thread *thread)
 {
-    sigset_t all;
-    sigset_t before;
-    pthread_attr_t attr;
-    int r = pthread_attr_init(&attr);
-    if (r != 0) {
-        return -r;
-    }
-    (void)pthread_attr_setstacksize(&attr, STACK_SIZE);
-    /* Signals of the process are the machine's loop's; but the jail's word must be heard. */
-    (void)sigfillset(&all);
-    (void)sigdelset(&all, SIGSYS);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    r = pthread_create(&thread->thread, &attr, thread_main, thread);
+    int r = thread_start(&thread->thread, thread_main, thread, NULL);
     thread->started = r == 0;
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    (void)pthread_attr_destroy(&attr);
-    return -r;
+    return r;
 }
 
 void io_thread_stop(struct io_thread *thread)

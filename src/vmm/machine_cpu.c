@@ -7,13 +7,11 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/thread.h"
 #include "freestanding/byteorder.h"
 #include "vmm/bus.h"
 #include "vmm/jail.h"
 #include "vmm/machine_internal.h"
-
-/* Small, so that no huge page stands for a stack of which a few pages are used. */
-#define STACK_SIZE ((size_t)256 * 1024)
 
 static uint64_t load(const uint8_t *data, unsigned size)
 {
@@ -201,27 +199,15 @@ static void *cpu_thread(void *data)
 
 int machine_start_cpus(struct machine *machine, struct err *err)
 {
-    /* Signals of the process are the loop's. */
-    sigset_t all;
-    sigset_t before;
-    pthread_attr_t attr;
-    int r = pthread_attr_init(&attr);
-    if (r != 0) {
-        return err_set(err, r, "start the threads of %u CPUs", machine->cpu_count);
-    }
-    (void)pthread_attr_setstacksize(&attr, STACK_SIZE);
-    (void)sigfillset(&all);
-    (void)sigdelset(&all, SIGRTMIN + 1);
-    (void)sigdelset(&all, SIGSYS);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    /* Signals of the process are the loop's, but for the one that kicks a CPU out of the guest. */
+    const int open[] = {SIGRTMIN + 1, 0};
+    int r = 0;
     for (uint32_t i = 0; r == 0 && i < machine->cpu_count; i++) {
         struct machine_cpu *cpu = &machine->cpu[i];
-        r = pthread_create(&cpu->thread, &attr, cpu_thread, cpu);
+        r = thread_start(&cpu->thread, cpu_thread, cpu, open);
         cpu->started = r == 0;
     }
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    (void)pthread_attr_destroy(&attr);
-    return r != 0 ? err_set(err, r, "start the threads of %u CPUs", machine->cpu_count) : 0;
+    return r < 0 ? err_set(err, -r, "start the threads of %u CPUs", machine->cpu_count) : 0;
 }
 
 void machine_join_cpus(struct machine *machine)

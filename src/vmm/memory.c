@@ -67,32 +67,34 @@ static bool overlaps(const struct memory *memory, uint64_t gpa, uint64_t size)
 }
 
 /*
- * An address for size bytes, which are reserved and not there yet, at the same distance from a huge
- * page as gpa: only then can a huge page of the host be one in the tables that KVM makes for the
- * guest.
+ * A place in our address space that lies to huge pages as gpa does: only then a huge page of the
+ * host can stand behind one of the guest, and one fault brings 2 MiB instead of 4 KiB.
  */
 static void *reserve(uint64_t gpa, uint64_t size)
 {
-    if (size > UINT64_MAX - HUGE_PAGE) {
-        errno = ENOMEM;
-        return MAP_FAILED;
+    if (size < HUGE_PAGE) {
+        return NULL;
     }
-    uint64_t all = size + HUGE_PAGE;
-    uint8_t *start = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    size_t most = (size_t)(size + HUGE_PAGE);
+    uint8_t *start =
+        mmap(NULL, most, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (start == MAP_FAILED) {
-        return MAP_FAILED;
+        return NULL;
     }
-    uint64_t before = (gpa - (uint64_t)(uintptr_t)start) % HUGE_PAGE;
+    size_t before = (size_t)((gpa - (uintptr_t)start) % HUGE_PAGE);
+    size_t behind = most - before - (size_t)size;
     if (before > 0) {
         (void)munmap(start, before);
     }
-    (void)munmap(start + before + size, HUGE_PAGE - before);
+    if (behind > 0) {
+        (void)munmap(start + before + size, behind);
+    }
     return start + before;
 }
 
 static void *map_region(struct memory *memory, uint64_t gpa, uint64_t size)
 {
-    int flags = MAP_NORESERVE | MAP_FIXED;
+    int flags = MAP_NORESERVE;
     int fd = -1;
     off_t offset = (off_t)memory->file_size;
     switch (memory->options.kind) {
@@ -112,14 +114,12 @@ static void *map_region(struct memory *memory, uint64_t gpa, uint64_t size)
         fd = memory->options.fd;
         break;
     }
-    void *at = reserve(gpa, size);
-    if (at == MAP_FAILED) {
-        return MAP_FAILED;
-    }
-    void *host = mmap(at, size, PROT_READ | PROT_WRITE, flags, fd, offset);
-    if (host == MAP_FAILED) {
+    void *place = reserve(gpa, size);
+    flags |= place != NULL ? MAP_FIXED : 0;
+    void *host = mmap(place, size, PROT_READ | PROT_WRITE, flags, fd, offset);
+    if (host == MAP_FAILED && place != NULL) {
         int code = errno;
-        (void)munmap(at, size);
+        (void)munmap(place, size);
         errno = code;
     }
     return host;

@@ -41,6 +41,7 @@ while [ ! -c /dev/hvc0 ] && [ $i -lt 100 ]; do usleep 50000; i=$((i + 1)); done
 exec </dev/hvc0 >/dev/hvc0 2>&1
 stty -echo -onlcr raw
 echo "cpus $(nproc)"
+echo "line $(cat /proc/cmdline)"
 case $(cat /proc/cmdline) in *again*) cmp /dev/vda /dev/vdc && echo "kept yes" ;; esac
 cat /dev/vda >/dev/vdb
 cat /dev/vda >/dev/vdc
@@ -80,7 +81,7 @@ for kind in mmio pci; do
     cat >"$job/$kind.json" <<JSON
 {
     "boot-source": {"kernel_image_path": "/host/vmlinux", "initrd_path": "/host/initrd",
-        "boot_args": "quiet noxsave reboot=t panic=-1$again"},
+        "boot_args": "quiet noxsave tsc=unstable reboot=t panic=-1$again"},
     "machine-config": {"vcpu_count": 2, "mem_size_mib": 192, "pci": $pci, "rtc": true},
     "drives": [{"drive_id": "a", "path_on_host": "/tmp/a", "is_read_only": true},
         {"drive_id": "b", "path_on_host": "/tmp/b", "queues": 2, "io_thread": $pci},
@@ -98,7 +99,7 @@ done
     echo '#!/bin/sh'
     echo '. /lab/tap'
     cat <<'SH'
-plan 34
+plan 36
 cp /host/raw /tmp/a
 cp /host/raw /tmp/d
 cp /host/disk.qcow2 /tmp/
@@ -122,6 +123,10 @@ for kind in mmio pci; do
     is "$kind: it powers off" 0 $?
     is "$kind: the monitor has nothing to say" "" "$(cat /tmp/err)"
     is "$kind: two CPUs" 2 "$(got cpus)"
+    board="cryptomgr.notests 8250.nr_uarts=1"
+    [ $kind = pci ] || board="$board pci=off"
+    is "$kind: Linux is told of the board what its user does not say" "$board tsc=unstable" \
+        "$(got line | sed 's/ quiet.*//') $(got line | grep -o 'tsc=[a-z]*')"
     is "$kind: a disk's bytes are those of its file" same "$(cmp /tmp/a /tmp/b && echo same)"
     is "$kind: so are those of a qcow2 image" same "$(got qcow2)"
     is "$kind: a read-only disk is not written" "read-only same" "$(got vdd) $(cmp /tmp/d /host/raw && echo same)"

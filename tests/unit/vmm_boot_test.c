@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/macros.h"
 #include "kernel_file.h"
 #include "unit.h"
+#include "vmm/boot/command_line.h"
 #include "vmm/layout.h"
 #include "vmm/memory.h"
 
@@ -493,6 +495,81 @@ START_TEST(what_does_not_fit_is_refused)
 }
 END_TEST
 
+START_TEST(words_of_the_user_win_over_those_of_the_board)
+{
+    static const struct {
+        const char *board, *user, *want;
+    } cases[] = {
+        {"a=1 b", "quiet", "a=1 b quiet"},
+        {"a=1 b", "", "a=1 b "},
+        {"", "quiet", "quiet"},
+        {"a=1 b", "quiet a=2", "b quiet a=2"},
+        {"a=1 b", "b=no", "a=1 b=no"},
+        {"a=1 b", "ab a1=1", "a=1 b ab a1=1"},
+        {"m.one-two=1", "m.one_two=2", "m.one_two=2"},
+        {"a=1", "x=\"a=2 a=3\" y", "a=1 x=\"a=2 a=3\" y"},
+        {"a=1", "\"a=2 3\"", "a=1 \"a=2 3\""},
+        {"a=1", "x -- a=2", "a=1 x -- a=2"},
+        {"a=1", "a=2 -- x", "a=2 -- x"},
+        {"a=1", "\ta=2\n", "\ta=2\n"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        AUTO(buf_donep) struct buf line = {0};
+        ck_assert_int_eq(command_line_join(cases[i].board, cases[i].user, &line), 0);
+        ck_assert_str_eq(line.data, cases[i].want);
+    }
+}
+END_TEST
+
+/* Loads k with words of the board and returns the command line that is in memory. */
+static const char *line_of(const struct kernel_file *k, enum boot_protocol protocol,
+                           const char *user, struct machine *m)
+{
+    AUTO(closep) int fd = kernel_file_fd(k->data, k->len);
+    struct boot_plan plan = plan_for(fd);
+    plan.protocol = protocol;
+    plan.command_line = user;
+    plan.board_arguments = "pci=off tsc=reliable";
+    ck_assert_msg(load(&plan, m) == 0, "%s", m->err.text);
+    return (const char *)at(m, LAYOUT_COMMAND_LINE, LAYOUT_COMMAND_LINE_MAX);
+}
+
+START_TEST(only_linux_is_told_of_the_board)
+{
+    static const char both[] = "pci=off tsc=reliable quiet";
+    struct kernel_file elf;
+    struct kernel_file other;
+    kernel_file_elf(&elf, true);
+    other = elf;
+    store_le32(elf.data + ELF_NOTE_AT + 8, 0x101);
+    for (unsigned i = 0; i < 2; i++) {
+        enum boot_protocol protocol = i == 0 ? BOOT_PVH : BOOT_LINUX64;
+        AUTO(machine_donep) struct machine linux_ = {0};
+        AUTO(machine_donep) struct machine foreign = {0};
+        ck_assert_str_eq(line_of(&elf, protocol, "quiet", &linux_), both);
+        ck_assert_str_eq(line_of(&other, protocol, "quiet", &foreign), "quiet");
+    }
+    AUTO(machine_donep) struct machine multiboot = {0};
+    multiboot_header(&elf, 0x300, 0);
+    ck_assert_str_eq(line_of(&elf, BOOT_MULTIBOOT, "quiet", &multiboot), "quiet");
+    AUTO(machine_donep) struct machine bzimage = {0};
+    kernel_file_bzimage(&other, "payload", 7);
+    ck_assert_str_eq(line_of(&other, BOOT_AUTO, "quiet", &bzimage), both);
+}
+END_TEST
+
+START_TEST(a_long_line_of_the_user_leaves_the_board_out)
+{
+    char line[2048];
+    struct kernel_file k;
+    AUTO(machine_donep) struct machine m = {0};
+    kernel_file_bzimage(&k, "payload", 7);
+    memset(line, 'x', sizeof(line));
+    line[2047] = '\0'; /* as long as this kernel takes them */
+    ck_assert_str_eq(line_of(&k, BOOT_AUTO, line, &m), line);
+}
+END_TEST
+
 int main(void)
 {
     return unit_run("vmm/boot", (const TTest *const[]){
@@ -506,6 +583,9 @@ int main(void)
                                     a_wrong_field_of_a_multiboot_header_is_named,
                                     a_kernel_cut_anywhere_is_refused,
                                     what_does_not_fit_is_refused,
+                                    words_of_the_user_win_over_those_of_the_board,
+                                    only_linux_is_told_of_the_board,
+                                    a_long_line_of_the_user_leaves_the_board_out,
                                     NULL,
                                 });
 }

@@ -1,5 +1,8 @@
 #include "vmm/boot/boot.h"
 
+#include "base/buf.h"
+#include "base/err.h"
+#include "vmm/boot/command_line.h"
 #include "vmm/boot/loader.h"
 #include "vmm/boot/setup_header.h"
 
@@ -42,6 +45,31 @@ static int load_by(struct loader *loader, const struct elf_kernel *kernel, int p
     return loader_refuse(loader, err, "is neither ELF nor bzImage nor multiboot");
 }
 
+/*
+ * Sets board_line, kept in line, for a kernel that is Linux: an ELF file that says so, or a
+ * bzImage, whose header is Linux' own. Another one may take words that it does not know for its
+ * program's.
+ */
+static int add_board_arguments(struct loader *loader, const struct elf_kernel *kernel,
+                               enum boot_protocol protocol, struct buf *line, struct err *err)
+{
+    const struct boot_plan *plan = loader->plan;
+    if (plan->board_arguments == NULL || protocol == BOOT_MULTIBOOT) {
+        return 0;
+    }
+    int r = kernel != NULL ? elf_kernel_is_linux(loader, kernel, err) : 1;
+    if (r <= 0) {
+        return r;
+    }
+    r = command_line_join(plan->board_arguments,
+                          plan->command_line == NULL ? "" : plan->command_line, line);
+    if (r < 0) {
+        return err_set(err, -r, "make the command line");
+    }
+    loader->board_line = line->data;
+    return 0;
+}
+
 int boot_load(const struct boot_plan *plan, struct memory *memory, struct x86_state *state,
               enum boot_protocol *ret_protocol, struct err *err)
 {
@@ -63,7 +91,9 @@ int boot_load(const struct boot_plan *plan, struct memory *memory, struct x86_st
     }
     const struct elf_kernel *elf = is_elf ? &kernel : NULL;
     enum boot_protocol protocol = choose(&loader, elf, pvh);
-    r = load_by(&loader, elf, pvh, entry, protocol, state, err);
+    AUTO(buf_donep) struct buf line = {0};
+    r = add_board_arguments(&loader, elf, protocol, &line, err);
+    r = r < 0 ? r : load_by(&loader, elf, pvh, entry, protocol, state, err);
     if (r == 0) {
         *ret_protocol = protocol;
     }

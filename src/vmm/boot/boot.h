@@ -41,6 +41,12 @@ struct boot_plan {
     int initrd_fd;           /* -1: none */
     const char *initrd_name;
     const char *command_line;
+    /*
+     * What Linux is told of this board before command_line, whose words win; no other kernel gets
+     * it, nor one for which both are too long. NULL: nothing.
+     */
+    const char *board_arguments;
+    bool bare;     /* for machine_boot(), which otherwise sets board_arguments */
     uint64_t rsdp; /* guest physical address of the ACPI root pointer; 0: none */
     const struct boot_range *ranges;
     size_t range_count;

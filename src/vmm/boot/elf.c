@@ -81,10 +81,18 @@ int elf_kernel_load(struct loader *loader, const struct elf_kernel *kernel, stru
     return loaded ? 0 : loader_refuse(loader, err, "has no segment to load");
 }
 
-/* One segment of notes. 1, 0 or a negative errno, as elf_kernel_note(). */
-static int search_notes(const struct loader *loader, const struct elf_kernel *kernel,
-                        const struct elf_segment *s, const struct elf_note *want, uint64_t *ret,
-                        struct err *err)
+/* Linux' own notes, since 4.19 and 5.13 (include/linux/build-salt.h, include/linux/elfnote-lto.h).
+ */
+#define LINUX_NOTE_BUILD_SALT 0x100
+#define LINUX_NOTE_LTO 0x101
+
+/* Looks at a note: 1 ends the search with success, 0 goes on, else a negative errno. */
+typedef int note_fn(const struct loader *loader, const struct elf_note *note, void *data,
+                    struct err *err);
+
+/* One segment of notes, as search_notes(). */
+static int search_segment(const struct loader *loader, const struct elf_kernel *kernel,
+                          const struct elf_segment *s, note_fn *fn, void *data, struct err *err)
 {
     if (s->file_bytes > NOTES_MAX) {
         return loader_refuse_field(loader, err, "ELF", "p_filesz", s->file_bytes,
@@ -96,38 +104,73 @@ static int search_notes(const struct loader *loader, const struct elf_kernel *ke
         return err_set(err, ENOMEM, "read kernel '%s'", loader->plan->kernel_name);
     }
     int r = loader_read(loader, s->offset, notes, len, err);
-    if (r < 0) {
-        return r;
-    }
     size_t at = 0;
     struct elf_note note;
-    while (elf_read_note(&kernel->header, notes, len, s->align, &at, &note)) {
-        if (!elf_note_is(&note, want->owner, want->type)) {
-            continue;
-        }
-        if (note.len != 4 && note.len != 8) {
-            return loader_refuse_field(loader, err, "ELF note", "n_descsz", note.len,
-                                       "is not the size of an address");
-        }
-        *ret = note.len == 4 ? load_le32(note.data) : load_le64(note.data);
-        return 1;
+    while (r == 0 && elf_read_note(&kernel->header, notes, len, s->align, &at, &note)) {
+        r = fn(loader, &note, data, err);
     }
-    return 0;
+    return r;
 }
 
-int elf_kernel_note(const struct loader *loader, const struct elf_kernel *kernel, const char *owner,
-                    uint32_t type, uint64_t *ret, struct err *err)
+/* 1: fn was content with a note; 0: with none; or a negative errno. */
+static int search_notes(const struct loader *loader, const struct elf_kernel *kernel, note_fn *fn,
+                        void *data, struct err *err)
 {
-    const struct elf_note want = {.owner = owner, .type = type};
     for (unsigned i = 0; i < kernel->header.segment_count; i++) {
         struct elf_segment s;
         int r = read_segment(loader, kernel, i, &s, err);
         if (r == 0 && s.type == ELF_SEGMENT_NOTE) {
-            r = search_notes(loader, kernel, &s, &want, ret, err);
+            r = search_segment(loader, kernel, &s, fn, data, err);
         }
         if (r != 0) {
             return r;
         }
     }
     return 0;
+}
+
+struct wanted_note {
+    const char *owner;
+    uint32_t type;
+    uint64_t value;
+};
+
+static int take_number(const struct loader *loader, const struct elf_note *note, void *data,
+                       struct err *err)
+{
+    struct wanted_note *want = data;
+    if (!elf_note_is(note, want->owner, want->type)) {
+        return 0;
+    }
+    if (note->len != 4 && note->len != 8) {
+        return loader_refuse_field(loader, err, "ELF note", "n_descsz", note->len,
+                                   "is not the size of an address");
+    }
+    want->value = note->len == 4 ? load_le32(note->data) : load_le64(note->data);
+    return 1;
+}
+
+int elf_kernel_note(const struct loader *loader, const struct elf_kernel *kernel, const char *owner,
+                    uint32_t type, uint64_t *ret, struct err *err)
+{
+    struct wanted_note want = {.owner = owner, .type = type};
+    int r = search_notes(loader, kernel, take_number, &want, err);
+    if (r == 1) {
+        *ret = want.value;
+    }
+    return r;
+}
+
+static int is_linux(const struct loader *loader, const struct elf_note *note, void *data,
+                    struct err *err)
+{
+    (void)loader, (void)data, (void)err;
+    return elf_note_is(note, "Linux", LINUX_NOTE_BUILD_SALT) ||
+           elf_note_is(note, "Linux", LINUX_NOTE_LTO);
+}
+
+int elf_kernel_is_linux(const struct loader *loader, const struct elf_kernel *kernel,
+                        struct err *err)
+{
+    return search_notes(loader, kernel, is_linux, NULL, err);
 }

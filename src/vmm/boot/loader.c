@@ -64,6 +64,7 @@ int loader_begin(const struct boot_plan *plan, struct memory *memory, struct loa
     ret->low_size = 0;
     ret->kernel_start = UINT64_MAX;
     ret->kernel_end = LAYOUT_KERNEL;
+    ret->board_line = NULL;
     ret->initrd_gpa = 0;
     ret->initrd_size = 0;
     struct stat st;
@@ -166,8 +167,11 @@ int loader_put(struct loader *loader, uint64_t gpa, const void *data, size_t len
 int loader_command_line(struct loader *loader, uint64_t limit, struct err *err)
 {
     const char *text = loader->plan->command_line != NULL ? loader->plan->command_line : "";
-    size_t len = strlen(text);
     uint64_t most = MIN(limit, LAYOUT_COMMAND_LINE_MAX - 1);
+    if (loader->board_line != NULL && strlen(loader->board_line) <= most) {
+        text = loader->board_line;
+    }
+    size_t len = strlen(text);
     if (len > most) {
         return err_say(err, E2BIG,
                        "kernel '%s' takes a command line of %" PRIu64 " bytes, not of %zu",

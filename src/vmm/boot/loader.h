@@ -18,10 +18,11 @@ struct loader {
     const struct boot_plan *plan;
     struct memory *memory;
     uint64_t file_size;
-    uint64_t low_end;      /* of the memory that starts at or below 1 MiB, as the map tells it */
-    uint64_t low_size;     /* of the memory from 0 on, as the map tells it */
-    uint64_t kernel_start; /* of the lowest byte that the kernel takes so far */
-    uint64_t kernel_end;   /* behind the last byte that the kernel takes so far */
+    uint64_t low_end;       /* of the memory that starts at or below 1 MiB, as the map tells it */
+    uint64_t low_size;      /* of the memory from 0 on, as the map tells it */
+    uint64_t kernel_start;  /* of the lowest byte that the kernel takes so far */
+    uint64_t kernel_end;    /* behind the last byte that the kernel takes so far */
+    const char *board_line; /* the whole command line with board_arguments; NULL: none */
     uint64_t initrd_gpa;
     uint64_t initrd_size; /* 0: none */
     size_t head_len;
@@ -66,7 +67,8 @@ bool loader_has(const struct loader *loader, uint64_t gpa);
 
 /* Loads the initial RAM disk, if there is one, as high as it goes with all bytes below limit. */
 int loader_initrd(struct loader *loader, uint64_t limit, struct err *err);
-/* Writes the command line to LAYOUT_COMMAND_LINE; limit: bytes without the closing NUL. */
+/* Writes the command line, with the board's words where they fit, to LAYOUT_COMMAND_LINE; limit:
+ * bytes without the closing NUL. */
 int loader_command_line(struct loader *loader, uint64_t limit, struct err *err);
 /* Writes data that is ours, not the kernel's. */
 int loader_put(struct loader *loader, uint64_t gpa, const void *data, size_t len, struct err *err);
@@ -86,6 +88,10 @@ int elf_kernel_load(struct loader *loader, const struct elf_kernel *kernel, stru
 /* The number (4 or 8 bytes) that a note holds. 1, 0 (no such note), or a negative errno. */
 int elf_kernel_note(const struct loader *loader, const struct elf_kernel *kernel, const char *owner,
                     uint32_t type, uint64_t *ret, struct err *err);
+
+/* 1: its notes say that it is Linux (include/linux/elfnote.h); 0, or a negative errno. */
+int elf_kernel_is_linux(const struct loader *loader, const struct elf_kernel *kernel,
+                        struct err *err);
 
 /* pvh.c; ready returns 1 with the entry, 0 when the kernel does not offer it, a negative errno. */
 int pvh_ready(const struct loader *loader, const struct elf_kernel *kernel, uint64_t *ret_entry,

@@ -2,15 +2,14 @@
 
 #include <assert.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 #include "base/loop.h"
 #include "base/macros.h"
+#include "base/thread.h"
 
-#define STACK_SIZE ((size_t)256 * 1024)
 #define THREADS_MAX 8
 
 struct workers {
@@ -103,20 +102,9 @@ static void on_event(struct loop_source *source, int fd, uint32_t events, void *
 
 static void start_thread(struct workers *workers)
 {
-    sigset_t all;
-    sigset_t before;
-    pthread_attr_t attr;
-    (void)sigfillset(&all);
-    if (pthread_attr_init(&attr) != 0) {
-        return;
-    }
-    (void)pthread_attr_setstacksize(&attr, STACK_SIZE);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (pthread_create(&workers->threads[workers->count], &attr, worker_main, workers) == 0) {
+    if (thread_start(&workers->threads[workers->count], worker_main, workers, NULL) == 0) {
         workers->count++;
     }
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    (void)pthread_attr_destroy(&attr);
 }
 
 int workers_new(struct loop *loop, unsigned threads, struct workers **ret)
