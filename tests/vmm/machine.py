@@ -39,6 +39,13 @@ def say(name, text, want):
         assert want.encode() in got, got
 
 
+def until_said(name, text):
+    end = time.monotonic() + 20
+    while (folder / "run/machines" / name / "console.log").read_text() != text:
+        assert time.monotonic() < end, f"{name} does not say {text}"
+        time.sleep(0.01)
+
+
 def until_gone(name):
     end = time.monotonic() + 20
     while (folder / "run/machines" / name).exists():
@@ -71,6 +78,7 @@ def a_detached_machine_is_listed_paused_and_stopped():
 
 def a_snapshot_goes_on_beside_the_machine_it_is_of():
     isola("run", "-d", "--name", "a", "--kernel", kernel, "-m", "16m")
+    until_said("a", "A")
     assert "never overwritten" not in isola("snapshot", "a", folder / "snap")
     assert "never overwritten" in isola("snapshot", "a", folder / "snap", code=1)
     isola("restore", "-d", "--name", "b", folder / "snap")
@@ -78,7 +86,8 @@ def a_snapshot_goes_on_beside_the_machine_it_is_of():
         say(name, name, name)
         isola("stop", "-t", "0", name)
         until_gone(name)
-    assert isola("restore", folder / "snap", stdin="zq") == "zq"
+    said = isola("restore", folder / "snap", stdin="zq")
+    assert said == "zq", said
 
 
 def what_cannot_run_is_said_and_leaves_nothing():
