@@ -1,9 +1,9 @@
 #!/bin/bash
 # Debian's kernel with every device of ours, in real machines: behind virtio-mmio, then behind PCI.
-# Usage: devices.sh BUILD STREAM
+# Usage: devices.sh BUILD STREAM DISKLOAD
 set -u
 build=$(cd "$1" && pwd)
-stream=$2
+stream=$2 diskload=$3
 . "$(dirname "$0")/nested.bash"
 command -v qemu-img >/dev/null || {
     echo "1..0 # SKIP qemu-img is not installed"
@@ -17,7 +17,7 @@ modules="drivers/virtio/virtio_ring drivers/virtio/virtio drivers/virtio/virtio_
     net/vmw_vsock/vsock net/vmw_vsock/vmw_vsock_virtio_transport_common
     net/vmw_vsock/vmw_vsock_virtio_transport"
 mkdir -p "$work/tree/bin" "$work/tree/modules"
-cp "$(command -v busybox)" "$stream" "$work/tree/bin/"
+cp "$(command -v busybox)" "$stream" "$diskload" "$work/tree/bin/"
 number=10
 for module in $modules; do
     cp "$build/kernel/modules/kernel/$module.ko" "$work/tree/modules/$number.ko"
@@ -43,6 +43,7 @@ stty -echo -onlcr raw
 echo "cpus $(nproc)"
 echo "line $(cat /proc/cmdline)"
 case $(cat /proc/cmdline) in *again*) cmp /dev/vda /dev/vdc && echo "kept yes" ;; esac
+echo "load $(diskload /dev/vdb 2000) $(diskload /dev/vdc 600)"
 cat /dev/vda >/dev/vdb
 cat /dev/vda >/dev/vdc
 sync
@@ -99,7 +100,7 @@ done
     echo '#!/bin/sh'
     echo '. /lab/tap'
     cat <<'SH'
-plan 36
+plan 38
 cp /host/raw /tmp/a
 cp /host/raw /tmp/d
 cp /host/disk.qcow2 /tmp/
@@ -127,6 +128,7 @@ for kind in mmio pci; do
     [ $kind = pci ] || board="$board pci=off"
     is "$kind: Linux is told of the board what its user does not say" "$board tsc=unstable" \
         "$(got line | sed 's/ quiet.*//') $(got line | grep -o 'tsc=[a-z]*')"
+    is "$kind: random reads find what random writes left" "2000 done 600 done" "$(got load)"
     is "$kind: a disk's bytes are those of its file" same "$(cmp /tmp/a /tmp/b && echo same)"
     is "$kind: so are those of a qcow2 image" same "$(got qcow2)"
     is "$kind: a read-only disk is not written" "read-only same" "$(got vdd) $(cmp /tmp/d /host/raw && echo same)"
