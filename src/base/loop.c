@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -34,6 +35,7 @@ struct loop {
     } handlers[NSIG];
     struct loop_source *sources;
     bool quit;
+    bool precise;
     int result;
 };
 
@@ -193,8 +195,8 @@ static void free_dead_sources(struct loop *loop)
     }
 }
 
-/* Milliseconds until the next timer, rounded up; -1 when there is none. */
-static int next_timeout(const struct loop *loop)
+/* Nanoseconds until the next timer, 0 when it is due, -1 when there is none. */
+static int64_t next_timeout(const struct loop *loop)
 {
     int64_t first = -1;
     for (const struct loop_source *s = loop->sources; s != NULL; s = s->next) {
@@ -202,14 +204,35 @@ static int next_timeout(const struct loop *loop)
             first = s->deadline_ns;
         }
     }
-    if (first < 0) {
-        return -1;
+    return first < 0 ? -1 : MAX(first - clock_monotonic_ns(), (int64_t)0);
+}
+
+/* glibc's headers have it since 2.37 only. */
+static int epoll_wait_ns(int epoll_fd, struct epoll_event *events, int64_t ns)
+{
+    const struct timespec timeout = {.tv_nsec = ns};
+    return (int)syscall(SYS_epoll_pwait2, epoll_fd, events, LOOP_BATCH, &timeout, NULL, (size_t)0);
+}
+
+static int wait_events(const struct loop *loop, struct epoll_event *events)
+{
+    int64_t ns = next_timeout(loop);
+    if (loop->precise && ns > 0 && ns < NS_PER_MS) {
+        return epoll_wait_ns(loop->epoll_fd, events, ns);
     }
-    int64_t wait = first - clock_monotonic_ns();
-    if (wait <= 0) {
-        return 0;
+    int64_t ms = MIN((ns + NS_PER_MS - 1) / NS_PER_MS, (int64_t)3600 * 1000);
+    return epoll_wait(loop->epoll_fd, events, LOOP_BATCH, ns < 0 ? -1 : (int)ms);
+}
+
+int loop_be_precise(struct loop *loop)
+{
+    struct epoll_event events[LOOP_BATCH];
+    /* On a descriptor that is none: nothing is taken. */
+    if (epoll_wait_ns(-1, events, 0) < 0 && errno == ENOSYS) {
+        return -ENOSYS;
     }
-    return (int)MIN((wait + NS_PER_MS - 1) / NS_PER_MS, (int64_t)3600 * 1000);
+    loop->precise = true;
+    return 0;
 }
 
 static void run_timers(struct loop *loop)
@@ -227,7 +250,7 @@ int loop_run(struct loop *loop)
 {
     struct epoll_event events[LOOP_BATCH];
     while (!loop->quit) {
-        int n = epoll_wait(loop->epoll_fd, events, LOOP_BATCH, next_timeout(loop));
+        int n = wait_events(loop, events);
         if (n < 0 && errno != EINTR) {
             return -errno;
         }

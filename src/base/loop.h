@@ -34,6 +34,12 @@ int loop_add_timer(struct loop *loop, int64_t delay_ns, loop_timer_fn *fn, void 
                    struct loop_source **ret_source);
 int loop_timer_set(struct loop_source *source, int64_t delay_ns);
 
+/*
+ * Makes timers under a millisecond as long as they say, but for the kernel's slack; without it, and
+ * before Linux 5.11 (-ENOSYS), they are rounded up to one.
+ */
+int loop_be_precise(struct loop *loop);
+
 /* Blocks the signal for this thread and reports it from the loop. */
 int loop_add_signal(struct loop *loop, int signal, loop_signal_fn *fn, void *data);
 

@@ -83,6 +83,7 @@ static const struct jail_rule process_rules[] = {
     JAIL_ALLOW(sigaltstack),
     JAIL_ALLOW(epoll_wait),
     JAIL_ALLOW(epoll_pwait),
+    JAIL_ALLOW(epoll_pwait2),
     JAIL_ALLOW(poll),
     JAIL_ALLOW(ppoll),
     JAIL_ALLOW(pread64),

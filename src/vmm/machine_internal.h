@@ -57,6 +57,7 @@ struct machine {
     bool paused;                  /* under lock */
     bool quit;                    /* under lock */
     uint32_t parked;              /* CPUs that stand still, under lock */
+    bool shares_cpus;             /* the loop has no CPU that no CPU of the guest can be on */
     bool stands;                  /* between pause and resume; the loop's thread */
     struct machine_ending ending; /* under lock until ended */
 

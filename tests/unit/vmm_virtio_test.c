@@ -305,6 +305,68 @@ START_TEST(saved_state_that_no_guest_can_bring_about_is_refused)
 }
 END_TEST
 
+static void share_cpus(struct bed *bed)
+{
+    ck_assert_int_eq(loop_be_precise(bed->loop), 0);
+    ck_assert_int_eq(virtio_share_cpus(bed->virtio), 0);
+}
+
+/* Puts out requests. Returns how often the device wants to hear of one. */
+static unsigned put(struct bed *bed, unsigned count)
+{
+    struct driver_piece piece = {.gpa = BED_BUFFERS, .len = 8};
+    unsigned rings = 0;
+    for (unsigned i = 0; i < count; i++) {
+        ck_assert_int_ge(driver_add(&bed->driver[0], &piece, 0, 1, 0), 0);
+        if (driver_must_notify(&bed->driver[0])) {
+            rings++;
+            virtio_kick(bed->virtio, 0);
+        }
+    }
+    return rings;
+}
+
+/* Lets the loop run until so many requests are done. */
+static void finish(struct bed *bed, unsigned count)
+{
+    unsigned id = 0;
+    uint32_t len = 0;
+    for (unsigned i = 0; i < count; i++) {
+        BED_UNTIL(bed, driver_get(&bed->driver[0], &id, &len));
+    }
+}
+
+START_TEST(where_cpus_are_shared_doorbells_nap_while_that_brings_several_requests)
+{
+    for (unsigned kind = 0; kind < 4; kind++) {
+        struct bed bed;
+        unsigned before = 0;
+        open_rng(&bed);
+        share_cpus(&bed);
+        bed_start(&bed,
+                  ((kind & 1) != 0 ? VIRTIO_F_RING_PACKED : 0) |
+                      ((kind & 2) != 0 ? VIRTIO_F_EVENT_IDX : 0),
+                  1, 16);
+        /* One at a time: nearly each rings. */
+        while (put(&bed, 1) == 1) {
+            bed_pump(&bed);
+            finish(&bed, 1);
+            before++;
+            ck_assert_uint_lt(before, 100);
+        }
+        ck_assert_uint_ge(before, 31);
+        /* The nap is on: no more of these ring, and all are served. */
+        ck_assert_uint_eq(put(&bed, 5), 0);
+        finish(&bed, 6);
+        /* It brought several, so there is another; nothing comes, so that is the last. */
+        bed_run(&bed, 5 * NS_PER_MS);
+        ck_assert_uint_eq(put(&bed, 1), 1);
+        finish(&bed, 1);
+        bed_close(&bed);
+    }
+}
+END_TEST
+
 struct stress {
     struct bed bed;
     unsigned done;
@@ -338,10 +400,13 @@ static void *drive(void *data)
 
 START_TEST(a_cpu_and_the_loop_at_once_lose_neither_doorbell_nor_interrupt)
 {
-    for (unsigned kind = 0; kind < 4; kind++) {
+    for (unsigned kind = 0; kind < 8; kind++) {
         struct stress s = {0};
         pthread_t cpu;
         open_rng(&s.bed);
+        if ((kind & 4) != 0) {
+            share_cpus(&s.bed);
+        }
         bed_start(&s.bed,
                   ((kind & 1) != 0 ? VIRTIO_F_RING_PACKED : 0) |
                       ((kind & 2) != 0 ? VIRTIO_F_EVENT_IDX : 0),
@@ -368,6 +433,7 @@ int main(void)
                         a_hostile_ring_asks_for_a_reset_and_works_after_it,
                         a_device_restored_in_the_middle_of_work_goes_on,
                         saved_state_that_no_guest_can_bring_about_is_refused,
+                        where_cpus_are_shared_doorbells_nap_while_that_brings_several_requests,
                         a_cpu_and_the_loop_at_once_lose_neither_doorbell_nor_interrupt,
                         NULL,
                     });

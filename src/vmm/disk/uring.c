@@ -25,7 +25,7 @@ struct uring {
     struct io_uring_sqe *sqes;
     size_t sqes_size;
     unsigned *sq_head, *sq_tail, *sq_array;
-    unsigned *cq_head, *cq_tail;
+    unsigned *cq_head, *cq_tail, *cq_flags; /* cq_flags NULL: this kernel has none */
     struct io_uring_cqe *cqes;
     unsigned sq_mask, cq_mask, sq_entries, cq_entries;
     /* Ours */
@@ -33,6 +33,8 @@ struct uring {
     unsigned in_kernel;   /* in the ring or beyond; each has a place for its completion */
     struct uring_op *queue, **queue_end;
     bool reaping;
+    bool at_once; /* what was submitted last was done before the call returned */
+    struct loop_source *look;
     struct workers *workers;
 };
 
@@ -49,10 +51,16 @@ static void fill(struct io_uring_sqe *sqe, const struct uring_op *op)
     switch (op->kind) {
     case URING_READ:
     case URING_WRITE:
-        sqe->opcode = op->kind == URING_READ ? IORING_OP_READV : IORING_OP_WRITEV;
         sqe->off = op->offset;
-        sqe->addr = (uintptr_t)op->iov;
-        sqe->len = op->iov_count;
+        if (op->iov_count == 1 && op->iov->iov_len <= INT32_MAX) {
+            sqe->opcode = op->kind == URING_READ ? IORING_OP_READ : IORING_OP_WRITE;
+            sqe->addr = (uintptr_t)op->iov->iov_base;
+            sqe->len = (uint32_t)op->iov->iov_len;
+        } else {
+            sqe->opcode = op->kind == URING_READ ? IORING_OP_READV : IORING_OP_WRITEV;
+            sqe->addr = (uintptr_t)op->iov;
+            sqe->len = op->iov_count;
+        }
         break;
     case URING_SYNC:
         sqe->opcode = IORING_OP_FSYNC;
@@ -105,6 +113,39 @@ static bool reap(struct uring *uring)
     return any;
 }
 
+/* Whether completions wake the loop. */
+static void set_wake(struct uring *uring, bool on)
+{
+    __atomic_store_n(uring->cq_flags, on ? 0 : IORING_CQ_EVENTFD_DISABLED, __ATOMIC_SEQ_CST);
+}
+
+/*
+ * A disk that answers at once (the page cache, a memory device) needs no event for that: it would
+ * wake the loop for what is done. Only when nothing is under way, and when the last round ended so:
+ * others would pay for on_look().
+ */
+static bool begin_quiet(struct uring *uring)
+{
+    bool quiet = uring->at_once && uring->in_kernel == 0 && uring->cq_flags != NULL;
+    if (quiet) {
+        set_wake(uring, false);
+    }
+    return quiet;
+}
+
+static void end_quiet(struct uring *uring)
+{
+    if (uring->in_kernel == 0) {
+        return; /* nothing can come until the next submission */
+    }
+    set_wake(uring, true);
+    /*
+     * The kernel may have looked at the flag before we changed it, and written its completion where
+     * we do not see it yet: nothing orders the two on its side. So there is one look more.
+     */
+    (void)loop_timer_set(uring->look, 0);
+}
+
 /* Submits and reaps until the queue is in the kernel's hands and nothing is there to reap. */
 static void pump(struct uring *uring, bool wait)
 {
@@ -112,6 +153,7 @@ static void pump(struct uring *uring, bool wait)
         return; /* a callback; the round below it goes on */
     }
     uring->reaping = true;
+    bool quiet = begin_quiet(uring);
     for (;;) {
         fill_ring(uring);
         bool block = wait && uring->in_kernel > 0;
@@ -131,6 +173,10 @@ static void pump(struct uring *uring, bool wait)
             break;
         }
     }
+    uring->at_once = uring->in_kernel == 0;
+    if (quiet) {
+        end_quiet(uring);
+    }
     uring->reaping = false;
 }
 
@@ -140,6 +186,12 @@ static void on_event(struct loop_source *source, int fd, uint32_t events, void *
     (void)source;
     (void)fd;
     (void)events;
+    pump(data, false);
+}
+
+static void on_look(struct loop_source *source, void *data)
+{
+    (void)source;
     pump(data, false);
 }
 
@@ -170,6 +222,7 @@ static int map_ring(struct uring *uring, const struct io_uring_params *p)
     uring->cq_tail = (unsigned *)(void *)(base + p->cq_off.tail);
     uring->cq_mask = *(unsigned *)(void *)(base + p->cq_off.ring_mask);
     uring->cqes = (struct io_uring_cqe *)(void *)(base + p->cq_off.cqes);
+    uring->cq_flags = p->cq_off.flags == 0 ? NULL : (unsigned *)(void *)(base + p->cq_off.flags);
     uring->sq_entries = p->sq_entries;
     uring->cq_entries = p->cq_entries;
     return 0;
@@ -181,8 +234,8 @@ static int map_ring(struct uring *uring, const struct io_uring_params *p)
  */
 static int restrict_ring(const struct uring *uring)
 {
-    static const uint8_t allowed[] = {IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC,
-                                      IORING_OP_FALLOCATE};
+    static const uint8_t allowed[] = {IORING_OP_READ,   IORING_OP_WRITE, IORING_OP_READV,
+                                      IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE};
     struct io_uring_restriction rules[COUNT(allowed)] = {{0}};
     for (size_t i = 0; i < COUNT(allowed); i++) {
         rules[i].opcode = IORING_RESTRICTION_SQE_OP;
@@ -223,13 +276,17 @@ static int open_ring(struct uring *uring, struct loop *loop)
     if (r < 0) {
         return r;
     }
-    return loop_add_fd(loop, uring->event_fd, EPOLLIN | EPOLLET, on_event, uring, &uring->source);
+    r = loop_add_timer(loop, -1, on_look, uring, &uring->look);
+    return r < 0 ? r
+                 : loop_add_fd(loop, uring->event_fd, EPOLLIN | EPOLLET, on_event, uring,
+                               &uring->source);
 }
 
 static void close_ring(struct uring *uring)
 {
     loop_remove(uring->source);
-    uring->source = NULL;
+    loop_remove(uring->look);
+    uring->source = uring->look = NULL;
     if (uring->sqes != NULL) {
         (void)munmap(uring->sqes, uring->sqes_size);
         uring->sqes = NULL;

@@ -410,6 +410,14 @@ static void serve_queue(struct blk *b, unsigned index)
     }
 }
 
+static void blk_flush(struct virtio *v, unsigned index)
+{
+    struct blk *b = blk_of(v);
+    (void)index;
+    disk_kick(b->disk);
+    signal_all(b);
+}
+
 static void blk_queue(struct virtio *v, unsigned index)
 {
     serve_queue(blk_of(v), index);
@@ -506,6 +514,7 @@ static const struct virtio_ops blk_ops = {
     .config_read = config_read,
     .config_write = config_write,
     .queue = blk_queue,
+    .flush = blk_flush,
     .reset = blk_reset,
     .quiesce = blk_quiesce,
     .free = blk_free,

@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/loop.h"
 #include "base/macros.h"
@@ -103,16 +104,14 @@ const struct state_table virtio_state_table = {
     .check = check_virtio,
 };
 
+/* Edge-triggered: each ring wakes the loop, nothing needs to be read back. */
 static void on_doorbell(struct loop_source *source, int fd, uint32_t events, void *data)
 {
     (void)source;
+    (void)fd;
     (void)events;
     struct virtio_doorbell *bell = data;
     struct virtio *v = bell->owner;
-    uint64_t count = 0;
-    if (read(fd, &count, sizeof(count)) != (ssize_t)sizeof(count)) {
-        return;
-    }
     (void)pthread_mutex_lock(&v->device.lock);
     unsigned index = (unsigned)(bell - v->doorbell);
     /* What rings while paused is found by the look that follows resume. */
@@ -130,6 +129,7 @@ static void reset(struct virtio *v)
     v->resetting = true;
     v->active = false;
     for (uint32_t i = 0; i < v->queue_count; i++) {
+        v->doorbell[i].napping = false;
         v->queue[i].broken = true; /* requests that end meanwhile go nowhere */
     }
     if (v->ops->reset != NULL) {
@@ -227,7 +227,7 @@ int virtio_init(struct virtio *v, const struct virtio_ops *ops, const struct sta
         }
         bell->owner = v;
         v->queue_count = i + 1;
-        int r = loop_add_fd(loop, bell->fd, EPOLLIN, on_doorbell, bell, &bell->source);
+        int r = loop_add_fd(loop, bell->fd, EPOLLIN | EPOLLET, on_doorbell, bell, &bell->source);
         if (r < 0) {
             return r;
         }
@@ -243,6 +243,7 @@ void virtio_done(struct virtio *v)
             (void)close_fd(v->doorbell[i].fd);
         }
     }
+    loop_remove(v->nap);
     device_done(&v->device);
 }
 
@@ -276,10 +277,80 @@ void virtio_complete(struct virtio *v, unsigned queue, const struct virtq_chain 
     }
 }
 
+/* Of a nap; how many requests it must bring to be followed by another; calls between tries. */
+#define NAP_NS_MIN 25000
+#define NAP_NS_MAX 200000
+#define NAP_WORTH 3
+#define NAP_EVERY_MIN 32
+#define NAP_EVERY_MAX 256
+
+static void on_nap(struct loop_source *source, void *data)
+{
+    struct virtio *v = data;
+    (void)source;
+    (void)pthread_mutex_lock(&v->device.lock);
+    for (unsigned i = 0; i < v->queue_count; i++) {
+        /* napping stays until virtio_serve() has counted. */
+        if (v->doorbell[i].napping && v->active && !v->paused && v->queue[i].ready) {
+            v->ops->queue(v, i);
+        }
+    }
+    (void)pthread_mutex_unlock(&v->device.lock);
+}
+
+int virtio_share_cpus(struct virtio *v)
+{
+    for (unsigned i = 0; i < v->queue_count; i++) {
+        v->doorbell[i].every = NAP_EVERY_MIN;
+        v->doorbell[i].nap_ns = NAP_NS_MIN;
+    }
+    return loop_add_timer(v->loop, -1, on_nap, v, &v->nap);
+}
+
+/* Climbs to the length that brings most requests a second. */
+static void choose_length(struct virtio_doorbell *bell, unsigned count, int64_t now_ns)
+{
+    uint64_t rate = (uint64_t)count * NS_PER_SEC / (uint64_t)MAX(now_ns - bell->since_ns, 1);
+    bell->shorter = bell->shorter != (rate < bell->rate);
+    bell->rate = rate;
+    bell->nap_ns =
+        bell->shorter ? MAX(bell->nap_ns / 2, NAP_NS_MIN) : MIN(bell->nap_ns * 2, NAP_NS_MAX);
+}
+
+/* The queue is empty after so many requests: true when its doorbell is to stay off for a nap. */
+static bool begin_nap(struct virtio *v, unsigned queue, unsigned count)
+{
+    struct virtio_doorbell *bell = &v->doorbell[queue];
+    bool napped = bell->napping;
+    bell->napping = false;
+    if (v->nap == NULL) {
+        return false;
+    }
+    if (napped && count < NAP_WORTH) {
+        bell->every = (uint16_t)MIN(bell->every * 2, NAP_EVERY_MAX);
+        return false;
+    }
+    if (!napped && ++bell->served < bell->every) {
+        return false;
+    }
+    int64_t now = clock_monotonic_ns();
+    if (napped) {
+        bell->every = NAP_EVERY_MIN;
+        choose_length(bell, count, now);
+    }
+    bell->since_ns = now;
+    bell->served = 0;
+    bell->napping = true;
+    (void)loop_timer_set(v->nap, bell->nap_ns);
+    return true;
+}
+
 void virtio_serve(struct virtio *v, unsigned queue, virtio_serve_fn *fn)
 {
     struct virtq *q = &v->queue[queue];
     struct virtq_chain chain;
+    unsigned count = 0;
+    unsigned flushed = 0;
     virtq_doorbell_off(q, v->memory);
     for (unsigned left = q->size; v->active; left--) {
         if (left == 0) {
@@ -287,8 +358,13 @@ void virtio_serve(struct virtio *v, unsigned queue, virtio_serve_fn *fn)
             break;
         }
         int r = virtq_pop(q, v->memory, &chain);
+        if (r == -EAGAIN && flushed < count && v->ops->flush != NULL) {
+            flushed = count;
+            v->ops->flush(v, queue);
+            continue;
+        }
         if (r == -EAGAIN) {
-            if (!virtq_doorbell_on(q, v->memory)) {
+            if (begin_nap(v, queue, count) || !virtq_doorbell_on(q, v->memory)) {
                 break;
             }
             virtq_doorbell_off(q, v->memory);
@@ -302,6 +378,7 @@ void virtio_serve(struct virtio *v, unsigned queue, virtio_serve_fn *fn)
             virtq_unpop(q, &chain);
             break;
         }
+        count++;
     }
     virtio_interrupt_if_wanted(v, queue);
 }
@@ -424,5 +501,5 @@ void virtio_kick(struct virtio *v, unsigned index)
 {
     uint64_t one = 1;
     ssize_t n = index < v->queue_count ? write(v->doorbell[index].fd, &one, sizeof(one)) : 0;
-    (void)n; /* EAGAIN: it rings already */
+    (void)n; /* EAGAIN after 2^64 - 2 of them: no ring of ours is that long-lived */
 }

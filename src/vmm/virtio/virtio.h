@@ -69,6 +69,11 @@ struct virtio_ops {
     /* Something may be in queue index. */
     void (*queue)(struct virtio *v, unsigned index);
     /*
+     * From virtio_serve(): the queue is empty, what was taken is to go on its way before doorbells
+     * ring again: whatever comes meanwhile needs none. May be NULL.
+     */
+    void (*flush)(struct virtio *v, unsigned index);
+    /*
      * Back to power-on: what is under way is finished or dropped when this returns. It may wait
      * and let go of the lock meanwhile: nothing is pushed or popped any more. May be NULL.
      */
@@ -92,6 +97,14 @@ struct virtio_doorbell {
     struct virtio *owner;
     int fd; /* eventfd */
     struct loop_source *source;
+    /* See virtio_share_cpus(). */
+    bool napping;     /* off until the nap's end */
+    bool shorter;     /* than the last one is the next nap */
+    uint16_t served;  /* calls since the last nap */
+    uint16_t every;   /* and after how many the next one comes */
+    int32_t nap_ns;   /* how long a nap is */
+    int64_t since_ns; /* begin of the nap, monotonic */
+    uint64_t rate;    /* requests a second that the nap before brought */
 };
 
 struct virtio {
@@ -105,9 +118,10 @@ struct virtio {
     uint32_t queue_count;
     struct virtq queue[VIRTIO_QUEUES_MAX];
     struct virtio_doorbell doorbell[VIRTIO_QUEUES_MAX];
-    bool active;    /* DRIVER_OK and not broken */
-    bool paused;    /* between quiesce and resume */
-    bool resetting; /* the kind's reset may wait */
+    bool active;             /* DRIVER_OK and not broken */
+    bool paused;             /* between quiesce and resume */
+    bool resetting;          /* the kind's reset may wait */
+    struct loop_source *nap; /* NULL: doorbells ring at once */
     const struct virtio_transport_ops *transport_ops;
     void *transport;
     _Atomic uint32_t isr;
@@ -124,6 +138,13 @@ int virtio_init(struct virtio *v, const struct virtio_ops *ops, const struct sta
                 struct memory *memory, struct loop *loop);
 /* On the loop's thread, or when it does not run any more. */
 void virtio_done(struct virtio *v);
+/*
+ * For a machine whose guest and loop have the same CPUs: there each ring takes the CPU from the
+ * guest before it has put out its next request. So now and then the device leaves a doorbell off
+ * for some microseconds; while that brings several requests at once, it goes on, with naps as long
+ * as bring most. The loop must be precise. Before the driver comes.
+ */
+int virtio_share_cpus(struct virtio *v);
 /* The device itself, by ops->free; accepts NULL. */
 void virtio_free(struct virtio *v);
 DEFINE_FREEP(struct virtio *, virtio_free)
