@@ -281,16 +281,18 @@ static int add_shares(const struct vm_bundle_inputs *in, json_t *machine, json_t
     return r;
 }
 
-/* Places in memory are few and found at once; PCI has room, and costs the guest a look at its bus.
+/*
+ * On PCI an interrupt is a message that costs the guest no access to the device, and there is room
+ * for more of them. A kernel that does not show its driver may know devices in memory only.
  */
 #define OTHER_DEVICES 3 /* sockets, balloon, entropy */
 
-static void choose_bus(json_t *machine)
+static void choose_bus(json_t *machine, bool kernel_has_pci)
 {
     size_t devices = OTHER_DEVICES + json_array_size(json_object_get(machine, "drives")) +
                      json_array_size(json_object_get(machine, "network-interfaces")) +
                      json_array_size(json_object_get(machine, "fs"));
-    if (devices > LAYOUT_VIRTIO_MMIO_MAX) {
+    if (kernel_has_pci || devices > LAYOUT_VIRTIO_MMIO_MAX) {
         (void)json_object_set_new(json_object_get(machine, "machine-config"), "pci", json_true());
     }
 }
@@ -340,7 +342,8 @@ int vm_bundle_build(const struct vm_bundle_inputs *in, json_t **ret, struct err 
     AUTO(freep) char *program = dirs_helper("isola-vmm");
     AUTO(freep) char *machine_file = str_printf("%s/vm-machine.json", in->run_dir);
     AUTO(freep) char *sockets = str_printf("%s/%s", in->run_dir, VM_SOCKET_DIR);
-    int r = vm_kernel_find(in->root, &kernel, &initrd, err);
+    bool kernel_has_pci = false;
+    int r = vm_kernel_find(in->root, &kernel, &initrd, &kernel_has_pci, err);
     r = r < 0 ? r : vm_disk_scratch(in->root, in->root_dir, &scratch, err);
     if (r < 0) {
         return r;
@@ -366,7 +369,7 @@ int vm_bundle_build(const struct vm_bundle_inputs *in, json_t **ret, struct err 
     r = add_files(in, guest, err);
     r = r < 0 ? r : add_shares(in, machine, guest, binds, err);
     if (r == 0) {
-        choose_bus(machine);
+        choose_bus(machine, kernel_has_pci);
         /* What a share has not written yet the guest writes when it is switched off. */
         bool forgets = in->config->rm && json_array_size(json_object_get(machine, "fs")) == 0;
         (void)json_object_set_new(json_object_get(machine, "vsock"), "ends_with_agent",

@@ -135,7 +135,8 @@ static int ensure_initrd(const char *path, int kernel, struct err *err)
     return r;
 }
 
-int vm_kernel_find(const char *root, char **ret_kernel, char **ret_initrd, struct err *err)
+int vm_kernel_find(const char *root, char **ret_kernel, char **ret_initrd, bool *ret_pci,
+                   struct err *err)
 {
     AUTO(closep) int kernel = kernel_open(root, NULL, err);
     if (kernel < 0) {
@@ -166,6 +167,7 @@ int vm_kernel_find(const char *root, char **ret_kernel, char **ret_initrd, struc
     if (r == 0) {
         *ret_kernel = TAKE_PTR(path);
         *ret_initrd = TAKE_PTR(initrd);
+        *ret_pci = faccessat(kernel, "modules/virtio_pci.ko", F_OK, 0) == 0;
     }
     return r;
 }

@@ -4,13 +4,17 @@
 #ifndef ENGINE_VM_KERNEL_H
 #define ENGINE_VM_KERNEL_H
 
+#include <stdbool.h>
+
 struct err;
 
 /*
  * Paths of the default kernel and of an initial file system with our agent as /init and the
- * kernel's modules, made when missing or when the agent is another. Both are the caller's. -ENOENT
- * with the remedy when no kernel is installed.
+ * kernel's modules, made when missing or when the agent is another. Both are the caller's.
+ * *ret_pci: the kernel brings its driver for devices on PCI; one that has it inside, or has none,
+ * looks the same from here. -ENOENT with the remedy when no kernel is installed.
  */
-int vm_kernel_find(const char *root, char **ret_kernel, char **ret_initrd, struct err *err);
+int vm_kernel_find(const char *root, char **ret_kernel, char **ret_initrd, bool *ret_pci,
+                   struct err *err);
 
 #endif

@@ -48,7 +48,7 @@ within() { # SECONDS COMMAND...
     done
     return 1
 }
-plan 22
+plan 23
 out=$(echo abc | isola run --rm -i $vm --network none $image sh -c 'cat; cat /proc/sys/kernel/random/boot_id; echo err >&2; exit 7' 2>/tmp/err)
 is "the exit code is the command's" 7 $?
 is "standard input and output are joined" abc "$(echo "$out" | head -n 1)"
@@ -71,6 +71,8 @@ is "with exit codes" 9 $?
 is "and standard input" xyz "$(echo xyz | isola exec -i web cat 2>&1)"
 memory=$(isola exec web sh -c 'sed -n "s/MemTotal: *\([0-9]*\).*/\1/p" /proc/meminfo')
 is "--memory is the machine's memory" yes "$([ "$memory" -gt 180000 ] && [ "$memory" -lt 262144 ] && echo yes || echo "$memory")"
+is "devices are on PCI, which this kernel has a driver for" "6 0" \
+    "$(isola exec web sh -c 'echo $(ls /sys/bus/pci/drivers/virtio-pci | grep -c :) $(ls /sys/bus/platform/drivers/virtio-mmio | grep -c LNRO)')"
 is "ps shows it" "web running" "$(isola ps --format '{{.Names}} {{.State}}')"
 claim "logs have what it said" sh -c 'isola logs web 2>&1 | grep -q response:200'
 isola cp web:/index.html /tmp/x >/tmp/out 2>&1
