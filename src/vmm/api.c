@@ -148,6 +148,73 @@ static int set_balloon(struct control *control, const struct api_call *call, jso
     return control_set_balloon(control, call->balloon_mib, err);
 }
 
+/* The entry of a list that call names, as it is described; NULL: none. */
+static json_t *find_entry(const struct control *control, const struct api_call *call)
+{
+    const char *id = json_string_value(json_object_get(call->body, call->key));
+    size_t i;
+    json_t *entry;
+    json_array_foreach (json_object_get(control->described, call->section), i, entry) {
+        if (str_eq(json_string_value(json_object_get(entry, call->key)), id)) {
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+/* entry with what body says; buckets that it does not name stay. The caller's; NULL: no memory. */
+static json_t *merge_limits(const json_t *entry, const json_t *body)
+{
+    AUTO(json_unrefp) json_t *merged = json_deep_copy(entry);
+    const char *name;
+    json_t *value;
+    json_object_foreach ((json_t *)(uintptr_t)body, name, value) {
+        json_t *old = json_object_get(merged, name);
+        int r = json_is_object(old) && json_is_object(value)
+                    ? json_object_update(old, value)
+                    : json_object_set_new(merged, name, json_deep_copy(value));
+        if (r < 0) {
+            return NULL;
+        }
+    }
+    return TAKE_PTR(merged);
+}
+
+static int apply_limits(const struct control *control, const struct api_call *call, struct err *err)
+{
+    AUTO(vmm_config_donep) struct vmm_config config = {0};
+    const char *id = json_string_value(json_object_get(call->body, call->key));
+    bool drives = str_eq(call->section, "drives");
+    int r = vmm_config_from_json(control->described, false, &config, err);
+    for (size_t i = 0; drives && r == 0 && i < config.drive_count; i++) {
+        if (str_eq(config.drive[i].id, id)) {
+            r = machine_set_drive_limit(control->machine, i, &config.drive[i], err);
+        }
+    }
+    for (size_t i = 0; !drives && r == 0 && i < config.net_count; i++) {
+        if (str_eq(config.net[i].id, id)) {
+            r = machine_set_net_limits(control->machine, i, &config.net[i], err);
+        }
+    }
+    return r;
+}
+
+static int set_limits(struct control *control, const struct api_call *call, json_t **ret,
+                      struct err *err)
+{
+    (void)ret;
+    const json_t *entry = find_entry(control, call);
+    if (entry == NULL) {
+        return err_say(err, EINVAL, "the machine has no such %s", call->key);
+    }
+    AUTO(json_unrefp) json_t *merged = merge_limits(entry, call->body);
+    if (merged == NULL) {
+        return err_set(err, ENOMEM, "describe the machine");
+    }
+    int r = control_describe(control, call->section, call->key, merged, err);
+    return r < 0 ? r : apply_limits(control, call, err);
+}
+
 static int start(struct control *control, const struct api_call *call, json_t **ret,
                  struct err *err)
 {
@@ -211,6 +278,7 @@ static const struct {
     [API_DESCRIBE] = {describe, BEFORE},
     [API_MERGE] = {merge, BEFORE},
     [API_SET_BALLOON] = {set_balloon, AFTER},
+    [API_SET_LIMITS] = {set_limits, AFTER},
     [API_START] = {start, BEFORE},
     [API_CTRL_ALT_DEL] = {ctrl_alt_del, AFTER},
     [API_POWER_BUTTON] = {power_button, AFTER},

@@ -27,6 +27,7 @@ enum api_verb {
     API_DESCRIBE,
     API_MERGE, /* keys of a section, the others stay */
     API_SET_BALLOON,
+    API_SET_LIMITS, /* of a drive or a network interface */
     API_START,
     API_CTRL_ALT_DEL,
     API_POWER_BUTTON, /* ours */

@@ -96,6 +96,18 @@ static int read_balloon(struct api_call *call, struct err *err)
     return MIN(r, 0);
 }
 
+static int read_drive_limit(struct api_call *call, struct err *err)
+{
+    static const char *const keys[] = {"drive_id", "rate_limiter", NULL};
+    return check_keys(call->body, keys, err);
+}
+
+static int read_net_limits(struct api_call *call, struct err *err)
+{
+    static const char *const keys[] = {"iface_id", "rx_rate_limiter", "tx_rate_limiter", NULL};
+    return check_keys(call->body, keys, err);
+}
+
 static int read_create(struct api_call *call, struct err *err)
 {
     static const char *const keys[] = {"snapshot_path", "mem_file_path", "snapshot_type", NULL};
@@ -148,6 +160,9 @@ static const struct route routes[] = {
     {"PATCH", "/machine-config", API_MERGE, "machine-config", NULL, NULL},
     {"PUT", "/drives/", API_DESCRIBE, "drives", "drive_id", NULL},
     {"PUT", "/network-interfaces/", API_DESCRIBE, "network-interfaces", "iface_id", NULL},
+    {"PATCH", "/drives/", API_SET_LIMITS, "drives", "drive_id", read_drive_limit},
+    {"PATCH", "/network-interfaces/", API_SET_LIMITS, "network-interfaces", "iface_id",
+     read_net_limits},
     {"PUT", "/vsock", API_DESCRIBE, "vsock", NULL, NULL},
     {"PUT", "/entropy", API_DESCRIBE, "entropy", NULL, NULL},
     {"PUT", "/balloon", API_DESCRIBE, "balloon", NULL, NULL},

@@ -227,11 +227,11 @@ static int make_board(struct machine *machine, struct loop *loop, struct err *er
 }
 
 /* By what this process may use; a host that is busy with others is not seen. */
-static bool shares_cpus(const struct machine_options *options, struct loop *loop)
+static bool shares_cpus(const struct machine_options *options)
 {
     cpu_set_t set;
     return sched_getaffinity(0, sizeof(set), &set) == 0 &&
-           (unsigned)CPU_COUNT(&set) <= options->cpus && loop_be_precise(loop) == 0;
+           (unsigned)CPU_COUNT(&set) <= options->cpus;
 }
 
 int machine_new(const struct machine_options *options, struct loop *loop, struct machine **ret,
@@ -246,7 +246,7 @@ int machine_new(const struct machine_options *options, struct loop *loop, struct
         return err_set(err, ENOMEM, "make the machine");
     }
     machine->options = *options;
-    machine->shares_cpus = shares_cpus(options, loop);
+    machine->shares_cpus = shares_cpus(options);
     machine->end_fd = machine->debug_fd = -1;
     machine->devices_end = &machine->devices;
     (void)pthread_mutex_init(&machine->lock, NULL);

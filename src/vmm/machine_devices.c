@@ -110,14 +110,21 @@ static int choose_loop(struct machine *machine, bool own, struct io_thread **ret
     return r;
 }
 
-static int add_drive(struct machine *machine, const struct config_drive *drive, struct err *err)
+static struct limit_bucket_options bucket_of(const struct config_bucket *from)
 {
-    if (drive->limit.bytes.size != 0 || drive->limit.ops.size != 0) {
-        return err_say(err, EOPNOTSUPP,
-                       "drive '%s': this version limits networks only; leave "
-                       "rate_limiter out",
-                       drive->id);
-    }
+    return (struct limit_bucket_options){
+        .size = from->size, .one_time_burst = from->burst, .refill_ms = from->refill_ms};
+}
+
+static struct limit_options limit_of(const struct config_limit *from)
+{
+    return (struct limit_options){.bytes = bucket_of(&from->bytes),
+                                  .operations = bucket_of(&from->ops)};
+}
+
+static int add_drive(struct machine *machine, size_t index, const struct config_drive *drive,
+                     struct err *err)
+{
     AUTO(disk_freep) struct disk *disk = NULL;
     struct disk_options options = {
         .format = drive->format == NULL ? "raw" : drive->format,
@@ -137,6 +144,7 @@ static int add_drive(struct machine *machine, const struct config_drive *drive, 
         .serial = drive->id,
         .queues = drive->queues,
         .write_through = drive->write_through,
+        .limit = limit_of(&drive->limit),
     };
     struct virtio *v = NULL;
     r = virtio_blk_new(drive->id, &config, machine->memory, loop, &v, err);
@@ -145,7 +153,9 @@ static int add_drive(struct machine *machine, const struct config_drive *drive, 
     }
     disk = NULL; /* the device's now */
     v->device.io_thread = thread;
-    return attach(machine, v, err);
+    r = attach(machine, v, err);
+    machine->drive[index] = r < 0 ? NULL : v;
+    return r;
 }
 
 static int add_console(struct machine *machine, struct err *err)
@@ -203,19 +213,8 @@ static void choose_mac(const char *id, uint8_t mac[6])
     store_le32(mac + 2, hash);
 }
 
-static struct limit_bucket_options bucket_of(const struct config_bucket *from)
-{
-    return (struct limit_bucket_options){
-        .size = from->size, .one_time_burst = from->burst, .refill_ms = from->refill_ms};
-}
-
-static struct limit_options limit_of(const struct config_limit *from)
-{
-    return (struct limit_options){.bytes = bucket_of(&from->bytes),
-                                  .operations = bucket_of(&from->ops)};
-}
-
-static int add_net(struct machine *machine, const struct config_net *net, struct err *err)
+static int add_net(struct machine *machine, size_t index, const struct config_net *net,
+                   struct err *err)
 {
     struct net_backend *backend = NULL;
     struct net_options options = {
@@ -242,7 +241,9 @@ static int add_net(struct machine *machine, const struct config_net *net, struct
         return err_wrap(err, -r, "network interface '%s'", net->id);
     }
     v->device.io_thread = thread;
-    return attach(machine, v, err);
+    r = attach(machine, v, err);
+    machine->net[index] = r < 0 ? NULL : v;
+    return r;
 }
 
 static void on_share_lost(void *data)
@@ -310,10 +311,10 @@ int machine_add_devices(struct machine *machine, const struct vmm_config *config
 {
     int r = 0;
     for (size_t i = 0; r == 0 && i < config->drive_count; i++) {
-        r = add_drive(machine, &config->drive[i], err);
+        r = add_drive(machine, i, &config->drive[i], err);
     }
     for (size_t i = 0; r == 0 && i < config->net_count; i++) {
-        r = add_net(machine, &config->net[i], err);
+        r = add_net(machine, i, &config->net[i], err);
     }
     for (size_t i = 0; r == 0 && i < config->share_count; i++) {
         r = add_share(machine, &config->share[i], err);
@@ -331,4 +332,43 @@ int machine_add_devices(struct machine *machine, const struct vmm_config *config
         r = add_balloon(machine, config, err);
     }
     return r;
+}
+
+/* New limits on their way to the thread of a device. */
+struct new_limits {
+    struct virtio *v;
+    struct limit_options first, second;
+    int result;
+};
+
+static void set_drive_limit(void *data)
+{
+    struct new_limits *new = data;
+    new->result = virtio_blk_set_limit(new->v, &new->first);
+}
+
+int machine_set_drive_limit(struct machine *machine, size_t index, const struct config_drive *drive,
+                            struct err *err)
+{
+    struct new_limits new = {.v = machine->drive[index], .first = limit_of(&drive->limit)};
+    io_thread_call(new.v->device.io_thread, set_drive_limit, &new);
+    return new.result < 0 ? err_set(err, -new.result, "limit drive '%s'", drive->id) : 0;
+}
+
+static void set_net_limits(void *data)
+{
+    struct new_limits *new = data;
+    new->result = net_set_limits(new->v, &new->first, &new->second);
+}
+
+int machine_set_net_limits(struct machine *machine, size_t index, const struct config_net *net,
+                           struct err *err)
+{
+    struct new_limits new = {
+        .v = machine->net[index],
+        .first = limit_of(&net->receive),
+        .second = limit_of(&net->transmit),
+    };
+    io_thread_call(new.v->device.io_thread, set_net_limits, &new);
+    return new.result < 0 ? err_set(err, -new.result, "limit network interface '%s'", net->id) : 0;
 }

@@ -40,7 +40,8 @@ struct machine {
     struct pci *pci;             /* NULL: virtio devices are at virtio-mmio */
     struct device *power;
     struct device *i8042;
-    struct virtio *vsock, *balloon; /* of devices; NULL: none */
+    struct virtio *vsock, *balloon;                                 /* of devices; NULL: none */
+    struct virtio *drive[CONFIG_DRIVES_MAX], *net[CONFIG_NETS_MAX]; /* as described */
     struct machine_share share[CONFIG_SHARES_MAX];
     size_t share_count;
     struct io_thread *io_thread[CONFIG_DRIVES_MAX + CONFIG_NETS_MAX];

@@ -23,6 +23,9 @@
 
 enum { READ = 0, WRITE = 1, FLUSH = 4, GET_ID = 8, DISCARD = 11, ZEROES = 13 };
 
+/* What open_blk() makes disks with. */
+static struct limit_options limit_of_disk;
+
 /* The image is a file in memory; the test keeps a descriptor of it and looks at its bytes. */
 static int open_blk(struct bed *bed, uint32_t queues, bool read_only)
 {
@@ -36,7 +39,11 @@ static int open_blk(struct bed *bed, uint32_t queues, bool read_only)
     ck_assert_msg(disk_open("blk-test", dup(fd), &options, bed->loop, &disk, &err) == 0, "%s",
                   err_text(&err));
     struct virtio_blk_config config = {
-        .disk = disk, .serial = "serial-0123456789abcdefgh", .queues = queues};
+        .disk = disk,
+        .serial = "serial-0123456789abcdefgh",
+        .queues = queues,
+        .limit = limit_of_disk,
+    };
     ck_assert_int_eq(virtio_blk_new("disk", &config, bed->memory, bed->loop, &bed->virtio, NULL),
                      0);
     bed_connect(bed);
@@ -409,6 +416,107 @@ START_TEST(more_requests_than_the_pool_holds_are_all_served)
 }
 END_TEST
 
+/* Lets the loop run for ms; how many requests of the queue were done. */
+static unsigned done_within(struct bed *bed, unsigned queue, int64_t ms)
+{
+    unsigned count = 0;
+    unsigned id = 0;
+    uint32_t len = 0;
+    bed_run(bed, ms * NS_PER_MS);
+    while (driver_get(&bed->driver[queue], &id, &len)) {
+        count++;
+    }
+    return count;
+}
+
+START_TEST(a_limit_holds_requests_back_and_none_is_lost)
+{
+    static const struct {
+        struct limit_options limit;
+        uint32_t type, len;
+        unsigned at_once;
+    } cases[] = {
+        {{.operations = {.size = 4, .refill_ms = 400}}, READ, 512, 4},
+        {{.operations = {.size = 4, .refill_ms = 400}}, FLUSH, 0, 4},
+        {{.operations = {.size = 4, .refill_ms = 400, .one_time_burst = 2}}, WRITE, 512, 6},
+        {{.bytes = {.size = 4096, .refill_ms = 400}}, WRITE, 1024, 4},
+        {{.bytes = {.size = 4096, .refill_ms = 400}}, FLUSH, 0, 12},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct bed bed;
+        uint32_t len = 0;
+        limit_of_disk = cases[i].limit;
+        int fd = open_blk(&bed, 1, false);
+        bed_start(&bed, F_FLUSH, 1, 64);
+        int64_t begin = clock_monotonic_ns();
+        for (unsigned n = 0; n < 12; n++) {
+            ck_assert_int_ge(submit(&bed, 0, n, cases[i].type, n * 8, cases[i].len), 0);
+        }
+        unsigned done = done_within(&bed, 0, 20);
+        ck_assert_uint_eq(done, cases[i].at_once);
+        for (; done < 12; done++) {
+            (void)wait_one(&bed, 0, &len);
+        }
+        /* One more comes every 100 ms. */
+        ck_assert_int_ge(clock_monotonic_ns() - begin,
+                         (12 - (int64_t)cases[i].at_once) * 100 * NS_PER_MS - 2 * NS_PER_MS);
+        for (unsigned n = 0; n < 12; n++) {
+            ck_assert_uint_eq(status_of(&bed, n), 0);
+        }
+        (void)close(fd);
+        bed_close(&bed);
+    }
+}
+END_TEST
+
+/* The processor time of this process. */
+static int64_t cpu_ns(void)
+{
+    struct timespec t;
+    ck_assert_int_eq(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t), 0);
+    return t.tv_sec * NS_PER_SEC + t.tv_nsec;
+}
+
+START_TEST(what_a_limit_holds_back_costs_nothing_and_outlives_pause_reset_and_a_new_limit)
+{
+    const struct limit_options none = {{0}, {0}};
+    struct bed bed;
+    uint32_t len = 0;
+    limit_of_disk = (struct limit_options){.operations = {.size = 1, .refill_ms = 60000}};
+    int fd = open_blk(&bed, 2, false);
+    bed_start(&bed, F_MQ, 2, 64);
+    ck_assert_int_eq(run_one(&bed, WRITE, 0, 512), 0);
+    ck_assert_int_ge(submit(&bed, 0, 1, READ, 0, 512), 0);
+    ck_assert_int_ge(submit(&bed, 1, 2, READ, 0, 512), 0);
+    int64_t before = cpu_ns();
+    ck_assert_uint_eq(done_within(&bed, 0, 300) + done_within(&bed, 1, 0), 0);
+    ck_assert_int_lt(cpu_ns() - before, 50 * NS_PER_MS);
+
+    struct device *device = &bed.virtio->device;
+    (void)pthread_mutex_lock(&device->lock);
+    ck_assert_int_eq(device->ops->quiesce(device, NULL), 0);
+    ck_assert_uint_eq(bed.virtio->queue[0].in_flight + bed.virtio->queue[1].in_flight, 0);
+    device->ops->resume(device);
+    (void)pthread_mutex_unlock(&device->lock);
+    ck_assert_uint_eq(done_within(&bed, 0, 20), 0);
+
+    ck_assert_int_eq(virtio_blk_set_limit(bed.virtio, &none), 0);
+    (void)wait_one(&bed, 0, &len);
+    (void)wait_one(&bed, 1, &len);
+
+    ck_assert_int_eq(virtio_blk_set_limit(bed.virtio, &limit_of_disk), 0);
+    ck_assert_int_eq(run_one(&bed, WRITE, 0, 512), 0);
+    ck_assert_int_ge(submit(&bed, 0, 1, READ, 0, 512), 0);
+    ck_assert_uint_eq(done_within(&bed, 0, 20), 0);
+    bed_set(&bed, 0x70, 0); /* a reset */
+    bed_start(&bed, F_MQ, 2, 64);
+    ck_assert_int_eq(virtio_blk_set_limit(bed.virtio, &none), 0);
+    ck_assert_int_eq(run_one(&bed, READ, 0, 512), 0);
+    (void)close(fd);
+    bed_close(&bed);
+}
+END_TEST
+
 /*
  * A device with requests that were submitted and did not end so far. Zeros are written by threads
  * of the kernel; that they all end before we look is possible, and then we try again.
@@ -576,20 +684,23 @@ END_TEST
 
 int main(void)
 {
-    return unit_run("vmm_blk",
-                    (const TTest *const[]){
-                        random_requests_on_four_queues_read_what_was_written,
-                        bad_requests_end_with_their_status_and_change_nothing,
-                        chains_without_room_for_a_header_or_a_status_do_no_harm,
-                        as_many_segments_as_promised_are_served_and_more_are_refused,
-                        zeros_are_written_and_ranges_are_checked,
-                        a_read_only_disk_says_so_and_is_not_written,
-                        the_configuration_tells_the_disk_and_the_cache_can_be_switched,
-                        more_requests_than_the_pool_holds_are_all_served,
-                        a_reset_with_requests_under_way_drops_them_and_the_device_works_on,
-                        a_cpu_that_resets_the_device_waits_for_the_loop,
-                        a_reset_that_waited_long_enough_leaves_old_requests_behind,
-                        a_quiesced_disk_has_nothing_under_way_and_goes_on_restored,
-                        NULL,
-                    });
+    return unit_run(
+        "vmm_blk",
+        (const TTest *const[]){
+            random_requests_on_four_queues_read_what_was_written,
+            bad_requests_end_with_their_status_and_change_nothing,
+            chains_without_room_for_a_header_or_a_status_do_no_harm,
+            as_many_segments_as_promised_are_served_and_more_are_refused,
+            zeros_are_written_and_ranges_are_checked,
+            a_read_only_disk_says_so_and_is_not_written,
+            the_configuration_tells_the_disk_and_the_cache_can_be_switched,
+            more_requests_than_the_pool_holds_are_all_served,
+            a_limit_holds_requests_back_and_none_is_lost,
+            what_a_limit_holds_back_costs_nothing_and_outlives_pause_reset_and_a_new_limit,
+            a_reset_with_requests_under_way_drops_them_and_the_device_works_on,
+            a_cpu_that_resets_the_device_waits_for_the_loop,
+            a_reset_that_waited_long_enough_leaves_old_requests_behind,
+            a_quiesced_disk_has_nothing_under_way_and_goes_on_restored,
+            NULL,
+        });
 }

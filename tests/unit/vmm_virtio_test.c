@@ -307,7 +307,6 @@ END_TEST
 
 static void share_cpus(struct bed *bed)
 {
-    ck_assert_int_eq(loop_be_precise(bed->loop), 0);
     ck_assert_int_eq(virtio_share_cpus(bed->virtio), 0);
 }
 

@@ -94,6 +94,31 @@ def what_runs_is_not_described_anew():
     assert m.wait() == 7
 
 
+def limits_of_a_drive_change_while_the_machine_runs():
+    image = folder / "image"
+    image.write_bytes(bytes(65536))
+    m = machine()
+    m.describe(kernel)
+    bytes_ = {"size": 1000, "refill_time": 100}
+    m.must("PUT", "/drives/a", {"drive_id": "a", "path_on_host": str(image), "format": "raw",
+                                "rate_limiter": {"bandwidth": bytes_}})
+    ops = {"drive_id": "a", "rate_limiter": {"ops": {"size": 7, "refill_time": 50}}}
+    m.refused("PATCH", "/drives/a", ops, "not started")
+    m.must("PUT", "/actions", {"action_type": "InstanceStart"})
+    assert m.read(1) == "A"
+    m.must("PATCH", "/drives/a", ops)
+    limits = m.must("GET", "/vm/config", status=200)["drives"][0]["rate_limiter"]
+    assert limits == {"bandwidth": bytes_, "ops": {"size": 7, "refill_time": 50}}, limits
+    m.refused("PATCH", "/drives/b", {"drive_id": "b", "rate_limiter": {}}, "no such drive_id")
+    m.refused("PATCH", "/drives/a", {"drive_id": "a", "path_on_host": "/x"}, "path_on_host")
+    m.refused("PATCH", "/drives/a", {"drive_id": "a", "rate_limiter": {"ops": {"size": 7}}},
+              "refill_time")
+    m.refused("PATCH", "/network-interfaces/n", {"iface_id": "n"}, "no such iface_id")
+    assert m.must("GET", "/vm/config", status=200)["drives"][0]["rate_limiter"] == limits
+    m.send("q")
+    assert m.wait() == 7
+
+
 def a_paused_machine_says_nothing_until_it_is_resumed():
     m = started()
     m.must("PATCH", "/vm", {"state": "Paused"})
@@ -182,6 +207,7 @@ try:
         a_machine_is_described_started_and_ends,
         what_is_wrong_is_refused_by_name_and_changes_nothing,
         what_runs_is_not_described_anew,
+        limits_of_a_drive_change_while_the_machine_runs,
         a_paused_machine_says_nothing_until_it_is_resumed,
         a_saved_machine_goes_on_in_another_process,
         slow_and_broken_clients_keep_nobody_waiting,

@@ -105,6 +105,8 @@ struct blk {
     pthread_t loop_thread;
     bool holds_lock;  /* callbacks that come now find the lock taken by their own thread */
     uint32_t waiting; /* queues with chains that found the pool empty, one bit each */
+    uint32_t held;    /* queues with chains that the limit holds back */
+    struct limit limit;
     uint32_t to_signal;
     struct loop_source *batch; /* timer: after all completions of one round of the loop */
 };
@@ -223,6 +225,26 @@ static void signal_all(struct blk *b)
 
 static void serve_queue(struct blk *b, unsigned index);
 
+static void serve_queues(struct blk *b, uint32_t queues)
+{
+    for (unsigned i = 0; i < b->virtio.queue_count; i++) {
+        if ((queues & 1u << i) != 0 && b->virtio.active && !b->virtio.paused) {
+            serve_queue(b, i);
+        }
+    }
+}
+
+/* What the limit held back goes on. Resume looks at all queues anyway. */
+static void on_limit(void *data)
+{
+    struct blk *b = data;
+    (void)pthread_mutex_lock(&b->virtio.device.lock);
+    uint32_t held = b->held;
+    b->held = 0;
+    serve_queues(b, held);
+    (void)pthread_mutex_unlock(&b->virtio.device.lock);
+}
+
 /* One interrupt for all completions of a round, and room for chains that waited. */
 static void on_batch(struct loop_source *source, void *data)
 {
@@ -232,11 +254,7 @@ static void on_batch(struct loop_source *source, void *data)
     signal_all(b);
     uint32_t waiting = b->waiting;
     b->waiting = 0;
-    for (unsigned i = 0; i < b->virtio.queue_count; i++) {
-        if ((waiting & 1u << i) != 0 && b->virtio.active && !b->virtio.paused) {
-            serve_queue(b, i);
-        }
-    }
+    serve_queues(b, waiting);
     b->holds_lock = true;
     disk_kick(b->disk); /* flushes of on_done() */
     b->holds_lock = false;
@@ -383,6 +401,12 @@ static bool serve(struct virtio *v, unsigned queue, const struct virtq_chain *ch
         (void)virtq_push(&v->queue[queue], v->memory, chain, (uint32_t)chain->writable_len);
         return true;
     }
+    /* What moves no data of the guest's counts as one operation. */
+    bool moves = r->disk.op == DISK_READ || r->disk.op == DISK_WRITE;
+    if (!limit_take(&b->limit, moves ? r->disk.len : 0)) {
+        b->held |= 1u << queue;
+        return false;
+    }
     uint32_t last = chain->writable_count - 1;
     r->status = (uint8_t *)chain->writable[last].iov_base + chain->writable[last].iov_len - 1;
     r->status_gpa = chain->gpa[chain->readable_count + last] + chain->writable[last].iov_len - 1;
@@ -445,6 +469,7 @@ static void blk_reset(struct virtio *v)
     }
     b->life++;
     b->waiting = 0;
+    b->held = 0;
     b->writeback = b->default_writeback;
 }
 
@@ -498,6 +523,7 @@ static void blk_free(struct virtio *v)
         drain(b);
     }
     loop_remove(b->batch);
+    limit_done(&b->limit);
     disk_free(b->disk);
     (void)pthread_cond_destroy(&b->idle);
     virtio_done(v);
@@ -538,6 +564,7 @@ static int init(struct blk *b, const char *instance, const struct virtio_blk_con
         return -ENOMEM;
     }
     r = r < 0 ? r : loop_add_timer(loop, -1, on_batch, b, &b->batch);
+    r = r < 0 ? r : limit_init(&b->limit, &config->limit, loop, on_limit, b);
     if (r < 0) {
         return r;
     }
@@ -573,4 +600,13 @@ int virtio_blk_new(const char *instance, const struct virtio_blk_config *config,
     b->disk = config->disk;
     *ret = &b->virtio;
     return 0;
+}
+
+int virtio_blk_set_limit(struct virtio *v, const struct limit_options *limit)
+{
+    struct blk *b = blk_of(v);
+    (void)pthread_mutex_lock(&v->device.lock);
+    int r = limit_set(&b->limit, limit);
+    (void)pthread_mutex_unlock(&v->device.lock);
+    return r;
 }

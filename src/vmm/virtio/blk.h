@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/disk/limit.h"
+
 struct disk;
 struct err;
 struct loop;
@@ -21,6 +23,8 @@ struct virtio_blk_config {
     const char *serial; /* at most VIRTIO_BLK_SERIAL_MAX bytes count; NULL: none */
     uint32_t queues;    /* 1 to VIRTIO_BLK_QUEUES_MAX */
     bool write_through; /* at power-on: each write is on stable storage when it completes */
+    /* Requests, and bytes read and written, a second. Zeros: no limit. */
+    struct limit_options limit;
 };
 
 /*
@@ -30,5 +34,11 @@ struct virtio_blk_config {
  */
 int virtio_blk_new(const char *instance, const struct virtio_blk_config *config,
                    struct memory *memory, struct loop *loop, struct virtio **ret, struct err *err);
+
+/*
+ * New limits from now on, with full buckets. On the loop's thread, lock not held. -EINVAL: a value
+ * is too large, the old ones stay.
+ */
+int virtio_blk_set_limit(struct virtio *v, const struct limit_options *limit);
 
 #endif

@@ -296,3 +296,14 @@ int net_new(const char *instance, const struct net_options *options, struct net_
     *ret = TAKE_PTR(v);
     return 0;
 }
+
+int net_set_limits(struct virtio *v, const struct limit_options *receive,
+                   const struct limit_options *send)
+{
+    struct net *net = of(v);
+    (void)pthread_mutex_lock(&v->device.lock);
+    int r = limit_set(&net->rx_limit, receive);
+    r = r < 0 ? r : limit_set(&net->tx_limit, send);
+    (void)pthread_mutex_unlock(&v->device.lock);
+    return r;
+}

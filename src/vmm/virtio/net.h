@@ -33,4 +33,11 @@ struct net_options {
 int net_new(const char *instance, const struct net_options *options, struct net_backend *backend,
             struct memory *memory, struct loop *loop, struct virtio **ret, struct err *err);
 
+/*
+ * New limits from now on, with full buckets. On the loop's thread, lock not held. -EINVAL: a value
+ * is too large, and limits that were not reached yet stay.
+ */
+int net_set_limits(struct virtio *v, const struct limit_options *receive,
+                   const struct limit_options *send);
+
 #endif

@@ -300,6 +300,9 @@ static void on_nap(struct loop_source *source, void *data)
 
 int virtio_share_cpus(struct virtio *v)
 {
+    if (loop_be_precise(v->loop) < 0) {
+        return 0; /* a nap would last a millisecond */
+    }
     for (unsigned i = 0; i < v->queue_count; i++) {
         v->doorbell[i].every = NAP_EVERY_MIN;
         v->doorbell[i].nap_ns = NAP_NS_MIN;

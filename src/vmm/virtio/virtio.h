@@ -142,7 +142,7 @@ void virtio_done(struct virtio *v);
  * For a machine whose guest and loop have the same CPUs: there each ring takes the CPU from the
  * guest before it has put out its next request. So now and then the device leaves a doorbell off
  * for some microseconds; while that brings several requests at once, it goes on, with naps as long
- * as bring most. The loop must be precise. Before the driver comes.
+ * as bring most. Nothing happens before Linux 5.11. Before the driver comes.
  */
 int virtio_share_cpus(struct virtio *v);
 /* The device itself, by ops->free; accepts NULL. */
