@@ -113,6 +113,7 @@ static struct machine_options options_of(const struct control *control)
         .features_off = config->features_off,
         .kvm_fd = -1,
         .pit = config->pit,
+        .split_irqchip = config->split_irqchip,
         .rtc = config->rtc,
         .i8042 = config->i8042,
         .pvpanic = config->pvpanic,

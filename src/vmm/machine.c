@@ -11,6 +11,7 @@
 #include "base/loop.h"
 #include "base/macros.h"
 #include "vmm/bus.h"
+#include "vmm/chip/ioapic.h"
 #include "vmm/chip/power.h"
 #include "vmm/io_thread.h"
 #include "vmm/kvm.h"
@@ -30,6 +31,11 @@ static int check_options(const struct machine_options *options, struct err *err)
     if (options->cpus == 0 || options->cpus > MACHINE_CPUS_MAX) {
         return err_say(err, EINVAL, "a machine with %u CPUs: it may have 1 to %u", options->cpus,
                        MACHINE_CPUS_MAX);
+    }
+    if (options->split_irqchip && options->pit) {
+        return err_say(err, EOPNOTSUPP,
+                       "the 8254 (pit) needs the engine's interrupt controllers: "
+                       "leave split_irqchip out");
     }
     if (options->memory_from_file && options->shared_memory) {
         return err_say(err, EOPNOTSUPP, "memory that others share cannot come from a snapshot");
@@ -72,6 +78,13 @@ void machine_add_device(struct machine *machine, struct device *device)
     device->next = *machine->devices_end;
     *machine->devices_end = device;
     machine->devices_end = &device->next;
+}
+
+static int make_ioapic(struct machine *machine, struct device **ret, struct err *err)
+{
+    int r = ioapic_new(&machine->board, LAYOUT_IOAPIC, ret, err);
+    machine->ioapic = *ret;
+    return r;
 }
 
 static int make_serial(struct machine *machine, struct device **ret, struct err *err)
@@ -127,6 +140,7 @@ static int make_chips(struct machine *machine, struct err *err)
         bool wanted;
         int (*make)(struct machine *machine, struct device **ret, struct err *err);
     } chips[] = {
+        {options->split_irqchip, make_ioapic}, /* the others are connected to it */
         {true, make_power},
         {options->serial, make_serial},
         {options->rtc, make_rtc},
@@ -207,7 +221,11 @@ static void on_end(struct loop_source *source, int fd, uint32_t events, void *da
 
 static int make_board(struct machine *machine, struct loop *loop, struct err *err)
 {
-    struct kvm_options kvm = {.fd = machine->options.kvm_fd, .pit = machine->options.pit};
+    struct kvm_options kvm = {
+        .fd = machine->options.kvm_fd,
+        .pit = machine->options.pit,
+        .split = machine->options.split_irqchip,
+    };
     machine->board.loop = loop;
     machine->board.end = on_board_end;
     int r = kvm_engine_new(&kvm, &machine->board.engine, err);

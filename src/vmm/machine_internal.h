@@ -40,6 +40,7 @@ struct machine {
     struct pci *pci;             /* NULL: virtio devices are at virtio-mmio */
     struct device *power;
     struct device *i8042;
+    struct device *ioapic;          /* NULL: the engine has it */
     struct virtio *vsock, *balloon; /* of devices; NULL: none */
     struct machine_share share[CONFIG_SHARES_MAX];
     size_t share_count;
