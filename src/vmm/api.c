@@ -186,7 +186,7 @@ static int resume_machine(struct control *control, const struct api_call *call, 
 static int save(struct control *control, const struct api_call *call, json_t **ret, struct err *err)
 {
     (void)ret;
-    return control_save(control, &call->paths, err);
+    return control_save(control, call->kind, &call->paths, err);
 }
 
 static int restore(struct control *control, const struct api_call *call, json_t **ret,

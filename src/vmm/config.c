@@ -254,6 +254,7 @@ static const struct key machine_keys[] = {
     {"vcpu_count", KEY_U32, CONFIG(cpus), 1, MACHINE_CPUS_MAX, NULL},
     {"mem_size_mib", KEY_CALL, CONFIG(memory), 0, 0, read_memory},
     {"huge_pages", KEY_CALL, CONFIG(huge_pages), 0, 0, read_huge_pages},
+    {"track_dirty_pages", KEY_BOOL, CONFIG(track_dirty), 0, 0, NULL},
     {"shared_memory", KEY_BOOL, CONFIG(shared_memory), 0, 0, NULL},
     {"cpu_features_off", KEY_CALL, CONFIG(features_off), 0, 0, read_features},
     {"rtc", KEY_BOOL, CONFIG(rtc), 0, 0, NULL},

@@ -102,14 +102,16 @@ int control_set_balloon(struct control *control, uint32_t mib, struct err *err)
     return r;
 }
 
-int control_save_files(struct control *control, int state_fd, int memory_fd, struct err *err)
+int control_save_files(struct control *control, enum snapshot_kind kind, int state_fd,
+                       int memory_fd, struct err *err)
 {
     AUTO(freep) char *text = json_dumps(control->described, JSON_COMPACT);
     return text == NULL ? err_set(err, ENOMEM, "save the machine")
-                        : snapshot_write(control->machine, text, state_fd, memory_fd, err);
+                        : snapshot_write(control->machine, kind, text, state_fd, memory_fd, err);
 }
 
-int control_save(struct control *control, const struct snapshot_paths *paths, struct err *err)
+int control_save(struct control *control, enum snapshot_kind kind,
+                 const struct snapshot_paths *paths, struct err *err)
 {
     AUTO(snapshot_files_donep) struct snapshot_files files = {.state_fd = -1, .memory_fd = -1};
     int r = snapshot_files_make(paths, &files, err);
@@ -118,7 +120,15 @@ int control_save(struct control *control, const struct snapshot_paths *paths, st
     }
     const int fds[] = {files.state_fd, files.memory_fd};
     r = control->monitor != NULL
-            ? monitor_call(control->monitor, MONITOR_SAVE, 0, fds, COUNT(fds), NULL, err)
-            : control_save_files(control, files.state_fd, files.memory_fd, err);
-    return r < 0 ? r : snapshot_files_name(&files, paths, err);
+            ? monitor_call(control->monitor, MONITOR_SAVE, kind, fds, COUNT(fds), NULL, err)
+            : control_save_files(control, kind, files.state_fd, files.memory_fd, err);
+    r = r < 0 ? r : snapshot_files_name(&files, paths, err);
+    if (r < 0) {
+        return r;
+    }
+    if (control->monitor != NULL) {
+        return ask(control, MONITOR_SAVED, err);
+    }
+    snapshot_written(control->machine);
+    return 0;
 }

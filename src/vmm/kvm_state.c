@@ -249,8 +249,8 @@ static int set_msrs(const struct kvm_cpu *vcpu, const struct x86_state *state, b
 /*
  * A time stamp within a second of what the machine's would be now KVM takes for an attempt to bring
  * CPUs into step, and keeps the counter it has: of a machine that was saved young the guest's would
- * go back to that of the machine made a moment ago. So the first CPU's is far away in between; those
- * of the others are to come into step with it.
+ * go back to that of the machine made a moment ago. So the first CPU's is far away in between;
+ * those of the others are to come into step with it.
  */
 static int leave_step(const struct kvm_cpu *vcpu, const struct x86_state *state)
 {

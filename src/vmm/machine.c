@@ -70,6 +70,7 @@ static int make_memory(struct machine *machine, struct err *err)
     if (r == 0 && options->memory > low) {
         r = memory_add(machine->memory, LAYOUT_HIGH, options->memory - low, err);
     }
+    r = r < 0 || !options->track_dirty ? r : memory_track(machine->memory, true, err);
     return r < 0 ? r : memory_map(machine->memory, machine->board.engine, err);
 }
 
@@ -342,6 +343,9 @@ void machine_free(struct machine *machine)
         cpu_free(machine->cpu[i].cpu);
     }
     free(machine->cpu);
+    for (size_t i = 0; i < COUNT(machine->saved.unsaved); i++) {
+        free(machine->saved.unsaved[i]);
+    }
     loop_remove(machine->end_source);
     loop_remove(machine->debug_source);
     (void)close_fd(machine->end_fd);

@@ -12,6 +12,8 @@
 #include "vmm/device.h"
 #include "vmm/irq.h"
 #include "vmm/machine.h"
+#include "vmm/memory.h"
+#include "vmm/snapshot.h"
 #include "vmm/virtio/fs.h"
 
 struct machine_cpu {
@@ -60,6 +62,13 @@ struct machine {
     uint32_t parked;              /* CPUs that stand still, under lock */
     bool stands;                  /* between pause and resume; the loop's thread */
     struct machine_ending ending; /* under lock until ended */
+
+    struct {
+        bool known; /* there is one: */
+        uint8_t id[SNAPSHOT_ID_SIZE];
+        uint8_t pending[SNAPSHOT_ID_SIZE];     /* written, but without its name yet */
+        uint64_t *unsaved[MEMORY_REGIONS_MAX]; /* pages written since; NULL: not asked yet */
+    } saved; /* the last snapshot, for differences; the loop's thread */
 
     int end_fd; /* an eventfd: the loop is to see the end */
     struct loop_source *end_source;

@@ -251,7 +251,7 @@ START_TEST(a_restored_pin_leads_where_it_led)
     ck_assert_ptr_nonnull(mkdtemp(folder));
     (void)snprintf(state, sizeof(state), "%s/state", folder);
     (void)snprintf(memory, sizeof(memory), "%s/memory", folder);
-    const struct snapshot_paths paths = {state, memory};
+    const struct snapshot_paths paths = {.state = state, .memory = memory};
     open_pins(&old, &irq);
     poke(&old, GO_ON_AT, 0);
     put(&old, ENTRY(PIN), VECTOR | LEVEL);
