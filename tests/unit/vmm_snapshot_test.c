@@ -14,8 +14,10 @@
 #include "vmm/bus.h"
 #include "vmm/chip/power.h"
 #include "vmm/config.h"
+#include "vmm/control.h"
 #include "vmm/layout.h"
 #include "vmm/machine_devices.h"
+#include "vmm/speed.h"
 #include "vmm_guests.h"
 #include "vmm_mmio.h"
 
@@ -653,6 +655,117 @@ START_TEST(without_tracking_there_are_no_differences)
 }
 END_TEST
 
+#define PARAVIRTUAL 0x4b564d00u
+
+/* Each bit of these is one that KVM takes without a guest that knows of it. */
+static const struct x86_msr paravirtual[] = {
+    {PARAVIRTUAL + 1, 0x7001}, /* kvm-clock's page */
+    {PARAVIRTUAL + 2, 0x7040}, /* faults that do not wait: where, not switched on */
+    {PARAVIRTUAL + 3, 0x7081}, /* stolen time */
+    {PARAVIRTUAL + 4, 0x70c1}, /* the end of interrupts without an exit */
+    {PARAVIRTUAL + 5, 0},      /* whether the host may poll; 1 after a reset */
+    {PARAVIRTUAL + 6, 0x55},   /* the vector of those faults */
+};
+
+/* Sets or checks those that this KVM has; how many. */
+static unsigned each_paravirtual(struct x86_state *state, bool set)
+{
+    unsigned known = 0;
+    for (uint32_t i = 0; i < state->msr_count; i++) {
+        for (size_t k = 0; k < COUNT(paravirtual); k++) {
+            if (state->msr[i].index != paravirtual[k].index) {
+                continue;
+            }
+            if (set) {
+                state->msr[i].value = paravirtual[k].value;
+            }
+            ck_assert_msg(state->msr[i].value == paravirtual[k].value, "0x%x is 0x%llx",
+                          state->msr[i].index, (unsigned long long)state->msr[i].value);
+            known++;
+        }
+    }
+    return known;
+}
+
+START_TEST(paravirtual_registers_come_along)
+{
+    struct guest old;
+    struct guest new;
+    struct place place;
+    struct machine_options options = guest_options();
+    AUTO(freep) struct x86_state *state = calloc(1, sizeof(*state));
+    place_open(&place);
+    guest_open(&old, &options);
+    struct cpu *cpu = machine_cpu(old.machine, 0);
+    ck_assert_int_eq(cpu->ops->get_state(cpu, state, &old.err), 0);
+    unsigned known = each_paravirtual(state, true);
+    ck_assert_uint_ge(known, 3);
+    ck_assert_int_eq(cpu->ops->set_state(cpu, state, &old.err), 0);
+    save(&old, &place);
+    guest_close(&old);
+    int r = restore(&new, &place, options, NULL);
+    ck_assert_msg(r == 0, "%s", err_text(&new.err));
+    cpu = machine_cpu(new.machine, 0);
+    ck_assert_int_eq(cpu->ops->get_state(cpu, state, &new.err), 0);
+    ck_assert_uint_eq(each_paravirtual(state, false), known);
+    guest_close(&new);
+    place_close(&place);
+}
+END_TEST
+
+/* What an earlier isola left, or another host: the description is the snapshot's. */
+START_TEST(who_must_have_hardware_must_have_it_after_a_restore_too)
+{
+    static const char description[] =
+        "{\"boot-source\": {\"kernel_image_path\": \"/nowhere\"}, \"stdio\": \"none\","
+        " \"machine-config\": {\"mem_size_mib\": 2, \"debug_exit\": true, \"pvpanic\": false,"
+        " \"require_hardware\": true}}";
+    struct guest old;
+    struct place place;
+    struct err err = ERR_NONE;
+    struct machine_options options = guest_options();
+    AUTO(loop_freep) struct loop *loop = NULL;
+    AUTO(control_donep) struct control control = {0};
+    int64_t ns = 0;
+    bool hardware = speed_check_kvm(-1, &ns, NULL) == 0;
+    options.serial = true;
+    place_open(&place);
+    guest_open(&old, &options);
+    ck_assert_int_eq(machine_pause(old.machine, &old.err), 0);
+    ck_assert_int_eq(snapshot_save(old.machine, description, &place.paths, &old.err), 0);
+    guest_close(&old);
+    ck_assert_int_eq(loop_new(&loop), 0);
+    ck_assert_int_eq(control_init(&control, loop, NULL, &err), 0);
+    int r = control_restore(&control, &place.paths, false, &err);
+    ck_assert_msg(r == (hardware ? 0 : -EOPNOTSUPP), "%s", err_text(&err));
+    ck_assert_msg(hardware || strstr(err_text(&err), "one instruction at a time") != NULL, "%s",
+                  err_text(&err));
+    place_close(&place);
+}
+END_TEST
+
+START_TEST(a_name_that_leads_elsewhere_is_taken)
+{
+    struct guest guest;
+    struct place place;
+    struct stat st;
+    struct machine_options options = guest_options();
+    char target[128];
+    place_open(&place);
+    (void)snprintf(target, sizeof(target), "%s/target", place.folder);
+    guest_open(&guest, &options);
+    ck_assert_int_eq(machine_pause(guest.machine, &guest.err), 0);
+    ck_assert_int_eq(symlink(target, place.state), 0);
+    ck_assert_int_eq(snapshot_save(guest.machine, "{}", &place.paths, &guest.err), -EEXIST);
+    ck_assert_int_ne(lstat(target, &st), 0);
+    ck_assert_int_eq(lstat(place.state, &st), 0);
+    ck_assert(S_ISLNK(st.st_mode));
+    ck_assert_int_ne(lstat(place.memory, &st), 0);
+    guest_close(&guest);
+    place_close(&place);
+}
+END_TEST
+
 START_TEST(damaged_short_and_foreign_files_are_refused_by_name)
 {
     struct guest old;
@@ -718,6 +831,9 @@ int main(void)
         running_machines_and_taken_names_are_refused,
         differences_hold_what_was_written_and_lie_upon_each_other,
         without_tracking_there_are_no_differences,
+        paravirtual_registers_come_along,
+        who_must_have_hardware_must_have_it_after_a_restore_too,
+        a_name_that_leads_elsewhere_is_taken,
         damaged_short_and_foreign_files_are_refused_by_name,
         NULL,
     };
