@@ -159,7 +159,7 @@ int main(int argc, char **argv)
     char memory[4096];
     (void)snprintf(state, sizeof(state), "%s/bench.state", argv[1]);
     (void)snprintf(memory, sizeof(memory), "%s/bench.memory", argv[1]);
-    struct snapshot_paths paths = {state, memory};
+    struct snapshot_paths paths = {.state = state, .memory = memory};
     save(&paths);
     double *ms = calloc(runs, sizeof(*ms));
     must(ms == NULL ? -1 : 0, "memory", NULL);

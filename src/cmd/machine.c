@@ -33,6 +33,8 @@ struct machine_options {
     struct strv disks, nets;
     bool detach, bare;
     bool no_jail;
+    bool track_dirty, diff;
+    struct strv bases;
     const char *format;
     bool quiet;
     uint64_t timeout;
@@ -66,14 +68,27 @@ static const struct option_spec run_options[] = {
     {"memory", 'm', OPTION_SIZE, AT(memory), "SIZE", "Memory (default 256m)", NULL},
     {"disk", 0, OPTION_LIST, AT(disks), "PATH[,format=qcow2][,ro]", "Add a disk image", NULL},
     {"net", 0, OPTION_LIST, AT(nets), "TAP", "Add a network card on this tap", NULL},
+    {"track-dirty-pages", 0, OPTION_FLAG, AT(track_dirty), NULL,
+     "Note what is written, for snapshot --diff", NULL},
     NAME_OPTION,
     DETACH_OPTION,
     NO_JAIL_OPTION,
     {0},
 };
 
+static const struct option_spec snapshot_options[] = {
+    {"diff", 0, OPTION_FLAG, AT(diff), NULL,
+     "Memory: only what was written since the last snapshot", NULL},
+    {0},
+};
+
 static const struct option_spec restore_options[] = {
-    NAME_OPTION, DETACH_OPTION, NO_JAIL_OPTION, {0}};
+    {"base", 0, OPTION_LIST, AT(bases), "FILE",
+     "What FILE is the difference to; again for what that one is, the full snapshot last", NULL},
+    NAME_OPTION,
+    DETACH_OPTION,
+    NO_JAIL_OPTION,
+    {0}};
 
 static const struct option_spec ls_options[] = {
     {"format", 0, OPTION_STRING, AT(format), "TEMPLATE", "json, table ... or a Go template", NULL},
@@ -237,12 +252,12 @@ static int describe(const struct machine_options *o, const char *kernel, json_t 
     if (r < 0) {
         return r;
     }
-    *ret = json_pack("{s:{s:s, s:s*, s:s, s:b}, s:{s:I, s:I, s:b, s:b}, s:O, s:O, s:{}, s:s}",
+    *ret = json_pack("{s:{s:s, s:s*, s:s, s:b}, s:{s:I, s:I, s:b, s:b, s:b}, s:O, s:O, s:{}, s:s}",
                      "boot-source", "kernel_image_path", kernel, "initrd_path", initrd, "boot_args",
                      o->append, "board_args", !o->bare, "machine-config", "vcpu_count",
                      (json_int_t)o->cpus, "mem_size_mib", (json_int_t)(o->memory / MIB), "rtc", 1,
-                     "i8042", 1, "drives", drives, "network-interfaces", nets, "entropy", "stdio",
-                     "serial");
+                     "i8042", 1, "track_dirty_pages", o->track_dirty, "drives", drives,
+                     "network-interfaces", nets, "entropy", "stdio", "serial");
     return *ret == NULL ? err_set(err, ENOMEM, "describe the machine") : 0;
 }
 
@@ -282,6 +297,25 @@ static int run_run(struct command_context *context, void *data, int argc, char *
     return start(&how, o->detach, err);
 }
 
+/* The memory files beside those snapshots, by absolute names. */
+static int name_bases(const struct strv *files, json_t **ret, struct err *err)
+{
+    AUTO(json_unrefp) json_t *bases = json_array();
+    int r = bases == NULL ? -1 : 0;
+    for (size_t i = 0; r == 0 && i < files->count; i++) {
+        AUTO(freep) char *state = realpath(files->items[i], NULL);
+        if (state == NULL) {
+            return err_set(err, errno, "--base '%s'", files->items[i]);
+        }
+        r = json_array_append_new(bases, json_sprintf("%s.memory", state));
+    }
+    if (r < 0) {
+        return err_set(err, ENOMEM, "--base");
+    }
+    *ret = TAKE_PTR(bases);
+    return 0;
+}
+
 static int run_restore(struct command_context *context, void *data, int argc, char **argv,
                        struct err *err)
 {
@@ -297,8 +331,14 @@ static int run_restore(struct command_context *context, void *data, int argc, ch
     if (r < 0) {
         return r;
     }
+    AUTO(json_unrefp) json_t *bases = NULL;
+    r = r < 0 ? r : name_bases(&o->bases, &bases, err);
     struct machine_start how = {
-        .place = &place, .state = state, .memory = memory, .no_jail = o->no_jail};
+        .place = &place, .state = state, .memory = memory, .bases = bases, .no_jail = o->no_jail};
+    if (r < 0) {
+        machine_place_remove(&place);
+        return r;
+    }
     return start(&how, o->detach, err);
 }
 
@@ -330,7 +370,7 @@ static int run_resume(struct command_context *context, void *data, int argc, cha
 }
 
 /* The file and its memory beside it, by absolute names: the machine may be elsewhere. */
-static json_t *name_snapshot(const char *file)
+static json_t *name_snapshot(const char *file, bool diff)
 {
     AUTO(freep) char *folder = file[0] == '/' ? strdup("") : getcwd(NULL, 0);
     if (folder == NULL) {
@@ -338,18 +378,19 @@ static json_t *name_snapshot(const char *file)
     }
     AUTO(freep) char *state = str_printf("%s%s%s", folder, file[0] == '/' ? "" : "/", file);
     AUTO(freep) char *memory = state == NULL ? NULL : str_printf("%s.memory", state);
-    return memory == NULL
-               ? NULL
-               : json_pack("{s:s, s:s}", "snapshot_path", state, "mem_file_path", memory);
+    return memory == NULL ? NULL
+                          : json_pack("{s:s, s:s, s:s}", "snapshot_path", state, "mem_file_path",
+                                      memory, "snapshot_type", diff ? "Diff" : "Full");
 }
 
 static int run_snapshot(struct command_context *context, void *data, int argc, char **argv,
                         struct err *err)
 {
-    (void)data, (void)argc;
+    (void)argc;
+    const struct machine_options *o = data;
     AUTO(machine_place_donep) struct machine_place place = {0};
     AUTO(json_unrefp) json_t *instance = NULL;
-    AUTO(json_unrefp) json_t *body = name_snapshot(argv[1]);
+    AUTO(json_unrefp) json_t *body = name_snapshot(argv[1], o->diff);
     AUTO(json_unrefp) json_t *paused = json_pack("{s:s}", "state", "Paused");
     AUTO(json_unrefp) json_t *resumed = json_pack("{s:s}", "state", "Resumed");
     int r = find_place(context, argv[0], &place, err);
@@ -484,8 +525,8 @@ const struct command machine_commands[] = {
     {MACHINE_COMMAND("resume", "MACHINE", 1, "Let a paused machine go on", NULL, run_resume)},
     {MACHINE_COMMAND("run", "", 0, "Run a virtual machine from a kernel", run_options, run_run),
      .defaults = run_defaults, .failure = EXIT_ENGINE},
-    {MACHINE_COMMAND("snapshot", "MACHINE FILE", 2, "Save a machine to FILE and FILE.memory", NULL,
-                     run_snapshot)},
+    {MACHINE_COMMAND("snapshot", "MACHINE FILE", 2, "Save a machine to FILE and FILE.memory",
+                     snapshot_options, run_snapshot)},
     {MACHINE_COMMAND("stop", "MACHINE", 1, "Press the power button, then switch off", stop_options,
                      run_stop),
      .defaults = stop_defaults},

@@ -44,6 +44,7 @@ struct machine_start {
     bool configured;            /* place->config is there */
     bool no_jail;               /* its monitor keeps our rights */
     const char *state, *memory; /* or a snapshot, made absolute */
+    json_t *bases;              /* what it is the difference to; borrowed */
 };
 /* Runs it with this terminal as its serial port. Returns its exit code. */
 int machine_run_attached(const struct machine_start *start, struct err *err);

@@ -107,8 +107,9 @@ static int wait_until_runs(const struct machine_start *start, pid_t pid, struct 
             const char *state = json_string_value(json_object_get(instance, "state"));
             if (start->state != NULL && str_eq(state, "Not started")) {
                 AUTO(json_unrefp)
-                json_t *load = json_pack("{s:s, s:s, s:b}", "snapshot_path", start->state,
-                                         "mem_file_path", start->memory, "resume_vm", 1);
+                json_t *load = json_pack("{s:s, s:s, s:b, s:O}", "snapshot_path", start->state,
+                                         "mem_file_path", start->memory, "resume_vm", 1,
+                                         "mem_base_paths", start->bases);
                 return machine_call(place, "PUT", "/snapshot/load", load, NULL, err);
             }
             if (!str_eq(state, "Not started")) {

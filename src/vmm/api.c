@@ -180,25 +180,6 @@ static json_t *merge_limits(const json_t *entry, const json_t *body)
     return TAKE_PTR(merged);
 }
 
-static int apply_limits(const struct control *control, const struct api_call *call, struct err *err)
-{
-    AUTO(vmm_config_donep) struct vmm_config config = {0};
-    const char *id = json_string_value(json_object_get(call->body, call->key));
-    bool drives = str_eq(call->section, "drives");
-    int r = vmm_config_from_json(control->described, false, &config, err);
-    for (size_t i = 0; drives && r == 0 && i < config.drive_count; i++) {
-        if (str_eq(config.drive[i].id, id)) {
-            r = machine_set_drive_limit(control->machine, i, &config.drive[i], err);
-        }
-    }
-    for (size_t i = 0; !drives && r == 0 && i < config.net_count; i++) {
-        if (str_eq(config.net[i].id, id)) {
-            r = machine_set_net_limits(control->machine, i, &config.net[i], err);
-        }
-    }
-    return r;
-}
-
 static int set_limits(struct control *control, const struct api_call *call, json_t **ret,
                       struct err *err)
 {
@@ -211,8 +192,7 @@ static int set_limits(struct control *control, const struct api_call *call, json
     if (merged == NULL) {
         return err_set(err, ENOMEM, "describe the machine");
     }
-    int r = control_describe(control, call->section, call->key, merged, err);
-    return r < 0 ? r : apply_limits(control, call, err);
+    return control_set_limits(control, call->section, call->key, merged, err);
 }
 
 static int start(struct control *control, const struct api_call *call, json_t **ret,
@@ -253,7 +233,7 @@ static int resume_machine(struct control *control, const struct api_call *call, 
 static int save(struct control *control, const struct api_call *call, json_t **ret, struct err *err)
 {
     (void)ret;
-    return control_save(control, &call->paths, err);
+    return control_save(control, call->kind, &call->paths, err);
 }
 
 static int restore(struct control *control, const struct api_call *call, json_t **ret,

@@ -44,6 +44,7 @@ struct api_call {
     const char *key;     /* what names an entry of that list; NULL: no list */
     json_t *body;
     struct snapshot_paths paths;
+    enum snapshot_kind kind; /* of API_SAVE */
     bool resume;
     uint32_t balloon_mib;
 };

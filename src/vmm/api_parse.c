@@ -114,9 +114,10 @@ static int read_create(struct api_call *call, struct err *err)
     const char *type = "Full";
     int r = check_keys(call->body, keys, err);
     r = r < 0 ? r : json_get_string(call->body, NULL, "snapshot_type", &type, err);
-    if (r >= 0 && !str_eq(type, "Full")) {
-        return err_say(err, EOPNOTSUPP, "snapshot_type must be \"Full\"");
+    if (r >= 0 && !str_eq(type, "Full") && !str_eq(type, "Diff")) {
+        return err_say(err, EOPNOTSUPP, "snapshot_type must be \"Full\" or \"Diff\"");
     }
+    call->kind = str_eq(type, "Diff") ? SNAPSHOT_DIFF : SNAPSHOT_FULL;
     r = r < 0 ? r : need_string(call->body, "snapshot_path", &call->paths.state, err);
     return r < 0 ? r : need_string(call->body, "mem_file_path", &call->paths.memory, err);
 }
@@ -138,13 +139,35 @@ static int read_backend(struct api_call *call, struct err *err)
     return r < 0 ? r : need_string(backend, "backend_path", &call->paths.memory, err);
 }
 
+/* Ours: what a difference rests on, the latest first. */
+static int read_bases(struct api_call *call, struct err *err)
+{
+    const json_t *bases = json_object_get(call->body, "mem_base_paths");
+    if (bases == NULL) {
+        return 0;
+    }
+    if (!json_is_array(bases) || json_array_size(bases) > SNAPSHOT_BASES_MAX) {
+        return err_say(err, EINVAL, "mem_base_paths must be a list of at most %u files",
+                       SNAPSHOT_BASES_MAX);
+    }
+    for (size_t i = 0; i < json_array_size(bases); i++) {
+        call->paths.base[i] = json_string_value(json_array_get(bases, i));
+        if (call->paths.base[i] == NULL) {
+            return err_say(err, EINVAL, "mem_base_paths must be a list of names");
+        }
+        call->paths.base_count++;
+    }
+    return 0;
+}
+
 static int read_load(struct api_call *call, struct err *err)
 {
-    static const char *const keys[] = {"snapshot_path", "mem_file_path", "mem_backend", "resume_vm",
-                                       NULL};
+    static const char *const keys[] = {"snapshot_path",  "mem_file_path", "mem_backend",
+                                       "mem_base_paths", "resume_vm",     NULL};
     int r = check_keys(call->body, keys, err);
     r = r < 0 ? r : json_get_bool(call->body, NULL, "resume_vm", &call->resume, err);
     r = r < 0 ? r : need_string(call->body, "snapshot_path", &call->paths.state, err);
+    r = r < 0 ? r : read_bases(call, err);
     return r < 0 ? r : read_backend(call, err);
 }
 

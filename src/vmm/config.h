@@ -83,7 +83,7 @@ struct vmm_config {
     } boot;
     uint32_t cpus;
     uint64_t memory; /* bytes */
-    bool huge_pages, shared_memory;
+    bool huge_pages, shared_memory, track_dirty;
     const char *features_off[CONFIG_FEATURES_MAX + 1]; /* ended by NULL */
     size_t drive_count, net_count, share_count;
     struct config_drive drive[CONFIG_DRIVES_MAX];
@@ -102,7 +102,7 @@ struct vmm_config {
     } balloon;
     bool entropy;
     enum config_stdio stdio;
-    bool serial, rtc, i8042, pvpanic, debug_exit, pit, pci;
+    bool serial, rtc, i8042, pvpanic, debug_exit, pit, pci, split_irqchip;
     bool require_hardware; /* refuse a KVM that emulates */
 };
 

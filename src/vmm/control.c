@@ -109,10 +109,12 @@ static struct machine_options options_of(const struct control *control)
         .cpus = config->cpus,
         .memory = config->memory,
         .huge_pages = config->huge_pages,
+        .track_dirty = config->track_dirty,
         .shared_memory = config->shared_memory,
         .features_off = config->features_off,
         .kvm_fd = -1,
         .pit = config->pit,
+        .split_irqchip = config->split_irqchip,
         .rtc = config->rtc,
         .i8042 = config->i8042,
         .pvpanic = config->pvpanic,
@@ -295,8 +297,7 @@ static int start_apart(struct control *control, const struct snapshot_files *fil
     struct monitor_options options = {
         .id = control->id,
         .config_fd = -1,
-        .state_fd = files == NULL ? -1 : files->state_fd,
-        .memory_fd = files == NULL ? -1 : files->memory_fd,
+        .snapshot = files,
         .gdb_fd = control->gdb_fd,
         .resume = resume,
         .uds = control->config.vsock.present ? control->config.vsock.path : NULL,
@@ -355,16 +356,15 @@ static int restore_here(struct control *control, const struct snapshot *snapshot
     return r < 0 || !resume ? r : machine_resume(control->machine, err);
 }
 
-int control_restore_files(struct control *control, int state_fd, int memory_fd,
+int control_restore_files(struct control *control, const struct snapshot_files *files,
                           const struct snapshot_paths *paths, bool resume, struct err *err)
 {
     AUTO(snapshot_freep) struct snapshot *snapshot = NULL;
     AUTO(json_unrefp) json_t *json = NULL;
-    const struct snapshot_files files = {.state_fd = state_fd, .memory_fd = memory_fd};
     if (control_is_started(control) || json_object_size(control->described) > 0) {
         return err_say(err, EBUSY, "a snapshot can only be loaded before anything is described");
     }
-    int r = snapshot_open_files(state_fd, memory_fd, paths, &snapshot, err);
+    int r = snapshot_open_files(files, paths, &snapshot, err);
     if (r < 0) {
         return r;
     }
@@ -377,7 +377,7 @@ int control_restore_files(struct control *control, int state_fd, int memory_fd,
     control->described = json;
     r = take_config(control, err);
     if (r == 0) {
-        r = control->place == CONTROL_APART ? start_apart(control, &files, resume, err)
+        r = control->place == CONTROL_APART ? start_apart(control, files, resume, err)
                                             : restore_here(control, snapshot, resume, err);
     }
     if (r < 0 && !control_is_started(control)) {
@@ -393,7 +393,5 @@ int control_restore(struct control *control, const struct snapshot_paths *paths,
 {
     AUTO(snapshot_files_donep) struct snapshot_files files = {.state_fd = -1, .memory_fd = -1};
     int r = snapshot_files_open(paths, &files, err);
-    return r < 0 ? r
-                 : control_restore_files(control, files.state_fd, files.memory_fd, paths, resume,
-                                         err);
+    return r < 0 ? r : control_restore_files(control, &files, paths, resume, err);
 }

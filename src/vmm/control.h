@@ -81,15 +81,22 @@ int control_power_button(struct control *control, struct err *err);
 int control_get_balloon(struct control *control, struct virtio_balloon_info *ret, struct err *err);
 /* Also in the description. */
 int control_set_balloon(struct control *control, uint32_t mib, struct err *err);
-int control_save(struct control *control, const struct snapshot_paths *paths, struct err *err);
-/* The same into empty files, borrowed; not of a machine that is apart. */
-int control_save_files(struct control *control, int state_fd, int memory_fd, struct err *err);
+/* entry: one of "drives" or "network-interfaces" with new limits; also in the description. */
+int control_set_limits(struct control *control, const char *section, const char *key, json_t *entry,
+                       struct err *err);
+/* The same by a whole description that differs in the limits alone, where the machine runs. */
+int control_take_limits(struct control *control, const struct buf *text, struct err *err);
+int control_save(struct control *control, enum snapshot_kind kind,
+                 const struct snapshot_paths *paths, struct err *err);
+/* The same into empty files, borrowed, up to snapshot_written(); not of a machine that is apart. */
+int control_save_files(struct control *control, enum snapshot_kind kind, int state_fd,
+                       int memory_fd, struct err *err);
 
 /* Nothing may be described or started yet. */
 int control_restore(struct control *control, const struct snapshot_paths *paths, bool resume,
                     struct err *err);
 /* The same from open files, borrowed; paths are for errors. */
-int control_restore_files(struct control *control, int state_fd, int memory_fd,
+int control_restore_files(struct control *control, const struct snapshot_files *files,
                           const struct snapshot_paths *paths, bool resume, struct err *err);
 
 #endif

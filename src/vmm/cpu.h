@@ -31,6 +31,7 @@ enum cpu_exit_kind {
     CPU_EXIT_MMIO,       /* a physical address that is no memory */
     CPU_EXIT_HALT,       /* HLT, where the engine has no interrupt controller of its own */
     CPU_EXIT_SHUTDOWN,   /* triple fault (Intel SDM vol. 3, 24.2 "shutdown") */
+    CPU_EXIT_EOI,        /* the end of a level-triggered interrupt, for the board's I/O APIC */
     CPU_EXIT_DEBUG,      /* breakpoint, watchpoint or single step asked for by cpu_debug() */
     CPU_EXIT_UNEMULATED, /* the engine cannot go on; see failed */
 };
@@ -44,6 +45,7 @@ struct cpu_exit {
     uint8_t size;     /* 1, 2, 4 or 8 bytes an access */
     uint32_t count;   /* accesses of a string instruction, one behind the other in data */
     uint64_t address; /* port number or guest physical address; DEBUG: of the instruction */
+    uint8_t vector;   /* of EOI */
     uint8_t watch;    /* DEBUG: which of cpu_debug.watch were hit, one bit each */
     uint8_t *data;    /* size * count bytes, little endian: written by the guest, or to be filled */
     struct {
@@ -84,6 +86,19 @@ struct cpu_debug {
     } watch[CPU_WATCH_MAX];
 };
 
+/* To a local APIC, in the form that PCI devices send it. */
+struct cpu_message {
+    uint64_t address;
+    uint32_t data;
+};
+
+/* Takes the lines of devices where the engine has local APICs only: the board's I/O APIC. */
+struct cpu_lines {
+    /* A write to fd, which stays the caller's and open as long as the machine, is an edge on gsi. 0
+     * or a negative errno. */
+    int (*attach)(struct cpu_lines *lines, uint32_t gsi, int fd);
+};
+
 struct cpu_engine_ops {
     const char *name; /* "kvm" */
     void (*free)(struct cpu_engine *engine);
@@ -95,6 +110,13 @@ struct cpu_engine_ops {
 
     /* A write to fd raises the global interrupt gsi once. The descriptor stays the caller's. */
     int (*line_attach)(struct cpu_engine *engine, uint32_t gsi, int fd);
+    /*
+     * For cpu_lines: attached lines lead where line_route says, at first nowhere; what comes then
+     * is lost. send: one message at once. Any thread.
+     */
+    void (*line_detach)(struct cpu_engine *engine, uint32_t gsi, int fd);
+    int (*line_route)(struct cpu_engine *engine, uint32_t gsi, const struct cpu_message *message);
+    int (*send)(struct cpu_engine *engine, const struct cpu_message *message);
     /* The same for a message; -ENOSPC when there is no room for more. */
     int (*message_attach)(struct cpu_engine *engine, int fd, uint64_t address, uint32_t data,
                           uint32_t *ret_id);
@@ -115,6 +137,7 @@ struct cpu_engine_ops {
 /* First member of every engine. */
 struct cpu_engine {
     const struct cpu_engine_ops *ops;
+    struct cpu_lines *lines; /* NULL: the engine takes lines itself */
 };
 
 struct cpu_ops {

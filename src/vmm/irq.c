@@ -14,7 +14,9 @@ int irq_init_line(struct irq *irq, struct cpu_engine *engine, uint32_t gsi, stru
     if (fd < 0) {
         return err_set(err, errno, "make interrupt %u", gsi);
     }
-    int r = engine->ops->line_attach(engine, gsi, fd);
+    struct cpu_lines *lines = engine->lines;
+    int r =
+        lines == NULL ? engine->ops->line_attach(engine, gsi, fd) : lines->attach(lines, gsi, fd);
     if (r < 0) {
         return err_set(err, -r, "connect interrupt %u", gsi);
     }

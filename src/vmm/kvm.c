@@ -90,6 +90,9 @@ static const struct cpu_engine_ops kvm_ops = {
     .dirty = kvm_dirty,
     .cpu_new = kvm_cpu_new,
     .line_attach = kvm_line_attach,
+    .line_detach = kvm_line_detach,
+    .line_route = kvm_line_route,
+    .send = kvm_send,
     .message_attach = kvm_message_attach,
     .message_change = kvm_message_change,
     .message_detach = kvm_message_detach,
@@ -127,6 +130,10 @@ static int check_host(const struct kvm_engine *kvm, struct err *err)
         {KVM_CAP_VCPU_EVENTS, "vCPU events"},       {KVM_CAP_XSAVE, "XSAVE"},
         {KVM_CAP_MP_STATE, "vCPU run states"},      {KVM_CAP_ADJUST_CLOCK, "clock"},
     };
+    if (kvm->split && has(kvm, KVM_CAP_SPLIT_IRQCHIP) == 0) {
+        return err_say(err, EOPNOTSUPP,
+                       "this kernel's KVM has no local APICs alone; leave split_irqchip out");
+    }
     int version = kvm_call_number(kvm->kvm_fd, KVM_GET_API_VERSION, 0);
     if (version != KVM_API_VERSION) {
         return err_say(err, EOPNOTSUPP, "KVM's interface has version %d, isola needs %d", version,

@@ -87,6 +87,10 @@ static int describe_exit(struct kvm_cpu *vcpu, struct cpu_exit *ret)
     case KVM_EXIT_HLT:
         ret->kind = CPU_EXIT_HALT;
         return 0;
+    case KVM_EXIT_IOAPIC_EOI:
+        ret->kind = CPU_EXIT_EOI;
+        ret->vector = run->eoi.vector;
+        return 0;
     case KVM_EXIT_SHUTDOWN:
         ret->kind = CPU_EXIT_SHUTDOWN;
         return 0;

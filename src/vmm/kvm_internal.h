@@ -30,6 +30,10 @@ struct kvm_engine {
     pthread_mutex_t lock; /* of what follows */
     struct {
         bool used;
+        struct cpu_message message;
+    } line[X86_IOAPIC_PINS]; /* with split: where the board's pins lead */
+    struct {
+        bool used;
         uint64_t address;
         uint32_t data;
     } message[KVM_MESSAGES_MAX];
@@ -90,6 +94,9 @@ int kvm_set_board(struct cpu_engine *engine, const struct x86_board_state *state
 
 /* kvm_irq.c */
 int kvm_line_attach(struct cpu_engine *engine, uint32_t gsi, int fd);
+void kvm_line_detach(struct cpu_engine *engine, uint32_t gsi, int fd);
+int kvm_line_route(struct cpu_engine *engine, uint32_t gsi, const struct cpu_message *message);
+int kvm_send(struct cpu_engine *engine, const struct cpu_message *message);
 int kvm_message_attach(struct cpu_engine *engine, int fd, uint64_t address, uint32_t data,
                        uint32_t *ret_id);
 int kvm_message_change(struct cpu_engine *engine, uint32_t id, uint64_t address, uint32_t data);

@@ -11,6 +11,45 @@ int kvm_line_attach(struct cpu_engine *engine, uint32_t gsi, int fd)
     return kvm_call(kvm_engine_of(engine)->vm_fd, KVM_IRQFD, &irqfd);
 }
 
+void kvm_line_detach(struct cpu_engine *engine, uint32_t gsi, int fd)
+{
+    struct kvm_irqfd irqfd = {.fd = (uint32_t)fd, .gsi = gsi, .flags = KVM_IRQFD_FLAG_DEASSIGN};
+    (void)kvm_call(kvm_engine_of(engine)->vm_fd, KVM_IRQFD, &irqfd);
+}
+
+int kvm_send(struct cpu_engine *engine, const struct cpu_message *message)
+{
+    struct kvm_msi msi = {
+        .address_lo = (uint32_t)message->address,
+        .address_hi = (uint32_t)(message->address >> 32),
+        .data = message->data,
+    };
+    return kvm_call(kvm_engine_of(engine)->vm_fd, KVM_SIGNAL_MSI, &msi);
+}
+
+static struct kvm_irq_routing_entry route_of(uint32_t gsi, uint64_t address, uint32_t data)
+{
+    return (struct kvm_irq_routing_entry){
+        .gsi = gsi,
+        .type = KVM_IRQ_ROUTING_MSI,
+        .u.msi = {.address_lo = (uint32_t)address,
+                  .address_hi = (uint32_t)(address >> 32),
+                  .data = data},
+    };
+}
+
+/* Those of the board's own controller. */
+static size_t add_pins(const struct kvm_engine *kvm, struct kvm_irq_routing_entry *entry)
+{
+    size_t n = 0;
+    for (uint32_t gsi = 0; gsi < X86_IOAPIC_PINS; gsi++) {
+        if (kvm->line[gsi].used) {
+            entry[n++] = route_of(gsi, kvm->line[gsi].message.address, kvm->line[gsi].message.data);
+        }
+    }
+    return n;
+}
+
 /* KVM's own routes of the controllers in the kernel, which a new table must repeat. */
 static size_t add_lines(struct kvm_irq_routing_entry *entry)
 {
@@ -45,21 +84,32 @@ static int write_routes(struct kvm_engine *kvm)
     if (table == NULL) {
         return -ENOMEM;
     }
-    size_t n = kvm->split ? 0 : add_lines(table->entries);
+    size_t n = kvm->split ? add_pins(kvm, table->entries) : add_lines(table->entries);
     for (uint32_t i = 0; i < KVM_MESSAGES_MAX; i++) {
         if (!kvm->message[i].used) {
             continue;
         }
-        table->entries[n++] = (struct kvm_irq_routing_entry){
-            .gsi = LAYOUT_GSI_MESSAGES + i,
-            .type = KVM_IRQ_ROUTING_MSI,
-            .u.msi = {.address_lo = (uint32_t)kvm->message[i].address,
-                      .address_hi = (uint32_t)(kvm->message[i].address >> 32),
-                      .data = kvm->message[i].data},
-        };
+        table->entries[n++] =
+            route_of(LAYOUT_GSI_MESSAGES + i, kvm->message[i].address, kvm->message[i].data);
     }
     table->nr = (uint32_t)n;
     return kvm_call(kvm->vm_fd, KVM_SET_GSI_ROUTING, table);
+}
+
+int kvm_line_route(struct cpu_engine *engine, uint32_t gsi, const struct cpu_message *message)
+{
+    struct kvm_engine *kvm = kvm_engine_of(engine);
+    if (gsi >= X86_IOAPIC_PINS) {
+        return -EINVAL;
+    }
+    (void)pthread_mutex_lock(&kvm->lock);
+    kvm->line[gsi].used = message != NULL;
+    if (message != NULL) {
+        kvm->line[gsi].message = *message;
+    }
+    int r = write_routes(kvm);
+    (void)pthread_mutex_unlock(&kvm->lock);
+    return r;
 }
 
 /* With the lock held; -ENOSPC. */

@@ -246,6 +246,27 @@ static int set_msrs(const struct kvm_cpu *vcpu, const struct x86_state *state, b
     return 0;
 }
 
+/*
+ * A time stamp within a second of what the machine's would be now KVM takes for an attempt to bring
+ * CPUs into step, and keeps the counter it has: of a machine that was saved young the guest's would
+ * go back to that of the machine made a moment ago. So the first CPU's is far away in between;
+ * those of the others are to come into step with it.
+ */
+static int leave_step(const struct kvm_cpu *vcpu, const struct x86_state *state)
+{
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } msr = {.head = {.nmsrs = 1}, .entry = {.index = MSR_TSC}};
+    for (uint32_t i = 0; vcpu->cpu.index == 0 && i < state->msr_count; i++) {
+        if (state->msr[i].index == MSR_TSC) {
+            msr.entry.data = state->msr[i].value + ((uint64_t)1 << 44);
+            return kvm_call(vcpu->fd, KVM_SET_MSRS, &msr);
+        }
+    }
+    return 0;
+}
+
 static int get_parts(struct kvm_cpu *vcpu, struct x86_state *ret)
 {
     const struct kvm_engine *kvm = vcpu->kvm;
@@ -311,6 +332,7 @@ static int set_parts(struct kvm_cpu *vcpu, const struct x86_state *state)
     r = r < 0 ? r : kvm_call(vcpu->fd, KVM_SET_XCRS, &xcrs);
     r = r < 0 ? r : kvm_call(vcpu->fd, KVM_SET_XSAVE, &xsave);
     r = r < 0 ? r : kvm_call(vcpu->fd, KVM_SET_DEBUGREGS, &debug);
+    r = r < 0 ? r : leave_step(vcpu, state);
     r = r < 0 ? r : set_msrs(vcpu, state, false);
     r = r < 0 ? r : kvm_call(vcpu->fd, KVM_SET_LAPIC, &lapic);
     r = r < 0 ? r : set_msrs(vcpu, state, true);

@@ -12,6 +12,7 @@
 #include "base/loop.h"
 #include "base/macros.h"
 #include "vmm/bus.h"
+#include "vmm/chip/ioapic.h"
 #include "vmm/chip/power.h"
 #include "vmm/io_thread.h"
 #include "vmm/kvm.h"
@@ -31,6 +32,11 @@ static int check_options(const struct machine_options *options, struct err *err)
     if (options->cpus == 0 || options->cpus > MACHINE_CPUS_MAX) {
         return err_say(err, EINVAL, "a machine with %u CPUs: it may have 1 to %u", options->cpus,
                        MACHINE_CPUS_MAX);
+    }
+    if (options->split_irqchip && options->pit) {
+        return err_say(err, EOPNOTSUPP,
+                       "the 8254 (pit) needs the engine's interrupt controllers: "
+                       "leave split_irqchip out");
     }
     if (options->memory_from_file && options->shared_memory) {
         return err_say(err, EOPNOTSUPP, "memory that others share cannot come from a snapshot");
@@ -65,6 +71,7 @@ static int make_memory(struct machine *machine, struct err *err)
     if (r == 0 && options->memory > low) {
         r = memory_add(machine->memory, LAYOUT_HIGH, options->memory - low, err);
     }
+    r = r < 0 || !options->track_dirty ? r : memory_track(machine->memory, true, err);
     return r < 0 ? r : memory_map(machine->memory, machine->board.engine, err);
 }
 
@@ -73,6 +80,13 @@ void machine_add_device(struct machine *machine, struct device *device)
     device->next = *machine->devices_end;
     *machine->devices_end = device;
     machine->devices_end = &device->next;
+}
+
+static int make_ioapic(struct machine *machine, struct device **ret, struct err *err)
+{
+    int r = ioapic_new(&machine->board, LAYOUT_IOAPIC, ret, err);
+    machine->ioapic = *ret;
+    return r;
 }
 
 static int make_serial(struct machine *machine, struct device **ret, struct err *err)
@@ -128,6 +142,7 @@ static int make_chips(struct machine *machine, struct err *err)
         bool wanted;
         int (*make)(struct machine *machine, struct device **ret, struct err *err);
     } chips[] = {
+        {options->split_irqchip, make_ioapic}, /* the others are connected to it */
         {true, make_power},
         {options->serial, make_serial},
         {options->rtc, make_rtc},
@@ -208,7 +223,11 @@ static void on_end(struct loop_source *source, int fd, uint32_t events, void *da
 
 static int make_board(struct machine *machine, struct loop *loop, struct err *err)
 {
-    struct kvm_options kvm = {.fd = machine->options.kvm_fd, .pit = machine->options.pit};
+    struct kvm_options kvm = {
+        .fd = machine->options.kvm_fd,
+        .pit = machine->options.pit,
+        .split = machine->options.split_irqchip,
+    };
     machine->board.loop = loop;
     machine->board.end = on_board_end;
     int r = kvm_engine_new(&kvm, &machine->board.engine, err);
@@ -268,46 +287,6 @@ int machine_new(const struct machine_options *options, struct loop *loop, struct
     return 0;
 }
 
-struct device_turn {
-    struct device *device;
-    struct err *err;
-    int result;
-};
-
-/* On the thread that serves the device. */
-static void quiesce_device(void *data)
-{
-    struct device_turn *turn = data;
-    struct device *d = turn->device;
-    (void)pthread_mutex_lock(&d->lock);
-    turn->result = d->ops->quiesce == NULL ? 0 : d->ops->quiesce(d, turn->err);
-    (void)pthread_mutex_unlock(&d->lock);
-}
-
-static void resume_device(void *data)
-{
-    struct device *d = data;
-    (void)pthread_mutex_lock(&d->lock);
-    if (d->ops->resume != NULL) {
-        d->ops->resume(d);
-    }
-    (void)pthread_mutex_unlock(&d->lock);
-}
-
-/* What is under way ends on the thread that began it. */
-static void stop_io_threads(struct machine *machine)
-{
-    for (struct device *d = machine->devices; d != NULL; d = d->next) {
-        struct device_turn turn = {.device = d};
-        if (d->io_thread != NULL) {
-            io_thread_call(d->io_thread, quiesce_device, &turn);
-        }
-    }
-    for (size_t i = 0; i < machine->io_thread_count; i++) {
-        io_thread_stop(machine->io_thread[i]);
-    }
-}
-
 void machine_free(struct machine *machine)
 {
     if (machine == NULL) {
@@ -318,7 +297,7 @@ void machine_free(struct machine *machine)
         machine_note_end(machine, BOARD_STOPPED, 0, NULL, NULL);
     }
     machine_join_cpus(machine);
-    stop_io_threads(machine);
+    machine_stop_io_threads(machine);
     while (machine->devices != NULL) {
         struct device *next = machine->devices->next;
         device_free(machine->devices);
@@ -334,6 +313,9 @@ void machine_free(struct machine *machine)
         cpu_free(machine->cpu[i].cpu);
     }
     free(machine->cpu);
+    for (size_t i = 0; i < COUNT(machine->saved.unsaved); i++) {
+        free(machine->saved.unsaved[i]);
+    }
     loop_remove(machine->end_source);
     loop_remove(machine->debug_source);
     (void)close_fd(machine->end_fd);
@@ -378,47 +360,6 @@ int machine_start(struct machine *machine, machine_ended_fn *ended, void *data, 
         }
     }
     return machine_start_cpus(machine, err);
-}
-
-int machine_pause(struct machine *machine, struct err *err)
-{
-    if (machine->stands) {
-        return 0;
-    }
-    if (!machine_park_cpus(machine)) {
-        return err_say(err, ESRCH, "the machine has ended");
-    }
-    machine->stands = true;
-    for (struct device *d = machine->devices; d != NULL; d = d->next) {
-        struct device_turn turn = {.device = d, .err = err};
-        io_thread_call(d->io_thread, quiesce_device, &turn);
-        if (turn.result < 0) {
-            return err_wrap(err, -turn.result, "pause '%s'", d->instance);
-        }
-    }
-    return 0;
-}
-
-int machine_resume(struct machine *machine, struct err *err)
-{
-    (void)err;
-    if (!machine->stands) {
-        return 0;
-    }
-    machine->stands = false;
-    for (struct device *d = machine->devices; d != NULL; d = d->next) {
-        io_thread_call(d->io_thread, resume_device, d);
-    }
-    for (uint32_t i = 0; i < machine->cpu_count; i++) {
-        machine->cpu[i].cpu->ops->resumed(machine->cpu[i].cpu);
-    }
-    machine_unpark_cpus(machine);
-    return 0;
-}
-
-bool machine_is_paused(const struct machine *machine)
-{
-    return machine->stands;
 }
 
 int machine_press_ctrl_alt_del(struct machine *machine, struct err *err)

@@ -28,9 +28,11 @@ struct machine_options {
     uint32_t cpus;
     uint64_t memory; /* bytes, whole pages */
     bool huge_pages, mergeable, shared_memory;
+    bool track_dirty;                /* for differences between snapshots */
     const char *const *features_off; /* see cpu_model */
     int kvm_fd;                      /* borrowed; -1: /dev/kvm is opened */
     bool pit;                        /* an 8254, for systems that know no other clock */
+    bool split_irqchip;              /* an I/O APIC of ours (chip/ioapic.h); no 8259, no 8254 */
     bool rtc, i8042, pvpanic, debug_exit;
     bool serial;
     int serial_in_fd, serial_out_fd; /* borrowed; -1: none */

@@ -10,6 +10,7 @@
 #include "base/thread.h"
 #include "freestanding/byteorder.h"
 #include "vmm/bus.h"
+#include "vmm/chip/ioapic.h"
 #include "vmm/jail.h"
 #include "vmm/machine_internal.h"
 
@@ -126,6 +127,11 @@ static void handle(struct machine_cpu *cpu, struct cpu_exit *exit)
     switch (exit->kind) {
     case CPU_EXIT_NONE:
     case CPU_EXIT_HALT:
+        break;
+    case CPU_EXIT_EOI:
+        if (machine->ioapic != NULL) {
+            ioapic_eoi(machine->ioapic, exit->vector);
+        }
         break;
     case CPU_EXIT_DEBUG:
         stop_for_debugger(cpu, exit);

@@ -12,6 +12,8 @@
 #include "vmm/device.h"
 #include "vmm/irq.h"
 #include "vmm/machine.h"
+#include "vmm/memory.h"
+#include "vmm/snapshot.h"
 #include "vmm/virtio/fs.h"
 
 struct machine_cpu {
@@ -42,6 +44,7 @@ struct machine {
     struct device *i8042;
     struct virtio *vsock, *balloon;                                 /* of devices; NULL: none */
     struct virtio *drive[CONFIG_DRIVES_MAX], *net[CONFIG_NETS_MAX]; /* as described */
+    struct device *ioapic;                                          /* NULL: the engine has it */
     struct machine_share share[CONFIG_SHARES_MAX];
     size_t share_count;
     struct io_thread *io_thread[CONFIG_DRIVES_MAX + CONFIG_NETS_MAX];
@@ -62,6 +65,13 @@ struct machine {
     bool stands;                  /* between pause and resume; the loop's thread */
     struct machine_ending ending; /* under lock until ended */
 
+    struct {
+        bool known; /* there is one: */
+        uint8_t id[SNAPSHOT_ID_SIZE];
+        uint8_t pending[SNAPSHOT_ID_SIZE];     /* written, but without its name yet */
+        uint64_t *unsaved[MEMORY_REGIONS_MAX]; /* pages written since; NULL: not asked yet */
+    } saved; /* the last snapshot, for differences; the loop's thread */
+
     int end_fd; /* an eventfd: the loop is to see the end */
     struct loop_source *end_source;
     machine_ended_fn *ended;
@@ -75,6 +85,9 @@ struct machine {
 
 /* machine_boot.c: another one than before, so that the guest knows that it is a copy. */
 int machine_new_generation(struct machine *machine, struct err *err);
+
+/* machine_pause.c: what is under way ends on the thread that began it. */
+void machine_stop_io_threads(struct machine *machine);
 
 /* machine_cpu.c */
 int machine_start_cpus(struct machine *machine, struct err *err);

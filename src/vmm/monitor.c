@@ -21,6 +21,7 @@
 #include "base/unix_socket.h"
 #include "vmm/jail_space.h"
 #include "vmm/monitor_program.h"
+#include "vmm/snapshot.h"
 #include "vmm/virtio/vsock.h"
 
 #define EXIT_FAILED 126
@@ -195,10 +196,14 @@ static int send_start(struct monitor *monitor, const struct monitor_options *opt
         start.value |= MONITOR_HAS_CONFIG;
         fds[count++] = options->config_fd;
     }
-    if (options->state_fd >= 0) {
-        start.value |= MONITOR_HAS_SNAPSHOT;
-        fds[count++] = options->state_fd;
-        fds[count++] = options->memory_fd;
+    if (options->snapshot != NULL) {
+        const struct snapshot_files *files = options->snapshot;
+        start.value |= MONITOR_HAS_SNAPSHOT | (uint32_t)files->base_count << MONITOR_BASES_SHIFT;
+        fds[count++] = files->state_fd;
+        fds[count++] = files->memory_fd;
+        for (size_t i = 0; i < files->base_count; i++) {
+            fds[count++] = files->base_fd[i];
+        }
     }
     if (options->gdb_fd >= 0) {
         start.value |= MONITOR_HAS_GDB;

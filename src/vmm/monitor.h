@@ -21,13 +21,14 @@
 struct err;
 struct loop;
 struct monitor;
+struct snapshot_files;
 
 struct monitor_options {
-    const char *id; /* may be NULL */
-    /* Borrowed; -1: none. The description, or both files of a snapshot. */
-    int config_fd, state_fd, memory_fd;
-    int gdb_fd;      /* borrowed; a socket that listens, or -1 */
-    bool resume;     /* of a snapshot */
+    const char *id;                        /* may be NULL */
+    int config_fd;                         /* borrowed: the description, or -1: */
+    const struct snapshot_files *snapshot; /* borrowed */
+    int gdb_fd;                            /* borrowed; a socket that listens, or -1 */
+    bool resume;                           /* of a snapshot */
     const char *uds; /* of vsock: where the guest's connections go; NULL: nowhere */
 };
 

@@ -118,12 +118,22 @@ static int act(struct control *control, const struct monitor_call *call, struct 
         return control_power_button(control, err);
     case MONITOR_SAVE: {
         int state_fd = next_fd(given);
-        return control_save_files(control, state_fd, next_fd(given), err);
+        return control_save_files(control, (enum snapshot_kind)call->value, state_fd,
+                                  next_fd(given), err);
     }
+    case MONITOR_SAVED:
+        snapshot_written(control->machine);
+        return 0;
     case MONITOR_GET_BALLOON:
         return control_get_balloon(control, &what->balloon, err);
     case MONITOR_SET_BALLOON:
         return control_set_balloon(control, call->value, err);
+    case MONITOR_SET_LIMITS: {
+        AUTO(buf_donep) struct buf text = {0};
+        r = read_fd(next_fd(given), CONFIG_FILE_MAX, &text);
+        return r < 0 ? err_set(err, -r, "read the machine's limits")
+                     : control_take_limits(control, &text, err);
+    }
     default:
         return err_set(err, ENOSYS, "call %u", call->verb);
     }
@@ -176,7 +186,11 @@ static int load_text(struct control *control, int fd, struct err *err)
 static int start(struct program *program, const struct monitor_call *call, struct given *given,
                  struct err *err)
 {
-    static const struct snapshot_paths names = {"the state", "the memory"};
+    static const struct snapshot_paths names = {
+        .state = "the state",
+        .memory = "the memory",
+        .base = {"the first base", "the second base", "the third base", "the fourth base"},
+    };
     struct control *control = &program->control;
     control->identity = call->identity;
     (void)snprintf(program->id, sizeof(program->id), "%.*s", (int)sizeof(call->id) - 1, call->id);
@@ -184,8 +198,15 @@ static int start(struct program *program, const struct monitor_call *call, struc
     int asks = next_fd(given);
     program->asks_fd = asks < 0 ? -1 : fcntl(asks, F_DUPFD_CLOEXEC, 3);
     int config = (call->value & MONITOR_HAS_CONFIG) != 0 ? next_fd(given) : -1;
-    int state = (call->value & MONITOR_HAS_SNAPSHOT) != 0 ? next_fd(given) : -1;
-    int memory = (call->value & MONITOR_HAS_SNAPSHOT) != 0 ? next_fd(given) : -1;
+    struct snapshot_files files = {.state_fd = -1, .memory_fd = -1};
+    if ((call->value & MONITOR_HAS_SNAPSHOT) != 0) {
+        files.state_fd = next_fd(given);
+        files.memory_fd = next_fd(given);
+        files.base_count = MIN((call->value >> MONITOR_BASES_SHIFT) & 0xff, SNAPSHOT_BASES_MAX);
+        for (size_t i = 0; i < files.base_count; i++) {
+            files.base_fd[i] = next_fd(given);
+        }
+    }
     int r = loop_add_signal(control->loop, SIGTERM, on_signal, control);
     r = r < 0 ? r : loop_add_signal(control->loop, SIGINT, on_signal, control);
     if (r < 0) {
@@ -201,9 +222,9 @@ static int start(struct program *program, const struct monitor_call *call, struc
     if (r < 0) {
         return r;
     }
-    if (state >= 0) {
-        return control_restore_files(control, state, memory, &names,
-                                     (call->value & MONITOR_RUNS_ON) != 0, err);
+    if (files.state_fd >= 0) {
+        return control_restore_files(control, &files, &names, (call->value & MONITOR_RUNS_ON) != 0,
+                                     err);
     }
     r = load_text(control, config, err);
     return r < 0 ? r : control_start(control, err);

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "vmm/snapshot.h"
 #include "vmm/virtio/balloon.h"
 
 enum monitor_verb {
@@ -24,16 +25,19 @@ enum monitor_verb {
     MONITOR_RESUME,
     MONITOR_CTRL_ALT_DEL,
     MONITOR_POWER_BUTTON,
-    MONITOR_SAVE, /* descriptors: empty files for the state and the memory */
+    MONITOR_SAVE,  /* value: enum snapshot_kind; empty files for the state and the memory */
+    MONITOR_SAVED, /* they have their names */
     MONITOR_GET_BALLOON,
     MONITOR_SET_BALLOON, /* value: MiB */
+    MONITOR_SET_LIMITS,  /* descriptor: the description with other limits */
 };
 
 #define MONITOR_HAS_CONFIG 1u   /* the description */
-#define MONITOR_HAS_SNAPSHOT 2u /* instead: state, memory */
+#define MONITOR_HAS_SNAPSHOT 2u /* instead: state, memory, and as many bases as the value says */
 #define MONITOR_HAS_GDB 4u      /* a socket that listens */
 #define MONITOR_RUNS_ON 8u      /* of a snapshot: it is resumed */
-#define MONITOR_FDS_MAX 5
+#define MONITOR_BASES_SHIFT 8
+#define MONITOR_FDS_MAX (4 + SNAPSHOT_BASES_MAX) /* what one message can hold: 8 */
 
 #define MONITOR_ID_MAX 128
 

@@ -179,6 +179,9 @@ void snapshot_files_done(struct snapshot_files *files)
     remove_file(&files->memory_name);
     files->state_fd = close_fd(files->state_fd);
     files->memory_fd = close_fd(files->memory_fd);
+    for (; files->base_count > 0; files->base_count--) {
+        (void)close_fd(files->base_fd[files->base_count - 1]);
+    }
 }
 
 int snapshot_files_make(const struct snapshot_paths *paths, struct snapshot_files *ret,
@@ -228,8 +231,40 @@ int snapshot_files_name(struct snapshot_files *files, const struct snapshot_path
     return r;
 }
 
-int snapshot_write(struct machine *machine, const char *description, int state_fd, int memory_fd,
-                   struct err *err)
+static int write_memory(struct machine *machine, enum snapshot_kind kind, const uint8_t *id, int fd,
+                        struct err *err)
+{
+    if (kind == SNAPSHOT_DIFF && !machine->options.track_dirty) {
+        (void)err_say(err, EOPNOTSUPP, "what the guest writes is not tracked");
+        err_hint(err, "set track_dirty_pages in machine-config before the machine starts");
+        return -EOPNOTSUPP;
+    }
+    if (kind == SNAPSHOT_DIFF && !machine->saved.known) {
+        return err_say(err, EINVAL, "nothing was saved yet: the first snapshot must be a full one");
+    }
+    int r = machine->options.track_dirty ? snapshot_collect(machine, err) : 0;
+    if (r < 0) {
+        return r;
+    }
+    return kind == SNAPSHOT_DIFF ? snapshot_write_diff(machine, id, fd, err)
+                                 : snapshot_write_memory(machine->memory, id, fd, err);
+}
+
+void snapshot_written(struct machine *machine)
+{
+    size_t count = 0;
+    const struct memory_region *region = memory_regions(machine->memory, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (machine->saved.unsaved[i] != NULL) {
+            memset(machine->saved.unsaved[i], 0, snapshot_bitmap_bytes(&region[i]));
+        }
+    }
+    memcpy(machine->saved.id, machine->saved.pending, sizeof(machine->saved.id));
+    machine->saved.known = true;
+}
+
+int snapshot_write(struct machine *machine, enum snapshot_kind kind, const char *description,
+                   int state_fd, int memory_fd, struct err *err)
 {
     AUTO(buf_donep) struct buf file = {0};
     struct snapshot_head head = {0};
@@ -252,8 +287,12 @@ int snapshot_write(struct machine *machine, const char *description, int state_f
         return err_say(err, EMSGSIZE, "the machine's description is too long");
     }
     int r = save_state(machine, &head, &file, err);
-    r = r < 0 ? r : snapshot_write_memory(machine->memory, head.id, memory_fd, err);
-    return r < 0 ? r : snapshot_write_state(&file, state_fd, err);
+    r = r < 0 ? r : write_memory(machine, kind, head.id, memory_fd, err);
+    r = r < 0 ? r : snapshot_write_state(&file, state_fd, err);
+    if (r == 0) {
+        memcpy(machine->saved.pending, head.id, sizeof(head.id));
+    }
+    return r;
 }
 
 int snapshot_save(struct machine *machine, const char *description,
@@ -261,8 +300,14 @@ int snapshot_save(struct machine *machine, const char *description,
 {
     AUTO(snapshot_files_donep) struct snapshot_files files = {.state_fd = -1, .memory_fd = -1};
     int r = snapshot_files_make(paths, &files, err);
-    r = r < 0 ? r : snapshot_write(machine, description, files.state_fd, files.memory_fd, err);
-    return r < 0 ? r : snapshot_files_name(&files, paths, err);
+    r = r < 0 ? r
+              : snapshot_write(machine, SNAPSHOT_FULL, description, files.state_fd, files.memory_fd,
+                               err);
+    r = r < 0 ? r : snapshot_files_name(&files, paths, err);
+    if (r == 0) {
+        snapshot_written(machine);
+    }
+    return r;
 }
 
 int snapshot_parse(struct snapshot *snapshot, const char *name, struct err *err)
@@ -281,23 +326,70 @@ int snapshot_parse(struct snapshot *snapshot, const char *name, struct err *err)
     return 0;
 }
 
+/* A FIFO is not to keep us. */
+static int open_to_read(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
 int snapshot_files_open(const struct snapshot_paths *paths, struct snapshot_files *ret,
                         struct err *err)
 {
-    /* A FIFO is not to keep us. */
-    AUTO(closep) int state = open(paths->state, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int state = open_to_read(paths->state);
     if (state < 0) {
-        return err_set(err, errno, "open snapshot '%s'", paths->state);
+        return err_set(err, -state, "open snapshot '%s'", paths->state);
     }
-    int memory = open(paths->memory, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     *ret = (struct snapshot_files){
-        .state_fd = TAKE_FD(state),
-        .memory_fd = memory < 0 ? -errno : memory,
+        .state_fd = state,
+        .memory_fd = open_to_read(paths->memory),
     };
+    for (; ret->base_count < paths->base_count; ret->base_count++) {
+        ret->base_fd[ret->base_count] = open_to_read(paths->base[ret->base_count]);
+    }
     return 0;
 }
 
-int snapshot_open_files(int state_fd, int memory_fd, const struct snapshot_paths *paths,
+static int keep(int fd, const char *name, int *ret, struct err *err)
+{
+    int own = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (own < 0) {
+        return err_set(err, fd < 0 ? -fd : errno, "open the snapshot's memory '%s'", name);
+    }
+    *ret = own;
+    return 0;
+}
+
+/* From the latest, which the state names, back to the full one; kept in the other order. */
+static int open_memory(struct snapshot *snapshot, const struct snapshot_files *files,
+                       const struct snapshot_paths *paths, struct err *err)
+{
+    uint8_t id[SNAPSHOT_ID_SIZE];
+    const size_t count = files->base_count;
+    memcpy(id, snapshot->head.id, sizeof(id));
+    for (size_t i = 0; i < count; i++) {
+        const char *name = i == 0 ? paths->memory : paths->base[i - 1];
+        int *own = &snapshot->diff_fd[count - 1 - i];
+        int r = keep(i == 0 ? files->memory_fd : files->base_fd[i - 1], name, own, err);
+        r = r < 0 ? r : snapshot_check_diff(*own, name, &snapshot->head, id, id, err);
+        if (r < 0) {
+            return r;
+        }
+    }
+    const char *name = count == 0 ? paths->memory : paths->base[count - 1];
+    if (count == 0 && files->memory_fd >= 0 &&
+        snapshot_check_diff(files->memory_fd, name, &snapshot->head, id, id, NULL) == 0) {
+        return err_say(err, EINVAL,
+                       "'%s' holds what was written since another snapshot: name the memory of "
+                       "that one (mem_base_paths)",
+                       name);
+    }
+    int r = keep(count == 0 ? files->memory_fd : files->base_fd[count - 1], name,
+                 &snapshot->memory_fd, err);
+    return r < 0 ? r : snapshot_check_memory(snapshot->memory_fd, name, &snapshot->head, id, err);
+}
+
+int snapshot_open_files(const struct snapshot_files *files, const struct snapshot_paths *paths,
                         struct snapshot **ret, struct err *err)
 {
     AUTO(snapshot_freep) struct snapshot *snapshot = calloc(1, sizeof(*snapshot));
@@ -305,22 +397,18 @@ int snapshot_open_files(int state_fd, int memory_fd, const struct snapshot_paths
         return err_set(err, ENOMEM, "open snapshot '%s'", paths->state);
     }
     snapshot->memory_fd = -1;
-    int r = lseek(state_fd, 0, SEEK_SET) < 0
+    snapshot->diff_count = files->base_count;
+    for (size_t i = 0; i < SNAPSHOT_BASES_MAX; i++) {
+        snapshot->diff_fd[i] = -1;
+    }
+    int r = lseek(files->state_fd, 0, SEEK_SET) < 0
                 ? -errno
-                : read_fd(state_fd, SNAPSHOT_STATE_MAX, &snapshot->file);
+                : read_fd(files->state_fd, SNAPSHOT_STATE_MAX, &snapshot->file);
     if (r < 0) {
         return err_set(err, -r, "open snapshot '%s'", paths->state);
     }
     r = snapshot_parse(snapshot, paths->state, err);
-    if (r < 0) {
-        return r;
-    }
-    snapshot->memory_fd = memory_fd < 0 ? memory_fd : fcntl(memory_fd, F_DUPFD_CLOEXEC, 3);
-    if (snapshot->memory_fd < 0) {
-        return err_set(err, memory_fd < 0 ? -memory_fd : errno, "open the snapshot's memory '%s'",
-                       paths->memory);
-    }
-    r = snapshot_check_memory(memory_fd, paths->memory, &snapshot->head, err);
+    r = r < 0 ? r : open_memory(snapshot, files, paths, err);
     if (r < 0) {
         return r;
     }
@@ -332,7 +420,7 @@ int snapshot_open(const struct snapshot_paths *paths, struct snapshot **ret, str
 {
     AUTO(snapshot_files_donep) struct snapshot_files files = {.state_fd = -1, .memory_fd = -1};
     int r = snapshot_files_open(paths, &files, err);
-    return r < 0 ? r : snapshot_open_files(files.state_fd, files.memory_fd, paths, ret, err);
+    return r < 0 ? r : snapshot_open_files(&files, paths, ret, err);
 }
 
 void snapshot_free(struct snapshot *snapshot)
@@ -343,6 +431,9 @@ void snapshot_free(struct snapshot *snapshot)
     buf_done(&snapshot->file);
     buf_done(&snapshot->head.description);
     (void)close_fd(snapshot->memory_fd);
+    for (size_t i = 0; i < SNAPSHOT_BASES_MAX; i++) {
+        (void)close_fd(snapshot->diff_fd[i]);
+    }
     free(snapshot);
 }
 
@@ -408,6 +499,9 @@ int snapshot_restore(const struct snapshot *snapshot, struct machine *machine, s
     struct snapshot_head here = {0};
     describe(machine, &here);
     int r = compare(&snapshot->head, &here, err);
+    for (size_t i = 0; r == 0 && i < snapshot->diff_count; i++) {
+        r = snapshot_apply_diff(machine->memory, snapshot->diff_fd[i], err);
+    }
     r = r < 0 ? r : machine_pause(machine, err);
     r = r < 0 ? r : restore_cpus(machine, &reader, err);
     r = r < 0 ? r : restore_board(machine, &reader, err);
@@ -419,6 +513,8 @@ int snapshot_restore(const struct snapshot *snapshot, struct machine *machine, s
     if (r < 0) {
         return err_wrap(err, -r, "restore the machine");
     }
+    memcpy(machine->saved.id, snapshot->head.id, sizeof(machine->saved.id));
+    machine->saved.known = true;
     power_event(machine->power, POWER_EVENT_GENERATION);
     return 0;
 }

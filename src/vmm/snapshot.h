@@ -21,9 +21,23 @@ struct machine;
 struct machine_options;
 struct snapshot;
 
+#define SNAPSHOT_ID_SIZE 16
+
+/* Snapshots that a difference may rest on, the full one included. */
+#define SNAPSHOT_BASES_MAX 4u
+
 struct snapshot_paths {
     const char *state;
     const char *memory;
+    /* To restore a difference: the memory files of those before it, the latest first, a full one
+     * last. */
+    const char *base[SNAPSHOT_BASES_MAX];
+    size_t base_count;
+};
+
+enum snapshot_kind {
+    SNAPSHOT_FULL,
+    SNAPSHOT_DIFF, /* memory: what was written since the last one, or since the restore */
 };
 
 /*
@@ -39,27 +53,31 @@ int snapshot_save(struct machine *machine, const char *description,
 struct snapshot_files {
     char *state_name, *memory_name; /* NULL: it has its final name */
     int state_fd, memory_fd;
+    int base_fd[SNAPSHOT_BASES_MAX]; /* to restore; all below base_count */
+    size_t base_count;
 };
 int snapshot_files_make(const struct snapshot_paths *paths, struct snapshot_files *ret,
                         struct err *err);
 /* what is written to them (borrowed), */
-int snapshot_write(struct machine *machine, const char *description, int state_fd, int memory_fd,
-                   struct err *err);
-/* and their names. */
+int snapshot_write(struct machine *machine, enum snapshot_kind kind, const char *description,
+                   int state_fd, int memory_fd, struct err *err);
+/* their names, */
 int snapshot_files_name(struct snapshot_files *files, const struct snapshot_paths *paths,
                         struct err *err);
+/* and that they have them: the next difference is to this one. */
+void snapshot_written(struct machine *machine);
 /* Removes what has not got its name. */
 void snapshot_files_done(struct snapshot_files *files);
 DEFINE_DONEP(struct snapshot_files, snapshot_files_done)
 
 /* Reads the state file and checks that it is whole and that the memory file is its own. */
 int snapshot_open(const struct snapshot_paths *paths, struct snapshot **ret, struct err *err);
-/* Opens both and no more. Without a memory file memory_fd is the negative errno: what is wrong with
- * the state is to be said first. */
+/* Opens them and no more. Without a memory file its descriptor is the negative errno: what is wrong
+ * with the state is to be said first. */
 int snapshot_files_open(const struct snapshot_paths *paths, struct snapshot_files *ret,
                         struct err *err);
 /* The same of open files, borrowed; paths are for errors. */
-int snapshot_open_files(int state_fd, int memory_fd, const struct snapshot_paths *paths,
+int snapshot_open_files(const struct snapshot_files *files, const struct snapshot_paths *paths,
                         struct snapshot **ret, struct err *err);
 void snapshot_free(struct snapshot *snapshot);
 DEFINE_FREEP(struct snapshot *, snapshot_free)

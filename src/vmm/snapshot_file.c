@@ -165,7 +165,7 @@ int snapshot_write_memory(const struct memory *memory, const uint8_t *id, int fd
 }
 
 int snapshot_check_memory(int fd, const char *name, const struct snapshot_head *head,
-                          struct err *err)
+                          const uint8_t *id, struct err *err)
 {
     uint8_t trailer[TRAILER_SIZE];
     struct stat st;
@@ -185,7 +185,7 @@ int snapshot_check_memory(int fd, const char *name, const struct snapshot_head *
     if (memcmp(trailer, memory_magic, sizeof(memory_magic)) != 0 ||
         load_le32(trailer + AT_VERSION) != VERSION ||
         load_le64(trailer + TRAILER_AT_SIZE) != head->memory ||
-        memcmp(trailer + TRAILER_AT_ID, head->id, sizeof(head->id)) != 0) {
+        memcmp(trailer + TRAILER_AT_ID, id, SNAPSHOT_ID_SIZE) != 0) {
         return err_say(err, EINVAL, "'%s' is the memory of another snapshot", name);
     }
     return 0;

@@ -10,9 +10,9 @@
 #include "vmm/snapshot.h"
 #include "vmm/state.h"
 
+struct machine;
 struct memory;
 
-#define SNAPSHOT_ID_SIZE 16
 #define SNAPSHOT_STATE_MAX ((size_t)64 << 20)
 #define SNAPSHOT_DESCRIPTION_MAX ((size_t)1 << 20)
 
@@ -31,8 +31,10 @@ extern const struct state_table snapshot_head_table;
 struct snapshot {
     struct buf file;
     struct snapshot_head head;
-    size_t body; /* where the sections behind the head begin */
-    int memory_fd;
+    size_t body;   /* where the sections behind the head begin */
+    int memory_fd; /* a full one; upon it lie, the oldest first, */
+    int diff_fd[SNAPSHOT_BASES_MAX];
+    size_t diff_count;
 };
 
 /*
@@ -54,8 +56,23 @@ int snapshot_make_file(const char *path, char **ret_name, struct err *err);
 /* Both write an empty file whole and sync it. */
 int snapshot_write_state(const struct buf *file, int fd, struct err *err);
 int snapshot_write_memory(const struct memory *memory, const uint8_t *id, int fd, struct err *err);
-/* That fd (borrowed) is a memory file that is long enough and has this id. */
+/* That fd (borrowed) is a memory file for that head that is long enough and has this id. */
 int snapshot_check_memory(int fd, const char *name, const struct snapshot_head *head,
-                          struct err *err);
+                          const uint8_t *id, struct err *err);
+
+struct memory_region;
+/* Of one bit a page, in whole words. */
+size_t snapshot_bitmap_bytes(const struct memory_region *region);
+
+/*
+ * snapshot_diff.c. Notes what was written since it was asked last, until snapshot_written(); what
+ * was noted, as a file; that fd is such a file with this id, and what it rests on; and into memory
+ * that has what it rests on.
+ */
+int snapshot_collect(struct machine *machine, struct err *err);
+int snapshot_write_diff(struct machine *machine, const uint8_t *id, int fd, struct err *err);
+int snapshot_check_diff(int fd, const char *name, const struct snapshot_head *head,
+                        const uint8_t *id, uint8_t *ret_base, struct err *err);
+int snapshot_apply_diff(struct memory *memory, int fd, struct err *err);
 
 #endif

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Debian's kernel with every device of ours, in real machines: behind virtio-mmio, then behind PCI.
+# Debian's kernel with every device of ours, in real machines: behind virtio-mmio with our own I/O APIC, then behind PCI with KVM's.
 # Usage: devices.sh BUILD STREAM DISKLOAD
 set -u
 build=$(cd "$1" && pwd)
@@ -77,13 +77,14 @@ strip "$job/bin/isola-vmm"
 head -c 4001792 /dev/urandom >"$job/raw"
 qemu-img create -q -f qcow2 "$job/disk.qcow2" 4001792
 for kind in mmio pci; do
-    pci=false again=
-    [ $kind = mmio ] || { pci=true again=" again"; }
+    pci=false split=true again=
+    [ $kind = mmio ] || { pci=true split=false again=" again"; }
     cat >"$job/$kind.json" <<JSON
 {
     "boot-source": {"kernel_image_path": "/host/vmlinux", "initrd_path": "/host/initrd",
         "boot_args": "quiet noxsave tsc=unstable reboot=t panic=-1$again"},
-    "machine-config": {"vcpu_count": 2, "mem_size_mib": 192, "pci": $pci, "rtc": true},
+    "machine-config": {"vcpu_count": 2, "mem_size_mib": 192, "pci": $pci, "rtc": true,
+        "split_irqchip": $split},
     "drives": [{"drive_id": "a", "path_on_host": "/tmp/a", "is_read_only": true},
         {"drive_id": "b", "path_on_host": "/tmp/b", "queues": 2, "io_thread": $pci},
         {"drive_id": "c", "path_on_host": "/tmp/disk.qcow2", "format": "qcow2", "io_thread": $pci},

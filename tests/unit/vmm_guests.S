@@ -457,6 +457,39 @@ guest timer
     .quad 0x6000
 end timer
 
+/* Counts interrupts with vector 0x40 at 0x5000. A handler waits until 0x5010 is not 0 before it tells
+ * the local APIC that it has ended, and counts that at 0x5018. */
+guest pins
+    lgdt 6f(%rip)
+    lidt 7f(%rip)
+    mov $0x7000, %esp
+    lea 8f(%rip), %rax
+    mov %ax, 0x6400
+    movw $8, 0x6402
+    movw $0x8e00, 0x6404
+    mov $0xfee00000, %eax
+    movl $0x1ff, 0xf0(%rax)
+    incq 0x5020
+    sti
+1:  hlt
+    jmp 1b
+8:  incq 0x5000
+9:  pause
+    mov 0x5010, %eax
+    test %eax, %eax
+    jz 9b
+    mov $0xfee000b0, %eax
+    movl $0, (%rax)
+    incq 0x5018
+    iretq
+    .balign 8
+5:  .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff
+6:  .word 23
+    .quad 0x1000 + 5b - guest_pins
+7:  .word 0xfff
+    .quad 0x6000
+end pins
+
 /* Says the time stamp at 0x5000 until 0x5008 says with what to leave; 98 when it went back. */
 guest stamps
     xor %ebx, %ebx

@@ -37,6 +37,7 @@ GUEST(pending);
 GUEST(talk);
 GUEST(strings);
 GUEST(timer);
+GUEST(pins);
 GUEST(stamps);
 GUEST(smp_counts);
 

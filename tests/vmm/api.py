@@ -137,7 +137,8 @@ def a_saved_machine_goes_on_in_another_process():
     paths = {"snapshot_path": str(folder / "s"), "mem_file_path": str(folder / "m")}
     m.refused("PUT", "/snapshot/create", paths, "pause it")
     m.must("PATCH", "/vm", {"state": "Paused"})
-    m.refused("PUT", "/snapshot/create", dict(paths, snapshot_type="Diff"), "Full")
+    m.refused("PUT", "/snapshot/create", dict(paths, snapshot_type="Half"), "Full")
+    m.refused("PUT", "/snapshot/create", dict(paths, snapshot_type="Diff"), "track_dirty_pages")
     m.must("PUT", "/snapshot/create", paths)
     m.refused("PUT", "/snapshot/create", paths, "never overwritten")
     m.close()
@@ -157,6 +158,38 @@ def a_saved_machine_goes_on_in_another_process():
               "is no state file")
     m.must("PUT", "/entropy", {})
     m.refused("PUT", "/snapshot/load", paths, "before anything is described")
+
+
+def a_difference_is_restored_upon_what_it_rests_on():
+    m = machine()
+    m.describe(kernel)
+    m.must("PATCH", "/machine-config", {"track_dirty_pages": True})
+    m.must("PUT", "/actions", {"action_type": "InstanceStart"})
+    assert m.read(1) == "A"
+    files = []
+    for number, kind in enumerate(("Full", "Diff", "Diff")):
+        m.must("PATCH", "/vm", {"state": "Paused"})
+        files.append({"snapshot_path": str(folder / f"d{number}"),
+                      "mem_file_path": str(folder / f"d{number}.memory")})
+        if number == 0:
+            m.refused("PUT", "/snapshot/create", dict(files[0], snapshot_type="Diff"),
+                      "must be a full one")
+        m.must("PUT", "/snapshot/create", dict(files[number], snapshot_type=kind))
+        m.must("PATCH", "/vm", {"state": "Resumed"})
+        m.send(str(number))
+        assert m.read(1) == str(number)
+    m.close()
+    memory = [f["mem_file_path"] for f in files]
+    m = machine()
+    load = dict(files[2], resume_vm=True)
+    m.refused("PUT", "/snapshot/load", load, "mem_base_paths")
+    m.refused("PUT", "/snapshot/load", dict(load, mem_base_paths=memory * 2), "at most 4")
+    m.refused("PUT", "/snapshot/load", dict(load, mem_base_paths=[1]), "names")
+    m.refused("PUT", "/snapshot/load", dict(load, mem_base_paths=[memory[0]]), "another snapshot")
+    m.must("PUT", "/snapshot/load", dict(load, mem_base_paths=[memory[1], memory[0]]))
+    m.send("zq")
+    assert m.read(2) == "zq"
+    assert m.wait() == 7
 
 
 def slow_and_broken_clients_keep_nobody_waiting():
@@ -210,6 +243,7 @@ try:
         limits_of_a_drive_change_while_the_machine_runs,
         a_paused_machine_says_nothing_until_it_is_resumed,
         a_saved_machine_goes_on_in_another_process,
+        a_difference_is_restored_upon_what_it_rests_on,
         slow_and_broken_clients_keep_nobody_waiting,
     ])
 finally:

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """What the process that runs a machine can still reach, whoever started it. Usage: jail.py ISOLA_VMM"""
+import contextlib
 import json
 import os
 import pathlib
@@ -36,6 +37,16 @@ def started(*args, extra=()):
     made.must("PUT", "/actions", {"action_type": "InstanceStart"})
     assert made.read(1) == "A"
     return made
+
+
+@contextlib.contextmanager
+def running(*words):
+    """A program that has ended when this does, whatever was found out about it."""
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as p:
+        try:
+            yield p
+        finally:
+            p.kill()
 
 
 def children(pid):
@@ -106,8 +117,7 @@ def and_one_that_is_only_described_by_a_file():
         "boot-source": {"kernel_image_path": str(kernel)},
         "machine-config": {"vcpu_count": 2, "mem_size_mib": 16, "debug_exit": True},
         "vsock": {"guest_cid": 3, "uds_path": str(folder / "v.sock")}}))
-    with subprocess.Popen([program, "--config-file", config], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, bufsize=0) as p:
+    with running(program, "--config-file", config) as p:
         assert p.stdout.read(1) == b"A"
         check_jailed(children(p.pid)[0], p.pid)
         assert (folder / "v.sock").exists()
@@ -142,8 +152,7 @@ def a_share_is_all_that_its_server_can_reach():
               "machine-config": {"vcpu_count": 1, "mem_size_mib": 16, "debug_exit": True},
               "fs": [{"tag": "t", "path_on_host": str(folder / "share")}]}
     (folder / "fs.json").write_text(json.dumps(config))
-    with subprocess.Popen([program, "--config-file", folder / "fs.json"], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, bufsize=0) as p:
+    with running(program, "--config-file", folder / "fs.json") as p:
         assert p.stdout.read(1) == b"A"
         server = children(children(p.pid)[0])[0]
         assert pathlib.Path(f"/proc/{server}/comm").read_text() == "isola-fs\n"
@@ -176,11 +185,9 @@ def an_ordinary_user_s_machine_is_jailed_in_a_user_namespace_of_his():
     # The device's node that he may use is there for him alone.
     os.mknod(place / "kvm", stat.S_IFCHR | 0o666, os.makedev(10, 232))
     os.chmod(place / "kvm", 0o666)
-    with subprocess.Popen(
-            ["unshare", "-m", "sh", "-c", 'mount --bind "$1" /dev/kvm && shift && exec "$@"', "sh",
-             place / "kvm", "setpriv", "--reuid=4321", "--regid=4321", "--clear-groups", copy,
-             "--config-file", place / "config.json"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as p:
+    with running("unshare", "-m", "sh", "-c", 'mount --bind "$1" /dev/kvm && shift && exec "$@"',
+                 "sh", place / "kvm", "setpriv", "--reuid=4321", "--regid=4321", "--clear-groups",
+                 copy, "--config-file", place / "config.json") as p:
         assert p.stdout.read(1) == b"A"
         pid = children(p.pid)[0]
         check_jailed(pid, p.pid)

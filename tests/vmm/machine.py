@@ -90,6 +90,22 @@ def a_snapshot_goes_on_beside_the_machine_it_is_of():
     assert said == "zq", said
 
 
+def a_difference_is_restored_upon_the_snapshots_before():
+    isola("run", "-d", "--name", "d", "--kernel", kernel, "-m", "16m", "--track-dirty-pages")
+    say("d", "1", "1")
+    isola("snapshot", "d", folder / "full")
+    say("d", "2", "2")
+    isola("snapshot", "--diff", "d", folder / "diff")
+    isola("stop", "-t", "0", "d")
+    until_gone("d")
+    assert (folder / "diff.memory").stat().st_blocks < (folder / "full.memory").stat().st_blocks
+    assert "mem_base_paths" in isola("restore", "-d", folder / "diff", code=125)
+    assert "No such file" in isola("restore", "--base", "/nowhere", folder / "diff", code=125)
+    assert isola("restore", "--base", folder / "full", folder / "diff", stdin="zq",
+                 code=0) == "zq"
+    assert list((folder / "run/machines").iterdir()) == []
+
+
 def what_cannot_run_is_said_and_leaves_nothing():
     assert "'/nowhere'" in isola("run", "-d", "--kernel", kernel, "--disk", "/nowhere", code=125)
     assert "format=raw" in isola("run", "--kernel", kernel, "--disk", f"{kernel},blue", code=125)
@@ -142,6 +158,7 @@ try:
         an_attached_machine_has_our_standard_streams,
         a_detached_machine_is_listed_paused_and_stopped,
         a_snapshot_goes_on_beside_the_machine_it_is_of,
+        a_difference_is_restored_upon_the_snapshots_before,
         what_cannot_run_is_said_and_leaves_nothing,
         killing_its_keeper_ends_the_machine_and_frees_its_name,
         the_escape_key_switches_an_attached_machine_off,
