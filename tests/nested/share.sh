@@ -85,7 +85,7 @@ isola rm -v volume >/dev/null 2>&1
 isola run -d --name box --network none -v pool:/v $image \
     sh -c 'while [ ! -e /v/asked ]; do sleep 0.1; done; cat /v/asked >/v/answered; sleep 1000' >/dev/null
 out=$(isola run --rm $vm -v pool:/v $image \
-    sh -c 'echo question >/v/asked; n=0; while [ ! -s /v/answered ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n+1)); done; cat /v/answered' 2>&1)
+    sh -c 'echo question >/v/new; mv /v/new /v/asked; n=0; while [ ! -s /v/answered ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n+1)); done; cat /v/answered' 2>&1)
 is "a container and a machine talk through a volume" question "$out"
 isola rm -f -t 0 box >/dev/null 2>&1
 
