@@ -196,6 +196,22 @@ def an_ordinary_user_s_machine_is_jailed_in_a_user_namespace_of_his():
         assert p.wait(20) == 7
 
 
+def where_no_namespaces_can_be_had_no_machine_starts():
+    (folder / "refused.json").write_text(json.dumps({
+        "boot-source": {"kernel_image_path": str(kernel)},
+        "machine-config": {"vcpu_count": 1, "mem_size_mib": 16, "debug_exit": True}}))
+    without = ["unshare", "-Ur", "sh", "-c",
+               'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"', "sh", "setpriv",
+               "--bounding-set=-sys_admin", program, "--config-file", folder / "refused.json"]
+    done = subprocess.run(without, stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
+    assert done.returncode == 125 and done.stdout == b"", done
+    assert b"user.max_user_namespaces" in done.stderr and b"--no-jail" in done.stderr, done
+    with running(*without, "--no-jail") as p:
+        assert p.stdout.read(1) == b"A"
+        p.stdin.write(b"q")
+        assert p.wait(20) == 7
+
+
 def without_a_jail_there_is_one_process():
     m = started("--no-jail")
     assert children(m.process.pid) == []
@@ -260,6 +276,7 @@ try:
         a_restored_machine_is_jailed_too_and_can_be_saved_again,
         a_share_is_all_that_its_server_can_reach,
         an_ordinary_user_s_machine_is_jailed_in_a_user_namespace_of_his,
+        where_no_namespaces_can_be_had_no_machine_starts,
         without_a_jail_there_is_one_process,
         neither_process_outlives_the_other,
         one_that_does_not_answer_keeps_nobody_from_ending_it,
