@@ -240,6 +240,7 @@ static int restore(struct control *control, const struct api_call *call, json_t 
                    struct err *err)
 {
     (void)ret;
+    control->track_dirty = call->track_dirty;
     return control_restore(control, &call->paths, call->resume, err);
 }
 

@@ -45,7 +45,7 @@ struct api_call {
     json_t *body;
     struct snapshot_paths paths;
     enum snapshot_kind kind; /* of API_SAVE */
-    bool resume;
+    bool resume, track_dirty;
     uint32_t balloon_mib;
 };
 

@@ -162,10 +162,16 @@ static int read_bases(struct api_call *call, struct err *err)
 
 static int read_load(struct api_call *call, struct err *err)
 {
-    static const char *const keys[] = {"snapshot_path",  "mem_file_path", "mem_backend",
-                                       "mem_base_paths", "resume_vm",     NULL};
+    static const char *const keys[] = {
+        "snapshot_path",         "mem_file_path",     "mem_backend", "mem_base_paths",
+        "enable_diff_snapshots", "track_dirty_pages", "resume_vm",   NULL};
     int r = check_keys(call->body, keys, err);
     r = r < 0 ? r : json_get_bool(call->body, NULL, "resume_vm", &call->resume, err);
+    /* The older name, and the one that replaced it. */
+    bool older = false;
+    r = r < 0 ? r : json_get_bool(call->body, NULL, "enable_diff_snapshots", &older, err);
+    r = r < 0 ? r : json_get_bool(call->body, NULL, "track_dirty_pages", &call->track_dirty, err);
+    call->track_dirty = call->track_dirty || older;
     r = r < 0 ? r : need_string(call->body, "snapshot_path", &call->paths.state, err);
     r = r < 0 ? r : read_bases(call, err);
     return r < 0 ? r : read_backend(call, err);

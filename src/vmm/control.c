@@ -300,6 +300,7 @@ static int start_apart(struct control *control, const struct snapshot_files *fil
         .snapshot = files,
         .gdb_fd = control->gdb_fd,
         .resume = resume,
+        .track_dirty = control->track_dirty,
         .uds = control->config.vsock.present ? control->config.vsock.path : NULL,
     };
     AUTO(closep) int text = -1;
@@ -356,6 +357,19 @@ static int restore_here(struct control *control, const struct snapshot *snapshot
     return r < 0 || !resume ? r : machine_resume(control->machine, err);
 }
 
+/* In the description, so that what is saved of this machine says it as well. */
+static int describe_tracking(json_t *described, struct err *err)
+{
+    json_t *machine = json_object_get(described, "machine-config");
+    if (machine == NULL) {
+        machine = json_object();
+        (void)json_object_set_new(described, "machine-config", machine);
+    }
+    return json_object_set_new(machine, "track_dirty_pages", json_true()) < 0
+               ? err_set(err, ENOMEM, "describe the machine")
+               : 0;
+}
+
 int control_restore_files(struct control *control, const struct snapshot_files *files,
                           const struct snapshot_paths *paths, bool resume, struct err *err)
 {
@@ -370,6 +384,7 @@ int control_restore_files(struct control *control, const struct snapshot_files *
     }
     const char *text = snapshot_description(snapshot);
     r = json_parse(text, strlen(text), paths->state, &json, err);
+    r = r < 0 || !control->track_dirty ? r : describe_tracking(json, err);
     if (r < 0) {
         return r;
     }

@@ -44,7 +44,9 @@ struct control {
     struct agent *agent;
     control_made_fn *made; /* may be NULL */
     void *made_data;
-    int gdb_fd;                /* borrowed; of machines that are apart; -1: none */
+    bool
+        track_dirty; /* of a machine that is restored, also where its description does not say so */
+    int gdb_fd;      /* borrowed; of machines that are apart; -1: none */
     uint32_t identity;         /* alone: of the process */
     vsock_connect_fn *connect; /* alone: who makes vsock's connections */
     void *connect_data;

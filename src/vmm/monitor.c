@@ -187,7 +187,8 @@ static int send_start(struct monitor *monitor, const struct monitor_options *opt
 {
     struct monitor_call start = {
         .verb = MONITOR_START,
-        .value = options->resume ? MONITOR_RUNS_ON : 0,
+        .value =
+            (options->resume ? MONITOR_RUNS_ON : 0) | (options->track_dirty ? MONITOR_TRACKS : 0),
         .identity = jail_space_id(getpid()),
     };
     int fds[MONITOR_FDS_MAX] = {asks_fd};

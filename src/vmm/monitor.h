@@ -28,6 +28,7 @@ struct monitor_options {
     int config_fd;                         /* borrowed: the description, or -1: */
     const struct snapshot_files *snapshot; /* borrowed */
     int gdb_fd;                            /* borrowed; a socket that listens, or -1 */
+    bool track_dirty;                      /* the same */
     bool resume;                           /* of a snapshot */
     const char *uds; /* of vsock: where the guest's connections go; NULL: nowhere */
 };

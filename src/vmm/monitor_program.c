@@ -193,6 +193,7 @@ static int start(struct program *program, const struct monitor_call *call, struc
     };
     struct control *control = &program->control;
     control->identity = call->identity;
+    control->track_dirty = (call->value & MONITOR_TRACKS) != 0;
     (void)snprintf(program->id, sizeof(program->id), "%.*s", (int)sizeof(call->id) - 1, call->id);
     control->id = program->id[0] == '\0' ? NULL : program->id;
     int asks = next_fd(given);

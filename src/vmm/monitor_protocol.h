@@ -36,6 +36,7 @@ enum monitor_verb {
 #define MONITOR_HAS_SNAPSHOT 2u /* instead: state, memory, and as many bases as the value says */
 #define MONITOR_HAS_GDB 4u      /* a socket that listens */
 #define MONITOR_RUNS_ON 8u      /* of a snapshot: it is resumed */
+#define MONITOR_TRACKS 16u      /* and what is written is noted */
 #define MONITOR_BASES_SHIFT 8
 #define MONITOR_FDS_MAX (4 + SNAPSHOT_BASES_MAX) /* what one message can hold: 8 */
 

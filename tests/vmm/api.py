@@ -192,6 +192,23 @@ def a_difference_is_restored_upon_what_it_rests_on():
     assert m.wait() == 7
 
 
+def a_restored_machine_notes_what_is_written_when_it_is_asked_to():
+    files = {"snapshot_path": str(folder / "t0"), "mem_file_path": str(folder / "t0.memory")}
+    m = started()
+    m.must("PATCH", "/vm", {"state": "Paused"})
+    m.must("PUT", "/snapshot/create", files)
+    m.close()
+    for key in ("enable_diff_snapshots", "track_dirty_pages"):
+        m = machine()
+        m.must("PUT", "/snapshot/load", dict(files, **{key: True}))
+        assert m.must("GET", "/machine-config", status=200)["track_dirty_pages"] is True
+        m.must("PUT", "/snapshot/create", {
+            "snapshot_path": str(folder / key), "mem_file_path": str(folder / f"{key}.memory"),
+            "snapshot_type": "Diff"})
+        assert os.stat(folder / f"{key}.memory").st_blocks * 512 < 1 << 20
+        m.close()
+
+
 def slow_and_broken_clients_keep_nobody_waiting():
     m = machine()
     slow = []
@@ -244,6 +261,7 @@ try:
         a_paused_machine_says_nothing_until_it_is_resumed,
         a_saved_machine_goes_on_in_another_process,
         a_difference_is_restored_upon_what_it_rests_on,
+        a_restored_machine_notes_what_is_written_when_it_is_asked_to,
         slow_and_broken_clients_keep_nobody_waiting,
     ])
 finally:
