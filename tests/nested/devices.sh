@@ -62,6 +62,15 @@ stream vsock-listen 8 </dev/null | cmp - /dev/vda && echo "vsock same"
 i=0
 while [ $((before - $(free))) -lt 24 ] && [ $i -lt 100 ]; do usleep 100000; i=$((i + 1)); done
 echo "balloon $((before - $(free) >= 24))"
+case $(cat /proc/cmdline) in *again*)
+    dd if=/dev/zero of=/tmp/big bs=1M count=48 2>/dev/null
+    echo touched yes
+    sleep 1
+    rm /tmp/big
+    sleep 4 # the kernel looks for free pages every two seconds
+    echo given yes
+    sleep 1 ;;
+esac
 echo "msix $(grep -c 'PCI-MSI.*virtio' /proc/interrupts)"
 echo "lines $(grep -c 'IO-APIC.*virtio' /proc/interrupts)"
 echo "complaints $(dmesg | grep -c -e 'WARNING: CPU' -e 'BUG: ' -e 'Oops' -e 'I/O error' -e 'virtio.*\(fail\|error\)' -e 'nobody cared' -e 'stuck')"
@@ -83,7 +92,7 @@ for kind in mmio pci; do
 {
     "boot-source": {"kernel_image_path": "/host/vmlinux", "initrd_path": "/host/initrd",
         "boot_args": "quiet noxsave tsc=unstable reboot=t panic=-1$again"},
-    "machine-config": {"vcpu_count": 2, "mem_size_mib": 192, "pci": $pci, "rtc": true,
+    "machine-config": {"vcpu_count": 2, "mem_size_mib": 256, "pci": $pci, "rtc": true,
         "split_irqchip": $split},
     "drives": [{"drive_id": "a", "path_on_host": "/tmp/a", "is_read_only": true},
         {"drive_id": "b", "path_on_host": "/tmp/b", "queues": 2, "io_thread": $pci},
@@ -91,7 +100,7 @@ for kind in mmio pci; do
         {"drive_id": "d", "path_on_host": "/tmp/d", "is_read_only": true}],
     "network-interfaces": [{"iface_id": "n", "host_dev_name": "tap0", "io_thread": $pci}],
     "vsock": {"guest_cid": 3, "uds_path": "/tmp/v"},
-    "balloon": {"amount_mib": 32},
+    "balloon": {"amount_mib": 32, "free_page_reporting": true},
     "entropy": {},
     "stdio": "console"
 }
@@ -101,13 +110,17 @@ done
     echo '#!/bin/sh'
     echo '. /lab/tap'
     cat <<'SH'
-plan 38
+plan 39
 cp /host/raw /tmp/a
 cp /host/raw /tmp/d
 cp /host/disk.qcow2 /tmp/
 tunctl -t tap0 >/dev/null
 ip addr add 10.9.0.1/24 dev tap0
 ip link set tap0 up
+rss() { # VALUE: KiB of the monitor's processes when the guest has said so
+    while ! grep -q "$1 yes" /tmp/said; do usleep 100000; done
+    for p in $(pidof isola-vmm); do cat "/proc/$p/status"; done | awk '/^VmRSS/ { n += $2 } END { print n }' >"/tmp/rss-$1"
+}
 got() { sed -n "s/\r//; s/^$1 //p" /tmp/said; }
 for kind in mmio pci; do
     truncate -s 0 /tmp/b
@@ -121,6 +134,10 @@ for kind in mmio pci; do
     : >/tmp/said
     (while ! grep -q 'vsock sent' /tmp/said; do sleep 0.2; done; stream connect /tmp/v 8 </tmp/a) &
     servers="$servers $!"
+    [ $kind = mmio ] || {
+        (rss touched; rss given) &
+        servers="$servers $!"
+    }
     isola-vmm --config-file /host/$kind.json </dev/null >/tmp/said 2>/tmp/err
     is "$kind: it powers off" 0 $?
     is "$kind: the monitor has nothing to say" "" "$(cat /tmp/err)"
@@ -144,6 +161,8 @@ for kind in mmio pci; do
     is "$kind: the kernel has nothing to complain about" 0 "$(got complaints)"
     if [ $kind = pci ]; then
         is "pci: interrupts are messages" "yes 0" "$([ "$(got msix)" -ge 14 ] && echo yes) $(got lines)"
+        is "pci: what the guest needs no more is the host's again: 32 of 48 MiB at least" yes \
+            "$([ $(($(cat /tmp/rss-touched) - $(cat /tmp/rss-given))) -ge 32768 ] && echo yes || echo $(cat /tmp/rss-*))"
         is "pci: a qcow2 image keeps what the machine before wrote" yes "$(got kept)"
     else
         is "mmio: interrupts are lines" "0 9" "$(got msix) $(got lines)"
