@@ -245,6 +245,7 @@ int monitor_finish(struct control *control)
     if (control->machine == NULL || ask_agent(control->machine, control->agent, &code)) {
         return code;
     }
+    control_show_console(control);
     const struct machine_ending *ending = machine_ending(control->machine);
     char text[256];
     switch (ending->why) {
