@@ -13,10 +13,10 @@
 
 #include "base/err.h"
 #include "base/loop.h"
+#include "container/guest_protocol.h"
 #include "guest/config.h"
 #include "guest/connection.h"
 #include "guest/guest_stdio.h"
-#include "guest/protocol.h"
 #include "guest/transport.h"
 
 #define GUEST_CONTAINERS "/run/isola/containers"

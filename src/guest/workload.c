@@ -13,8 +13,8 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "container/container.h"
+#include "container/guest_filter.h"
 #include "guest/agent.h"
-#include "guest/filter.h"
 #include "guest/network.h"
 #include "guest/rootfs.h"
 

@@ -21,7 +21,7 @@
 #include "freestanding/byteorder.h"
 #include "vmm/virtio/vsock.h"
 
-/* As src/guest/protocol.h has them; the folders do not know each other. */
+/* As src/container/guest_protocol.h has them; the folders do not know each other. */
 #define PORT_EVENTS 4
 #define PORT_CONTROL 1024
 #define MESSAGE_MAX 65536u

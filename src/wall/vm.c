@@ -15,9 +15,9 @@
 #include "base/json.h"
 #include "base/process.h"
 #include "base/str.h"
+#include "container/guest_filter.h"
+#include "container/guest_protocol.h"
 #include "container/seccomp_filter.h"
-#include "guest/filter.h"
-#include "guest/protocol.h"
 #include "vmm/speed.h"
 
 #define TAPS_MAX 8

@@ -25,8 +25,8 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "base/unix_socket.h"
+#include "container/guest_protocol.h"
 #include "container/names.h"
-#include "guest/protocol.h"
 #include "wall/vm.h"
 
 #define COPY_SIZE 16384

@@ -1,13 +1,13 @@
 /*
- * protocol.h - what host and agent say to each other; docs/vm-guest.md has the messages.
+ * guest_protocol.h - what host and agent say to each other; docs/vm-guest.md has the messages.
  *
  * A message is four bytes of length, little endian, and so many bytes of JSON: one object with the
  * member "type". Both sides use these functions. What comes from the other side is hostile: a guest
  * may send anything, so lengths are bounded before they are believed, and texts are made harmless.
  * Nothing here keeps state; any thread may call it for descriptors of its own.
  */
-#ifndef GUEST_PROTOCOL_H
-#define GUEST_PROTOCOL_H
+#ifndef CONTAINER_GUEST_PROTOCOL_H
+#define CONTAINER_GUEST_PROTOCOL_H
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-#include "guest/protocol.h"
+#include "container/guest_protocol.h"
 
 #include <errno.h>
 #include <poll.h>
