@@ -65,6 +65,9 @@ json_t *guest_error_new(const struct err *err, bool exec_failed);
 int guest_answer_check(const json_t *answer, const char *want, bool *ret_exec_failed,
                        struct err *err);
 
+/* What the guest wrote as one line without anything that a terminal would obey; size > 0. */
+void guest_text_copy(const char *from, char *to, size_t size);
+
 struct guest_exit {
     int code;           /* 0 to 255: the code, or 128 + signal */
     uint64_t oom_kills; /* of the workload */

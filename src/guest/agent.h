@@ -80,6 +80,8 @@ void workload_done(struct agent *agent);
 /* exec.c */
 int exec_start(struct connection *connection, const json_t *message, bool *ret_exec_failed,
                struct err *err);
+/* A process of isola-files, which reads or writes files for the host. */
+int exec_start_files(struct connection *connection, const json_t *message, struct err *err);
 bool exec_reap(struct agent *agent, pid_t pid, int status);
 /* The host has closed the connection: the process is killed. */
 void exec_abandon(struct agent *agent, const struct connection *connection);
