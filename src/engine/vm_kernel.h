@@ -16,7 +16,6 @@ struct err;
  * inside, or has none, looks the same from here. -ENOENT with the remedy when there is none.
  */
 int vm_kernel_find(const char *root, const char *kernel, char **ret_kernel, char **ret_initrd,
-                   bool *ret_pci,
-                   struct err *err);
+                   bool *ret_pci, struct err *err);
 
 #endif
