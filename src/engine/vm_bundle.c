@@ -12,6 +12,7 @@
 #include "base/io.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "engine/bundle.h"
 #include "engine/vm_disk.h"
 #include "engine/vm_kernel.h"
 #include "netlink/ip.h"
@@ -31,6 +32,7 @@
 
 int vm_bundle_check(const struct workload_config *config, struct err *err)
 {
+    const char *apparmor = bundle_security_option(config, "apparmor");
     const struct {
         bool given;
         const char *option;
@@ -53,6 +55,8 @@ int vm_bundle_check(const struct workload_config *config, struct err *err)
         {config->memory_reservation != 0, "--memory-reservation",
          "the machine has the memory that it has"},
         {config->cpuset_mems != NULL, "--cpuset-mems", "the machine has one memory node"},
+        {apparmor != NULL && !str_eq(apparmor, "unconfined"), "--security-opt apparmor",
+         "profiles are the host's, and the machine's kernel has none"},
     };
     for (size_t i = 0; i < COUNT(refused); i++) {
         if (refused[i].given) {

@@ -13,7 +13,7 @@ cat >"$job/job" <<'SH'
 . /host/engine.sh
 vm="--isolation vm"
 kernel=$(isola kernel ls -q)
-plan 60
+plan 62
 out=$(echo abc | isola run --rm -i $vm --network none --kernel "$kernel" $image sh -c 'cat; cat /proc/sys/kernel/random/boot_id; echo err >&2; exit 7' 2>/tmp/err)
 is "the exit code is the command's" 7 $?
 is "standard input and output are joined" abc "$(echo "$out" | head -n 1)"
@@ -46,10 +46,10 @@ is "--cap-drop and --cap-add" 0000000000001000 "$(echo "$out" | sed -n 10p)"
 is "--env-file, -e, --shm-size, --workdir, --hostname" "yes too 3072 /t/w named" "$(echo $(echo "$out" | sed -n 11,14p))"
 is "shares of CPUs count once, outside; the rest is inside" "max 100000 20 100" "$(echo $(echo "$out" | sed -n 15,17p))"
 is "--add-host and --dns" "1.2.3.4 nameserver 9.9.9.9" "$(echo $(echo "$out" | sed -n 18,19p))"
-for option in "--device /dev/null" "--pid host" "--ipc host" "--uts host" "--userns auto" "--network host" "--memory-swap 1g" "--kernel /nowhere"; do
+for option in "--device /dev/null" "--pid host" "--ipc host" "--uts host" "--userns auto" "--network host" "--memory-swap 1g" "--kernel /nowhere" "--security-opt apparmor=x"; do
     isola run --rm $vm $option $image true 2>&1 | grep -q -e "${option%% *}" && echo "$option"
 done >/tmp/out
-is "what has no meaning is refused by name" 8 "$(wc -l </tmp/out)"
+is "what has no meaning is refused by name" 9 "$(wc -l </tmp/out)"
 is "--kernel is the vm wall's" 1 "$(isola run --rm --kernel "$kernel" $image true 2>&1 | grep -c 'needs --isolation vm')"
 
 # Terminals.
@@ -57,6 +57,13 @@ out=$( (sleep 4; printf 'stty size; tty; exit 6\n'; sleep 2) | script -qec "stty
 is "-it has a terminal of the size of ours" "1 1 1" \
     "$(echo "$out" | grep -c '^22 77') $(echo "$out" | grep -c '^/dev/pts/0') $(echo "$out" | grep -c '^run=6')"
 
+isola run -dit --name seen $vm --network none $image sh >/dev/null
+out=$( (sleep 1; printf 'stty size\n'; sleep 1; printf '\030'; sleep 1) | script -qec "stty rows 33 cols 99; isola attach --detach-keys ctrl-x seen; echo attach=\$?" /dev/null | tr -d '\r')
+is "attach has the size of ours, and its keys detach" "1 1 running" "$(echo "$out" | grep -c '^33 99') $(echo "$out" | grep -c 'attach=0') $(isola ps --format '{{.State}}')"
+isola rm -f seen >/dev/null
+isola run --name full $vm --network none -m 100m $image sh -c 'x=$(head -c 90000000 /dev/zero | tr "\0" a); echo ${#x}' >/tmp/out 2>&1
+is "a workload that has no memory left is told from one that was killed" "137 1" "$? $(isola logs full 2>&1 | grep -c 'ran out of memory')"
+isola rm full >/dev/null
 isola network create back >/dev/null
 isola run -d --name web $vm --network back -p 8080:80 -m 256m -h webhost -e A=b --init \
     --health-cmd 'test -e /index.html' --health-interval 1s $image \
