@@ -38,6 +38,7 @@ _isola_names() {
 _isola_candidates() {
     case $1:$2 in
     kernel:VERSION*) compgen -W "$(_isola_names kernels)" -- "$3" ;;
+    *:KERNEL*) compgen -f -W "$(_isola_names kernels)" -- "$3" ;;
     *:MACHINE*) compgen -W "$(_isola_names machines)" -- "$3" ;;
     volume:NAME*) compgen -W "$(_isola_names volumes)" -- "$3" ;;
     network:NAME* | *:NETWORK*) compgen -W "$(_isola_names networks)" -- "$3" ;;

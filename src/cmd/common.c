@@ -1,6 +1,8 @@
 #include "cmd/common.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,6 +87,43 @@ int command_run_helper(const char *program, char *const argv[], struct err *err)
 int command_run_helper_output(const char *program, char *const argv[], struct err *err)
 {
     return run_program(program, argv, true, err);
+}
+
+int command_run_helper_input(const char *program, char *const argv[],
+                             int (*fn)(void *data, int fd, struct err *err), void *data,
+                             struct err *err)
+{
+    int fds[2];
+    int status;
+    if (pipe2(fds, O_CLOEXEC) < 0) {
+        return err_set(err, errno, "run %s", program);
+    }
+    AUTO(closep) int reader = fds[0];
+    AUTO(closep) int writer = fds[1];
+    (void)fflush(stdout);
+    pid_t pid = fork();
+    if (pid < 0) {
+        return err_set(err, errno, "run %s", program);
+    }
+    if (pid == 0) {
+        AUTO(freep) char *path = dirs_helper(program);
+        (void)dup2(reader, STDIN_FILENO);
+        signals_reset();
+        (void)execv(path != NULL ? path : program, argv);
+        (void)fprintf(stderr, "isola: run '%s': %s\n", path, strerror(errno));
+        _exit(127);
+    }
+    reader = close_fd(reader);
+    int r = fn(data, writer, err);
+    if (r < 0) {
+        (void)kill(pid, SIGKILL);
+    }
+    writer = close_fd(writer);
+    int waited = process_wait(pid, &status);
+    return r < 0         ? r
+           : waited < 0  ? err_set(err, -waited, "wait for %s", program)
+           : status == 0 ? 0
+                         : -ECHILD;
 }
 
 void command_print_deleted(const char *what, const struct strv *names)

@@ -35,5 +35,12 @@ int command_ensure_image(struct engine *engine, const char *image, const char *p
 int command_run_helper(const char *program, char *const argv[], struct err *err);
 /* The same with its standard output on ours. -ECHILD: it failed and said why itself. */
 int command_run_helper_output(const char *program, char *const argv[], struct err *err);
+/*
+ * The same, and fn writes what it finds on its standard input. When fn fails the program is killed
+ * before it sees the end of that.
+ */
+int command_run_helper_input(const char *program, char *const argv[],
+                             int (*fn)(void *data, int fd, struct err *err), void *data,
+                             struct err *err);
 
 #endif

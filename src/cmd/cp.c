@@ -13,7 +13,9 @@
 #include "base/process.h"
 #include "cmd/commands.h"
 #include "cmd/common.h"
+#include "cmd/machine_files.h"
 #include "cmd/rootfd.h"
+#include "engine/vm_start.h"
 #include "image/tar_extract.h"
 #include "image/tar_writer.h"
 
@@ -40,13 +42,21 @@ struct place {
     int ids_fd; /* user namespace whose ids the files have, or -1: ours */
     char *path; /* absolute below the root */
     const char *text;
+    bool machine; /* behind the vm wall: no descriptors */
+    struct vm_idle idle;
 };
+
+#define PLACE_INIT                                                                                 \
+    {                                                                                              \
+        .root_fd = -1, .ids_fd = -1, .idle = VM_IDLE_INIT                                          \
+    }
 
 static void place_done(struct place *place)
 {
     (void)close_fd(place->root_fd);
     (void)close_fd(place->ids_fd);
     free(place->path);
+    vm_idle_done(&place->idle);
 }
 DEFINE_DONEP(struct place, place_done)
 
@@ -68,7 +78,8 @@ static int open_place(struct engine *engine, const char *text, bool write, struc
                       struct err *err)
 {
     const char *colon = strchr(text, ':');
-    *ret = (struct place){.root_fd = -1, .ids_fd = -1, .text = text};
+    *ret = (struct place)PLACE_INIT;
+    ret->text = text;
     if (str_eq(text, "-")) {
         ret->stream = true;
         return 0;
@@ -86,6 +97,11 @@ static int open_place(struct engine *engine, const char *text, bool write, struc
     if (path == NULL) {
         return err_set(err, ENOMEM, "open '%s'", text);
     }
+    if (vm_start_wanted(&workload)) {
+        ret->machine = true;
+        ret->path = TAKE_PTR(path);
+        return machine_files_open(engine, &workload, &ret->idle, err);
+    }
     r = rootfd_open_ids(&workload, &ret->ids_fd, err);
     return r < 0 ? r
                  : rootfd_open_path(engine, &workload, path, write, &ret->root_fd, &ret->path, err);
@@ -95,6 +111,10 @@ static int open_place(struct engine *engine, const char *text, bool write, struc
 static int type_of(const struct place *place, bool follow)
 {
     struct stat st;
+    if (place->machine) {
+        struct err unused = ERR_NONE;
+        return machine_files_type(place->idle.bundle, place->path, follow, &unused);
+    }
     AUTO(closep)
     int fd = open_in_root(place->root_fd, place->path, O_PATH | (follow ? 0 : O_NOFOLLOW), 0);
     if (fd < 0) {
@@ -117,12 +137,23 @@ static void trim(char *path, bool *ret_contents, bool *ret_slash)
     }
 }
 
+struct target {
+    char *dir;   /* where the archive is unpacked */
+    char *name;  /* how its top is called there; "": only what is in the source */
+    bool is_dir; /* the source */
+};
+
+static void target_done(struct target *target)
+{
+    free(target->dir);
+    free(target->name);
+}
+DEFINE_DONEP(struct target, target_done)
+
 /*
- * Docker's rules: where the archive is unpacked (*ret_dir, owned) and how its top is called there
- * (*ret_name, owned; "" for the contents of the source alone). *follow becomes true for a source
- * that is named with a slash behind it.
+ * Docker's rules. *follow becomes true for a source that is named with a slash behind it.
  */
-static int plan(struct place *from, struct place *to, bool *follow, char **ret_dir, char **ret_name,
+static int plan(struct place *from, struct place *to, bool *follow, struct target *ret,
                 struct err *err)
 {
     bool contents;
@@ -138,9 +169,10 @@ static int plan(struct place *from, struct place *to, bool *follow, char **ret_d
     }
     int to_type = type_of(to, true);
     const char *base = strrchr(from->path, '/') + 1;
+    ret->is_dir = from_type == S_IFDIR;
     if (to_type == S_IFDIR) {
-        *ret_dir = strdup(to->path);
-        *ret_name = strdup(contents ? "" : base);
+        ret->dir = strdup(to->path);
+        ret->name = strdup(contents ? "" : base);
     } else if (to_type >= 0 && from_type == S_IFDIR) {
         return err_say(err, ENOTDIR, "cannot copy directory '%s' to '%s', which is a file",
                        from->text, to->text);
@@ -148,10 +180,10 @@ static int plan(struct place *from, struct place *to, bool *follow, char **ret_d
         return err_say(err, ENOENT, "directory '%s' does not exist", to->text);
     } else {
         char *slash = strrchr(to->path, '/');
-        *ret_name = strdup(slash + 1);
-        *ret_dir = slash == to->path ? strdup("/") : strndup(to->path, (size_t)(slash - to->path));
+        ret->name = strdup(slash + 1);
+        ret->dir = slash == to->path ? strdup("/") : strndup(to->path, (size_t)(slash - to->path));
     }
-    return *ret_dir == NULL || *ret_name == NULL ? err_set(err, ENOMEM, "copy") : 0;
+    return ret->dir == NULL || ret->name == NULL ? err_set(err, ENOMEM, "copy") : 0;
 }
 
 static void set_owner(struct extract_rules *rules, const struct place *to, bool archive)
@@ -203,16 +235,82 @@ static int copy(const struct place *from, const struct place *to, const char *di
     return r < 0 ? err_wrap(err, -r, "copy to '%s'", to->text) : 0;
 }
 
+/* What copies to or from a machine share. */
+struct machine_copy {
+    const struct place *from;
+    const struct place *to;
+    const struct target *target;
+    const struct cp_options *options;
+    bool follow;
+};
+
+static int unpack_machine(void *data, int fd, struct err *err)
+{
+    const struct machine_copy *copy = data;
+    struct extract_rules rules = {.whiteouts = TAR_WHITEOUTS_PLAIN};
+    set_owner(&rules, copy->to, copy->options->archive);
+    AUTO(closep)
+    int dir = open_in_root(copy->to->root_fd, copy->target->dir, O_RDONLY | O_DIRECTORY, 0);
+    return dir < 0 ? err_set(err, -dir, "open '%s'", copy->target->dir)
+                   : machine_files_unpack(fd, dir, copy->target->name, copy->target->is_dir, &rules,
+                                          err);
+}
+
+static int pack_local(void *data, int fd, struct err *err)
+{
+    const struct machine_copy *copy = data;
+    const struct tar_tree_rules rules = {.name_as = copy->target->name, .follow_top = copy->follow};
+    return tar_write_tree(fd, copy->from->root_fd, copy->from->path, &rules, err);
+}
+
+/* The standard streams as one side. */
+static int copy_stream(void *data, int fd, struct err *err)
+{
+    const struct machine_copy *copy = data;
+    return copy->to->stream ? tar_copy(fd, STDOUT_FILENO, err) : tar_copy(STDIN_FILENO, fd, err);
+}
+
+static int copy_machine(struct machine_copy *copy, struct err *err)
+{
+    const struct place *from = copy->from;
+    const struct place *to = copy->to;
+    const char *bundle = from->machine ? from->idle.bundle : to->idle.bundle;
+    bool streams = from->stream || to->stream;
+    if (from->machine) {
+        const char *name = streams ? NULL : copy->target->is_dir ? "" : copy->target->name;
+        const char *const words[] = {"read", from->path, copy->follow ? "1" : "0", name, NULL};
+        int r = machine_files_read(bundle, words, false, streams ? copy_stream : unpack_machine,
+                                   copy, err);
+        return r < 0 ? err_wrap(err, -r, "copy '%s'", from->text) : 0;
+    }
+    bool keep = streams || copy->options->archive;
+    const char *const words[] = {"write", streams ? to->path : copy->target->dir, keep ? "1" : "0",
+                                 NULL};
+    int r = machine_files_write(bundle, words, streams ? copy_stream : pack_local, copy, err);
+    return r < 0 ? err_wrap(err, -r, "copy to '%s'", to->text) : 0;
+}
+
+/* A machine that was booted for this has written to its disk only when it is off. */
+static int run_machine(struct place *from, struct place *to, const struct cp_options *o,
+                       struct err *err)
+{
+    AUTO(target_donep) struct target target = {0};
+    struct machine_copy copy = {
+        .from = from, .to = to, .target = &target, .options = o, .follow = o->follow};
+    int r = from->stream || to->stream ? 0 : plan(from, to, &copy.follow, &target, err);
+    r = r < 0 ? r : copy_machine(&copy, err);
+    return r < 0 ? r : vm_idle_close(from->machine ? &from->idle : &to->idle, err);
+}
+
 static int run_cp(struct command_context *context, void *data, int argc, char **argv,
                   struct err *err)
 {
     (void)argc;
     const struct cp_options *o = data;
     AUTO(engine_closep) struct engine *engine = NULL;
-    AUTO(place_donep) struct place from = {.root_fd = -1, .ids_fd = -1};
-    AUTO(place_donep) struct place to = {.root_fd = -1, .ids_fd = -1};
-    AUTO(freep) char *dir = NULL;
-    AUTO(freep) char *name = NULL;
+    AUTO(place_donep) struct place from = PLACE_INIT;
+    AUTO(place_donep) struct place to = PLACE_INIT;
+    AUTO(target_donep) struct target target = {0};
     int r = command_engine(context, &engine, err);
     if (r == 0) {
         r = open_place(engine, argv[0], false, &from, err);
@@ -224,8 +322,8 @@ static int run_cp(struct command_context *context, void *data, int argc, char **
         r = err_say(err, EINVAL,
                     "one of SOURCE and TARGET must be NAME:PATH, the other a path or -");
     }
-    if (r < 0) {
-        return r;
+    if (r < 0 || from.machine || to.machine) {
+        return r < 0 ? r : run_machine(&from, &to, o, err);
     }
     if (to.stream) {
         const struct tar_tree_rules rules = {.follow_top = o->follow};
@@ -240,8 +338,8 @@ static int run_cp(struct command_context *context, void *data, int argc, char **
         return r < 0 ? r : tar_extract(STDIN_FILENO, to.root_fd, to.path, &rules, &result, err);
     }
     bool follow = o->follow;
-    r = plan(&from, &to, &follow, &dir, &name, err);
-    return r < 0 ? r : copy(&from, &to, dir, name, o, follow, err);
+    r = plan(&from, &to, &follow, &target, err);
+    return r < 0 ? r : copy(&from, &to, target.dir, target.name, o, follow, err);
 }
 
 const struct command cp_commands[] = {

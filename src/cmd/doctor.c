@@ -242,7 +242,8 @@ static int check_kvm(void)
 
 static int check_vm(const struct engine *engine)
 {
-    static const char *const programs[] = {"isola-vmm", "isola-fs", "isola-guest", "isola-kernel"};
+    static const char *const programs[] = {"isola-vmm", "isola-fs", "isola-guest", "isola-files",
+                                           "isola-kernel"};
     struct err err = ERR_NONE;
     int bad = check_kvm();
     AUTO(closep) int kernel = kernel_open(engine->dirs.root, NULL, &err);

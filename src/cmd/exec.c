@@ -13,6 +13,7 @@
 #include "base/unix_socket.h"
 #include "cmd/commands.h"
 #include "cmd/common.h"
+#include "cmd/machine_files.h"
 #include "cmd/session.h"
 #include "container/container.h"
 #include "container/self.h"
@@ -83,30 +84,36 @@ static void exec_done(struct exec *exec)
 }
 DEFINE_DONEP(struct exec, exec_done)
 
+/* Names are those of the workload's own /etc/passwd. */
+static int find_user(struct exec *exec, struct err *err)
+{
+    const struct workload *workload = &exec->workload;
+    if (vm_start_wanted(workload)) {
+        AUTO(vm_idle_donep) struct vm_idle idle = VM_IDLE_INIT;
+        int r = machine_files_open(exec->engine, workload, &idle, err);
+        return r < 0 ? r
+                     : machine_files_user(idle.bundle, exec->options->user,
+                                          &workload->config.group_add, &exec->user, err);
+    }
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%d/root", (int)workload->status.pid);
+    AUTO(closep) int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0) {
+        return err_set(err, errno, "open '%s'", path);
+    }
+    if (!process_is_alive(workload->status.pid, workload->status.pid_start)) {
+        return err_say(err, ESRCH, "workload '%s' has ended", workload->name);
+    }
+    return user_resolve(root, exec->options->user, &workload->config.group_add, &exec->user, err);
+}
+
 static int set_user(struct exec *exec, struct err *err)
 {
     struct spec_process *process = &exec->spec->process;
     if (exec->options->user == NULL) {
         return 0;
     }
-    /* Names are in the machine's own /etc/passwd; what we see from here is isola-vmm's root. */
-    if (strspn(exec->options->user, "0123456789:") != strlen(exec->options->user)) {
-        int refused = vm_start_refuse(&exec->workload, "exec --user with a name", err);
-        if (refused < 0) {
-            return refused;
-        }
-    }
-    char path[64];
-    (void)snprintf(path, sizeof(path), "/proc/%d/root", (int)exec->workload.status.pid);
-    AUTO(closep) int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0) {
-        return err_set(err, errno, "open '%s'", path);
-    }
-    if (!process_is_alive(exec->workload.status.pid, exec->workload.status.pid_start)) {
-        return err_say(err, ESRCH, "workload '%s' has ended", exec->workload.name);
-    }
-    int r =
-        user_resolve(root, exec->options->user, &exec->workload.config.group_add, &exec->user, err);
+    int r = find_user(exec, err);
     if (r < 0) {
         return r;
     }

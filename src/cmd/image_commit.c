@@ -1,9 +1,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/json.h"
+#include "base/str.h"
 #include "cmd/image_change.h"
 #include "cmd/image_commands.h"
 #include "image/commit.h"
@@ -47,8 +49,9 @@ static int commit_run(struct command_context *context, void *options, int argc, 
     AUTO(json_unrefp) json_t *given = NULL;
     AUTO(freep) char *name = NULL;
     AUTO(freep) char *id = NULL;
-    AUTO(closep) int upper = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (upper < 0) {
+    bool stream = str_eq(argv[1], "-");
+    AUTO(closep) int upper = stream ? -1 : open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (upper < 0 && !stream) {
         return err_set(err, errno, "open '%s'", argv[1]);
     }
     int r = o->name != NULL ? image_command_name(o->name, &name, err) : 0;
@@ -67,7 +70,7 @@ static int commit_run(struct command_context *context, void *options, int argc, 
     const struct image_parts parts = {
         .parent = &parent,
         .upper_fd = upper,
-        .tar_fd = -1,
+        .tar_fd = stream ? STDIN_FILENO : -1,
         .config = json,
         .author = o->author,
         .comment = o->message,
@@ -83,7 +86,7 @@ static int commit_run(struct command_context *context, void *options, int argc, 
 
 const struct command image_commit_command = {
     .name = "image-commit",
-    .operands = "PARENT UPPER",
+    .operands = "PARENT UPPER|-",
     .summary = "Make an image from a workload's changes",
     .hidden = true,
     .options = commit_specs,

@@ -9,6 +9,7 @@
 #include "cmd/commands.h"
 #include "cmd/format.h"
 #include "cmd/kernel_install.h"
+#include "engine/vm_store.h"
 
 struct kernel_options {
     const char *format;
@@ -85,6 +86,9 @@ static int run_rm(struct command_context *context, void *data, int argc, char **
             (void)printf("%s\n", argv[i]);
         }
     }
+    /* What was made for them goes along; `system check` finds what does not. */
+    AUTO(strv_donep) struct strv gone = {0};
+    (void)vm_store_check(dirs.root, true, &gone, NULL);
     return exit_code;
 }
 

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "engine/kernel_install.h"
 #include "engine/kernel_unpack.h"
+#include "engine/vm_store.h"
 
 struct install_options {
     const char *from;
@@ -55,6 +56,9 @@ static int run_install(struct command_context *context, void *data, int argc, ch
     if (r < 0) {
         return r;
     }
+    /* Of older kernels and programs; `system check` finds what stays. */
+    AUTO(strv_donep) struct strv gone = {0};
+    (void)vm_store_check(dirs.root, true, &gone, NULL);
     for (size_t i = 0; i < missing.count; i++) {
         (void)fprintf(stderr, "isola: kernel '%s' has no '%s': machines go without it\n", version,
                       missing.items[i]);

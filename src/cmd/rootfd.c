@@ -16,14 +16,9 @@
 #include "container/mounts.h"
 #include "engine/mount_spec.h"
 #include "engine/rootfs.h"
-#include "engine/vm_start.h"
 
 int rootfd_open(struct engine *engine, const struct workload *workload, struct err *err)
 {
-    int refused = vm_start_refuse(workload, "copy files", err);
-    if (refused < 0) {
-        return refused;
-    }
     if (workload->state == WORKLOAD_RUNNING || workload->state == WORKLOAD_PAUSED) {
         char path[64];
         (void)snprintf(path, sizeof(path), "/proc/%d/root", (int)workload->status.pid);
@@ -48,10 +43,6 @@ int rootfd_open(struct engine *engine, const struct workload *workload, struct e
 
 int rootfd_open_ids(const struct workload *workload, int *ret_fd, struct err *err)
 {
-    int refused = vm_start_refuse(workload, "copy files", err);
-    if (refused < 0) {
-        return refused;
-    }
     char path[64];
     struct stat theirs;
     struct stat own;

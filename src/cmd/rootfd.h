@@ -1,5 +1,6 @@
 /*
- * rootfd.h - a workload's root file system for commands that read or write files in it.
+ * rootfd.h - a workload's root file system for commands that read or write files in it. For the
+ * container wall; machine_files.h is the other.
  */
 #ifndef CMD_ROOTFD_H
 #define CMD_ROOTFD_H

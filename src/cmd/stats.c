@@ -12,7 +12,8 @@
 #include "cmd/commands.h"
 #include "cmd/common.h"
 #include "cmd/format.h"
-#include "wall/wall.h"
+#include "engine/vm_start.h"
+#include "wall/vm.h"
 
 #define PERIOD_NS NS_PER_SEC
 #define NET_DEV_MAX ((size_t)65536)
@@ -125,8 +126,21 @@ static double cpu_percent(struct samples *samples, const char *id, uint64_t cpu_
     return 0.0;
 }
 
-static json_t *describe(const struct workload *w, const struct container_stats *stats,
-                        double percent, bool no_trunc)
+static void read_network_of(const struct engine *engine, const struct workload *w, uint64_t *ret_in,
+                            uint64_t *ret_out)
+{
+    if (!vm_start_wanted(w)) {
+        read_network(w->status.pid, ret_in, ret_out);
+        return;
+    }
+    AUTO(freep) char *bundle = workload_run_path(engine, w->id, NULL);
+    if (bundle != NULL) {
+        (void)vm_network_bytes(bundle, ret_in, ret_out);
+    }
+}
+
+static json_t *describe(const struct engine *engine, const struct workload *w,
+                        const struct container_stats *stats, double percent, bool no_trunc)
 {
     char cpu[32];
     char memory[64];
@@ -145,7 +159,7 @@ static json_t *describe(const struct workload *w, const struct container_stats *
     (void)snprintf(memory, sizeof(memory), "%s / %s", a, b);
     (void)snprintf(share, sizeof(share), "%.2f%%",
                    limit > 0 ? 100.0 * (double)used / (double)limit : 0.0);
-    read_network(w->status.pid, &in, &out);
+    read_network_of(engine, w, &in, &out);
     format_size(in, a, sizeof(a));
     format_size(out, b, sizeof(b));
     (void)snprintf(net, sizeof(net), "%s / %s", a, b);
@@ -196,7 +210,7 @@ static int look(struct engine *engine, const struct stats_options *o, struct sam
         }
         double percent = cpu_percent(samples, w->id, stats.cpu.usage_ns);
         if (print) {
-            AUTO(json_unrefp) json_t *row = describe(w, &stats, percent, o->no_trunc);
+            AUTO(json_unrefp) json_t *row = describe(engine, w, &stats, percent, o->no_trunc);
             r = row == NULL ? err_set(err, ENOMEM, "stats") : format_add(format, row, err);
         }
     }

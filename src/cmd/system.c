@@ -15,6 +15,7 @@
 #include "engine/check.h"
 #include "engine/end.h"
 #include "engine/network.h"
+#include "engine/vm_store.h"
 #include "engine/volume.h"
 #include "image/store.h"
 
@@ -339,6 +340,10 @@ static int run_prune(struct command_context *context, void *data, int argc, char
     }
     if (r == 0 && o->volumes) {
         r = volume_prune(engine, false, &volumes, &bytes, err);
+    }
+    if (r == 0) {
+        AUTO(strv_donep) struct strv gone = {0};
+        r = vm_store_check(engine->dirs.root, true, &gone, err);
     }
     command_print_deleted("Networks", &networks);
     command_print_deleted("Volumes", &volumes);

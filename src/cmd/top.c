@@ -8,9 +8,12 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/io.h"
+#include "base/json.h"
 #include "cmd/commands.h"
 #include "cmd/common.h"
-#include "wall/wall.h"
+#include "container/guest_protocol.h"
+#include "engine/vm_start.h"
+#include "wall/vm.h"
 
 #define PROC_FILE_MAX ((size_t)65536)
 
@@ -20,8 +23,8 @@ struct process_row {
     pid_t pid;
     pid_t ppid;
     int tty;
-    unsigned long long ticks; /* user and system */
-    unsigned long long start; /* ticks since boot */
+    int64_t cpu_ns;     /* user and system */
+    int64_t started_ns; /* since 1970 */
     char *command;
 };
 
@@ -50,6 +53,7 @@ static int read_process(pid_t pid, struct process_row *ret)
     struct stat st;
     unsigned long long user;
     unsigned long long system;
+    unsigned long long start;
     if (dir == NULL || path == NULL) {
         return -ENOMEM;
     }
@@ -63,34 +67,90 @@ static int read_process(pid_t pid, struct process_row *ret)
     if (open_paren == NULL || close_paren == NULL ||
         sscanf(close_paren + 1,
                " %*c %d %*d %*d %d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d %llu",
-               &ret->ppid, &ret->tty, &user, &system, &ret->start) != 5) {
+               &ret->ppid, &ret->tty, &user, &system, &start) != 5) {
         return -EBADMSG;
     }
-    ret->ticks = user + system;
+    const int64_t tick_ns = NS_PER_SEC / sysconf(_SC_CLK_TCK);
+    struct timespec boot = {0};
+    (void)clock_gettime(CLOCK_BOOTTIME, &boot);
+    ret->cpu_ns = (int64_t)(user + system) * tick_ns;
+    ret->started_ns =
+        clock_realtime_ns() - boot.tv_sec * NS_PER_SEC - boot.tv_nsec + (int64_t)start * tick_ns;
     return read_command(pid, open_paren + 1, (size_t)(close_paren - open_paren) - 1, &ret->command);
+}
+
+static void print_head(void)
+{
+    (void)printf("%-19s %-19s %-19s %-19s %-19s %-19s %s\n", "UID", "PID", "PPID", "STIME", "TTY",
+                 "TIME", "CMD");
 }
 
 static void print_process(const struct process_row *row)
 {
-    long hz = sysconf(_SC_CLK_TCK);
-    int64_t up_ns = 0;
-    struct timespec boot;
     char started[16];
     char tty[16] = "?";
-    if (clock_gettime(CLOCK_BOOTTIME, &boot) == 0) {
-        up_ns = (int64_t)boot.tv_sec * NS_PER_SEC + boot.tv_nsec;
-    }
-    time_t start = (time_t)((clock_realtime_ns() - up_ns) / NS_PER_SEC) +
-                   (time_t)(row->start / (unsigned long long)hz);
     struct tm tm;
+    time_t start = (time_t)(row->started_ns / NS_PER_SEC);
     (void)strftime(started, sizeof(started), "%H:%M", localtime_r(&start, &tm));
     if (row->tty != 0) {
         (void)snprintf(tty, sizeof(tty), "pts/%d", row->tty & 0xff);
     }
-    unsigned long long seconds = row->ticks / (unsigned long long)hz;
+    unsigned long long seconds = (unsigned long long)(row->cpu_ns / NS_PER_SEC);
     (void)printf("%-19u %-19d %-19d %-19s %-19s %02llu:%02llu:%02llu            %s\n", row->uid,
                  (int)row->pid, (int)row->ppid, started, tty, seconds / 3600, seconds / 60 % 60,
                  seconds % 60, row->command);
+}
+
+/* The guest says what it likes; what it says is bounded and one line. */
+static int print_guest_process(const json_t *item, size_t index, struct err *err)
+{
+    const struct json_path list = {.key = "processes"};
+    const struct json_path at = {.parent = &list, .index = index};
+    struct process_row row = {0};
+    const char *command = NULL;
+    int64_t uid = 0;
+    int64_t pid = 0;
+    int64_t ppid = 0;
+    int64_t tty = 0;
+    int r = json_get_int(item, &at, "uid", 0, UINT32_MAX, &uid, err);
+    r = r < 0 ? r : json_get_int(item, &at, "pid", 0, INT32_MAX, &pid, err);
+    r = r < 0 ? r : json_get_int(item, &at, "ppid", 0, INT32_MAX, &ppid, err);
+    r = r < 0 ? r : json_get_int(item, &at, "tty", 0, INT32_MAX, &tty, err);
+    r = r < 0 ? r : json_get_int(item, &at, "cpu_ns", 0, INT64_MAX, &row.cpu_ns, err);
+    r = r < 0 ? r : json_get_int(item, &at, "started_ns", 0, INT64_MAX, &row.started_ns, err);
+    r = r < 0 ? r : json_get_string(item, &at, "command", &command, err);
+    if (r < 0) {
+        return r;
+    }
+    char line[1024];
+    guest_text_copy(command != NULL ? command : "?", line, sizeof(line));
+    row.uid = (uid_t)uid;
+    row.pid = (pid_t)pid;
+    row.ppid = (pid_t)ppid;
+    row.tty = (int)tty;
+    row.command = line;
+    print_process(&row);
+    return 0;
+}
+
+static int top_machine(const struct engine *engine, const struct workload *workload,
+                       struct err *err)
+{
+    AUTO(json_unrefp) json_t *list = NULL;
+    if (workload->state == WORKLOAD_PAUSED) {
+        return err_say(err, EBUSY,
+                       "workload '%s' is paused, and its machine with it; unpause it first",
+                       workload->name);
+    }
+    int r = vm_processes(engine->containers_dir, workload->id, &list, err);
+    if (r < 0) {
+        return r;
+    }
+    print_head();
+    for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
+        r = print_guest_process(json_array_get(list, i), i, err);
+    }
+    return r;
 }
 
 static int run_top(struct command_context *context, void *data, int argc, char **argv,
@@ -110,6 +170,9 @@ static int run_top(struct command_context *context, void *data, int argc, char *
     if (r == 0 && workload.state != WORKLOAD_RUNNING && workload.state != WORKLOAD_PAUSED) {
         r = err_say(err, ESRCH, "workload '%s' does not run", workload.name);
     }
+    if (r == 0 && vm_start_wanted(&workload)) {
+        return top_machine(engine, &workload, err);
+    }
     if (r == 0) {
         r = wall_find(workload.config.isolation, &wall, err);
     }
@@ -119,8 +182,7 @@ static int run_top(struct command_context *context, void *data, int argc, char *
     if (r < 0) {
         return r;
     }
-    (void)printf("%-19s %-19s %-19s %-19s %-19s %-19s %s\n", "UID", "PID", "PPID", "STIME", "TTY",
-                 "TIME", "CMD");
+    print_head();
     for (size_t i = 0; i < count; i++) {
         struct process_row row = {0};
         if (read_process(pids[i], &row) == 0) {

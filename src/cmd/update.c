@@ -9,6 +9,8 @@
 #include "engine/bundle.h"
 #include "engine/config_options.h"
 #include "engine/create.h"
+#include "engine/vm_bundle.h"
+#include "engine/vm_start.h"
 #include "wall/wall.h"
 
 static const struct option_spec options[] = {
@@ -102,6 +104,9 @@ static int update_one(struct engine *engine, const char *name, void *data, struc
     }
     if (r == 0) {
         merge(asked, &workload.config);
+        r = vm_start_wanted(&workload) ? vm_bundle_check(&workload.config, err) : 0;
+    }
+    if (r == 0) {
         r = apply(engine, &workload, err);
     }
     return r < 0 ? r : workload_save_config(engine, &workload, err);

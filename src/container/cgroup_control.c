@@ -134,6 +134,58 @@ static bool read_is(const struct cgroup *cgroup, const struct cgroup_hierarchy *
     return strstr(text, word) != NULL;
 }
 
+#define PF_KTHREAD 0x00200000u
+#define STILL_ENOUGH 3
+
+/* State and flags of /proc/PATH/stat; false when it is gone. */
+static bool read_task(const char *path, char *ret_state, unsigned *ret_flags)
+{
+    char text[1024] = "";
+    AUTO(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read_upto(fd, text, sizeof(text) - 1);
+    const char *end = n <= 0 ? NULL : strrchr(text, ')');
+    return end != NULL && sscanf(end + 1, " %c %*d %*d %*d %*d %*d %u", ret_state, ret_flags) == 2;
+}
+
+static bool is_still(pid_t pid, bool *kernel)
+{
+    char path[64];
+    char state = 'S';
+    unsigned flags = 0;
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    if (read_task(path, &state, &flags) && (flags & PF_KTHREAD) != 0) {
+        *kernel = true;
+        return true;
+    }
+    (void)snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    AUTO(closedirp) DIR *dir = opendir(path);
+    struct dirent *entry;
+    bool still = true;
+    while (still && dir != NULL && (entry = readdir(dir)) != NULL) {
+        AUTO(freep) char *task = str_printf("/proc/%d/task/%s/stat", (int)pid, entry->d_name);
+        still = entry->d_name[0] == '.' || task == NULL || !read_task(task, &state, &flags) ||
+                state != 'R';
+    }
+    return still;
+}
+
+/*
+ * KVM's thread that takes large pages apart (kvm-nx-lpage-recovery) is in the cgroup of its machine
+ * and cannot be frozen, so that the kernel never says "frozen". All others have been told to stop:
+ * when none of them runs, none of them will.
+ */
+static bool only_kernel_runs(const struct cgroup *cgroup)
+{
+    AUTO(freep) pid_t *pids = NULL;
+    size_t count = 0;
+    bool kernel = false;
+    bool still = cgroup_pids(cgroup, &pids, &count) == 0;
+    for (size_t i = 0; still && i < count; i++) {
+        still = is_still(pids[i], &kernel);
+    }
+    return still && kernel;
+}
+
 bool cgroup_is_frozen(const struct cgroup *cgroup)
 {
     const struct cgroup_hierarchy *hierarchy = cgroup_find(cgroup, "freezer");
@@ -154,6 +206,7 @@ int cgroup_freeze(const struct cgroup *cgroup, bool frozen, struct err *err)
     }
     const char *file = hierarchy->unified ? "cgroup.freeze" : "freezer.state";
     const char *text = hierarchy->unified ? (frozen ? "1" : "0") : (frozen ? "FROZEN" : "THAWED");
+    unsigned still = 0; /* looks in a row */
     for (int step = 0; step < WAIT_STEPS_MAX; step++) {
         int r = cgroup_write(cgroup, hierarchy, file, text);
         if (r < 0) {
@@ -162,6 +215,10 @@ int cgroup_freeze(const struct cgroup *cgroup, bool frozen, struct err *err)
         const char *want = frozen ? "frozen 1" : "frozen 0";
         if (hierarchy->unified ? read_is(cgroup, hierarchy, "cgroup.events", want)
                                : read_is(cgroup, hierarchy, file, text)) {
+            return 0;
+        }
+        still = frozen && hierarchy->unified && only_kernel_runs(cgroup) ? still + 1 : 0;
+        if (still == STILL_ENOUGH) {
             return 0;
         }
         wait_step(step);

@@ -101,6 +101,9 @@ static int add_sysctls(const struct bundle_inputs *in, json_t *linux_part, struc
     if (json_object_set_new(linux_part, "sysctl", object) < 0) {
         return err_set(err, ENOMEM, "sysctl");
     }
+    if (in->shared) {
+        return 0; /* the machine's: see vm_bundle.c */
+    }
     for (size_t i = 0; i < in->config->sysctl.count; i++) {
         AUTO(freep) char *key = strdup(in->config->sysctl.items[i]);
         char *value = key != NULL ? strchr(key, '=') : NULL;

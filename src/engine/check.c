@@ -12,6 +12,7 @@
 #include "base/str.h"
 #include "engine/end.h"
 #include "engine/network.h"
+#include "engine/vm_store.h"
 #include "engine/volume.h"
 #include "image/store.h"
 #include "wall/wall.h"
@@ -316,6 +317,9 @@ int check_system(struct engine *engine, bool repair, struct strv *findings, stru
     }
     if (r == 0) {
         r = check_images(&c, err);
+    }
+    if (r == 0) {
+        r = vm_store_check(engine->dirs.root, repair, findings, err);
     }
     strv_done(&c.known);
     strv_done(&c.live);

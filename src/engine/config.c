@@ -28,6 +28,7 @@ static const struct field {
     FIELD(STRING, image),
     FIELD(STRING, image_id),
     FIELD(STRING, isolation),
+    FIELD(STRING, kernel),
     FIELD(STRING, platform),
     FIELD(STRING, hostname),
     FIELD(STRING, domainname),

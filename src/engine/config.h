@@ -22,6 +22,7 @@ struct workload_config {
     const char *image;    /* as the user wrote it */
     const char *image_id; /* sha256:... once resolved */
     const char *isolation;
+    const char *kernel; /* of a machine: an installed version, or an absolute path; NULL: default */
     const char *platform;
     const char *hostname;
     const char *domainname;

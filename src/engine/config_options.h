@@ -66,6 +66,8 @@ int config_parse_entrypoint(const char *value, void *target, struct err *err);
     {"ipc", 0, OPTION_STRING, CONFIG_AT(ipc), "MODE", "IPC namespace: private, host, container:NAME", \
      NULL}, \
     {"isolation", 0, OPTION_STRING, CONFIG_AT(isolation), "WALL", "Wall: container or vm", NULL}, \
+    {"kernel", 0, OPTION_STRING, CONFIG_AT(kernel), "KERNEL", \
+     "Kernel of the machine: an installed version or a file", NULL}, \
     {"label", 'l', OPTION_LIST, CONFIG_AT(label), "KEY=VALUE", "Set a label", NULL}, \
     {"label-file", 0, OPTION_LIST, CONFIG_AT(label_file), "FILE", "Read labels from a file", NULL}, \
     {"log-driver", 0, OPTION_STRING, CONFIG_AT(log_driver), "DRIVER", "k8s-file (default) or none", NULL}, \

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
@@ -282,6 +283,27 @@ static int check_log_options(const struct workload_config *config, struct err *e
     return 0;
 }
 
+/* What only one of the walls has, and what the other needs. */
+static int check_wall(const struct wall *wall, const struct workload_config *config,
+                      struct err *err)
+{
+    if (wall != &vm_wall) {
+        return config->kernel == NULL ? 0
+                                      : err_say(err, EINVAL,
+                                                "--kernel needs --isolation vm: a container has "
+                                                "the host's kernel");
+    }
+    if (!user_is_host_root()) {
+        (void)err_say(
+            err, EPERM,
+            "--isolation vm needs root: what an ordinary user has of networks and cgroups "
+            "does not reach into a machine");
+        err_hint(err, "run it as root, or without the engine: isola machine run");
+        return -EPERM;
+    }
+    return vm_bundle_check(config, err);
+}
+
 /* Everything that a later start would refuse, refused now. */
 static int check(const struct workload_config *config, struct mount_specs *ret_mounts,
                  struct err *err)
@@ -310,8 +332,8 @@ static int check(const struct workload_config *config, struct mount_specs *ret_m
     if (r == 0) {
         r = wall_find(config->isolation, &wall, err);
     }
-    if (r == 0 && wall == &vm_wall) {
-        r = vm_bundle_check(config, err);
+    if (r == 0) {
+        r = check_wall(wall, config, err);
     }
     if (r == 0) {
         r = create_restart_policy(config->restart, &policy, err);
@@ -399,6 +421,25 @@ static int insert_named(struct engine *engine, struct workload *workload,
     }
 }
 
+/* A file's path is kept as it is from everywhere. *ret is the caller's, for config to borrow. */
+static int find_kernel(struct workload_config *config, char **ret, struct err *err)
+{
+    struct stat st;
+    if (config->kernel == NULL || strchr(config->kernel, '/') == NULL) {
+        return 0;
+    }
+    AUTO(freep) char *path = realpath(config->kernel, NULL);
+    if (path == NULL || stat(path, &st) < 0) {
+        return err_set(err, errno, "--kernel '%s'", config->kernel);
+    }
+    if (!S_ISREG(st.st_mode)) {
+        return err_say(err, EINVAL, "--kernel '%s' is not a file", config->kernel);
+    }
+    config->kernel = path;
+    *ret = TAKE_PTR(path);
+    return 0;
+}
+
 int create_workload(struct engine *engine, struct workload_config *config,
                     char ret_id[WORKLOAD_ID_SIZE], struct err *err)
 {
@@ -406,6 +447,7 @@ int create_workload(struct engine *engine, struct workload_config *config,
     AUTO(mount_specs_donep) struct mount_specs mounts = {0};
     struct image_store *store;
     struct platform platform;
+    AUTO(freep) char *kernel = NULL;
     int r = engine_store(engine, &store, err);
     if (r == 0 && config->platform != NULL) {
         r = platform_parse(config->platform, &platform, err);
@@ -420,6 +462,7 @@ int create_workload(struct engine *engine, struct workload_config *config,
     if (r == 0) {
         r = check(config, &mounts, err);
     }
+    r = r < 0 ? r : find_kernel(config, &kernel, err);
     if (r < 0) {
         return r;
     }
@@ -443,6 +486,7 @@ int create_workload(struct engine *engine, struct workload_config *config,
         r = insert_named(engine, &workload, &mounts, err);
     }
     *config = workload.config; /* the lists may have grown */
+    config->kernel = kernel != NULL ? NULL : config->kernel;
     free(workload.name);
     if (r < 0) {
         (void)image_unpin(store, workload.id, NULL);

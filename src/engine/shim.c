@@ -15,9 +15,11 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "base/process.h"
+#include "base/str.h"
 #include "engine/network.h"
 #include "engine/shim_dns.h"
 #include "engine/shim_proxy.h"
+#include "wall/vm.h"
 
 /* So long a worker waits for the clients of the one before it. */
 #define AWAIT_NS (5 * NS_PER_SEC)
@@ -98,6 +100,7 @@ void shim_start(struct shim *shim)
     }
     shim->phase = SHIM_PHASE_RUNNING;
     shim->status.started_ns = clock_realtime_ns();
+    shim_io_tell_size(shim);
     (void)shim_health_start(shim);
     (void)status_write(shim->run_fd, &shim->status);
     shim_client_tell(shim, SHIM_STARTED, 0, NULL, 0);
@@ -156,6 +159,10 @@ void shim_workload_exit(struct shim *shim, int wait_status)
     if (!shim->failed) {
         /* Also when it ended before its start: isola died or was told to stop. */
         shim->status.exit_code = exit_code_of(wait_status);
+        /* A workload that a signal ended is told by the machine's own exit code. */
+        if (WIFSIGNALED(wait_status) && str_eq(shim->options->wall, vm_wall.name)) {
+            shim->status.reason = STATUS_REASON_MACHINE_KILLED;
+        }
     }
     /* Before anybody hears of the end: the next start wants the ports. */
     if (shim->proxy != NULL) {

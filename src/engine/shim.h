@@ -178,6 +178,8 @@ void shim_orphan_start(struct shim *shim);
 int shim_io_start(struct shim *shim);
 void shim_io_input(struct shim *shim, const char *data, size_t len);
 void shim_io_end_input(struct shim *shim);
+/* For a terminal that is not the workload's own, when it has just started. */
+void shim_io_tell_size(const struct shim *shim);
 void shim_io_resize(struct shim *shim, uint32_t size);
 /* Reads what is left in the pipes after the workload ended. */
 void shim_io_drain(struct shim *shim);

@@ -5,12 +5,14 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/process.h"
 #include "engine/shim.h"
+#include "wall/wall.h"
 
 /* What a terminal may hold for its reader. */
 #define TERMINAL_BUFFER 65536
@@ -339,6 +341,31 @@ void shim_io_end_input(struct shim *shim)
     }
 }
 
+/* A child asks the machine: it may take its time, and we may not. */
+static void tell_size(const struct shim *shim, const struct winsize *window)
+{
+    const struct wall *wall;
+    if (wall_find(shim->options->wall, &wall, NULL) < 0 || wall->resize == NULL ||
+        shim->status.started_ns == 0 || fork() != 0) {
+        return;
+    }
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signals_reset();
+    shim_close_ends(shim);
+    (void)wall->resize(shim->options->containers_dir, shim->options->id, window->ws_row,
+                       window->ws_col, NULL);
+    _exit(0);
+}
+
+void shim_io_tell_size(const struct shim *shim)
+{
+    struct winsize window;
+    if (shim->options->tty && shim->output_fd[0] >= 0 &&
+        ioctl(shim->output_fd[0], TIOCGWINSZ, &window) == 0 && window.ws_col > 0) {
+        tell_size(shim, &window);
+    }
+}
+
 void shim_io_resize(struct shim *shim, uint32_t size)
 {
     struct winsize window = {
@@ -347,5 +374,6 @@ void shim_io_resize(struct shim *shim, uint32_t size)
     };
     if (shim->options->tty && shim->output_fd[0] >= 0 && size != 0) {
         (void)ioctl(shim->output_fd[0], TIOCSWINSZ, &window);
+        tell_size(shim, &window);
     }
 }

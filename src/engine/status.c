@@ -106,6 +106,7 @@ const char *status_reason_text(enum status_reason reason)
         [STATUS_REASON_NONE] = NULL,
         [STATUS_REASON_WAITER_KILLED] = "its isola-shim was killed",
         [STATUS_REASON_WORKERS_DIE] = "its isola-shim died again and again",
+        [STATUS_REASON_MACHINE_KILLED] = "its isola-vmm, the virtual machine, was killed",
     };
     return (size_t)reason < COUNT(texts) ? texts[reason] : texts[STATUS_REASON_WAITER_KILLED];
 }

@@ -23,6 +23,7 @@ enum status_reason {
     STATUS_REASON_NONE,
     STATUS_REASON_WAITER_KILLED,
     STATUS_REASON_WORKERS_DIE,
+    STATUS_REASON_MACHINE_KILLED,
 };
 
 struct workload_status {

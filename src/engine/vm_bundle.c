@@ -12,6 +12,7 @@
 #include "base/io.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "engine/bundle.h"
 #include "engine/vm_disk.h"
 #include "engine/vm_kernel.h"
 #include "netlink/ip.h"
@@ -31,6 +32,7 @@
 
 int vm_bundle_check(const struct workload_config *config, struct err *err)
 {
+    const char *apparmor = bundle_security_option(config, "apparmor");
     const struct {
         bool given;
         const char *option;
@@ -53,6 +55,8 @@ int vm_bundle_check(const struct workload_config *config, struct err *err)
         {config->memory_reservation != 0, "--memory-reservation",
          "the machine has the memory that it has"},
         {config->cpuset_mems != NULL, "--cpuset-mems", "the machine has one memory node"},
+        {apparmor != NULL && !str_eq(apparmor, "unconfined"), "--security-opt apparmor",
+         "profiles are the host's, and the machine's kernel has none"},
     };
     for (size_t i = 0; i < COUNT(refused); i++) {
         if (refused[i].given) {
@@ -70,7 +74,7 @@ int vm_bundle_check(const struct workload_config *config, struct err *err)
         }
     }
     if (config->memory != 0 && config->memory < VM_MEMORY_MIN) {
-        return err_say(err, EINVAL, "--memory %llu: a machine needs at least 64m",
+        return err_say(err, EINVAL, "--memory %llu: a machine needs at least 80m",
                        (unsigned long long)config->memory);
     }
     return 0;
@@ -177,6 +181,30 @@ static int add_files(const struct vm_bundle_inputs *in, json_t *guest, struct er
     return 0;
 }
 
+/*
+ * The kernel is the workload's own, so it may set what it likes; in the machine before there is a
+ * container. The first two as Docker has them, so that low ports and ping need no capability.
+ */
+static int add_sysctls(const struct workload_config *config, json_t *guest, struct err *err)
+{
+    json_t *list =
+        json_pack("[{s:s, s:s}, {s:s, s:s}]", "name", "net.ipv4.ip_unprivileged_port_start",
+                  "value", "0", "name", "net.ipv4.ping_group_range", "value", "0 2147483647");
+    (void)json_object_set_new(guest, "sysctls", list);
+    for (size_t i = 0; i < config->sysctl.count; i++) {
+        const char *item = config->sysctl.items[i];
+        const char *value = strchr(item, '=');
+        if (value == NULL) {
+            return err_say(err, EINVAL, "--sysctl '%s' is not KEY=VALUE", item);
+        }
+        if (json_array_append_new(list, json_pack("{s:s%, s:s}", "name", item, value - item,
+                                                  "value", value + 1)) < 0) {
+            return err_set(err, ENOMEM, "--sysctl");
+        }
+    }
+    return 0;
+}
+
 /* Whole CPUs: what is more than the quota is held back by the cgroup. */
 static int cpu_count(const struct workload_config *config)
 {
@@ -194,7 +222,7 @@ static json_t *make_machine(const struct workload_config *config)
         KERNEL_ARGUMENTS, "machine-config", "vcpu_count", cpu_count(config), "mem_size_mib",
         (json_int_t)((memory + MIB - 1) / MIB), "require_hardware", true, "drives",
         "network-interfaces", "vsock", "guest_cid", GUEST_CID, "uds_path", "/run/" VM_SOCKET,
-        "stdio_ports", true, "balloon", "free_page_reporting", true, "entropy", "stdio", "none");
+        "stdio_ports", true, "balloon", "free_page_reporting", true, "entropy", "stdio", "crash");
 }
 
 /* What isola-vmm shares lies at MACHINE_SHARES/INDEX in its own root. */
@@ -343,7 +371,7 @@ int vm_bundle_build(const struct vm_bundle_inputs *in, json_t **ret, struct err 
     AUTO(freep) char *machine_file = str_printf("%s/vm-machine.json", in->run_dir);
     AUTO(freep) char *sockets = str_printf("%s/%s", in->run_dir, VM_SOCKET_DIR);
     bool kernel_has_pci = false;
-    int r = vm_kernel_find(in->root, &kernel, &initrd, &kernel_has_pci, err);
+    int r = vm_kernel_find(in->root, in->config->kernel, &kernel, &initrd, &kernel_has_pci, err);
     r = r < 0 ? r : vm_disk_scratch(in->root, in->root_dir, &scratch, err);
     if (r < 0) {
         return r;
@@ -366,12 +394,14 @@ int vm_bundle_build(const struct vm_bundle_inputs *in, json_t **ret, struct err 
         add_networks(in, vm, machine, guest) < 0) {
         return err_set(err, ENOMEM, "describe the machine");
     }
-    r = add_files(in, guest, err);
+    r = in->idle ? 0 : add_files(in, guest, err);
+    r = r < 0 ? r : add_sysctls(in->config, guest, err);
     r = r < 0 ? r : add_shares(in, machine, guest, binds, err);
     if (r == 0) {
         choose_bus(machine, kernel_has_pci);
         /* What a share has not written yet the guest writes when it is switched off. */
-        bool forgets = in->config->rm && json_array_size(json_object_get(machine, "fs")) == 0;
+        bool forgets =
+            in->config->rm && !in->idle && json_array_size(json_object_get(machine, "fs")) == 0;
         (void)json_object_set_new(json_object_get(machine, "vsock"), "ends_with_agent",
                                   json_boolean(forgets));
         *ret = TAKE_PTR(vm);

@@ -15,7 +15,8 @@ struct err;
 
 /* A machine has this much memory unless --memory says otherwise. */
 #define VM_MEMORY_DEFAULT ((uint64_t)512 << 20)
-#define VM_MEMORY_MIN ((uint64_t)64 << 20)
+/* What Debian's kernel, unpacked, leaves room in for its initial file system. */
+#define VM_MEMORY_MIN ((uint64_t)80 << 20)
 
 struct vm_bundle_inputs {
     const char *id;
@@ -27,6 +28,7 @@ struct vm_bundle_inputs {
     const char *hostname;
     const struct strv *layers;        /* EROFS images, topmost first */
     const struct mount_specs *mounts; /* with sources that exist */
+    bool idle; /* only for its files: no network, and /etc/hosts and such stay as they are */
 };
 
 /* Refuses, by name, the options that have no meaning behind this wall. */

@@ -13,10 +13,10 @@
 #include "base/path.h"
 #include "base/process.h"
 #include "base/str.h"
+#include "engine/vm_store.h"
 
 #define DISK_SIZE ((off_t)64 << 30)
-#define TEMPLATE "scratch-1.img" /* another name when it is made otherwise */
-#define SCRATCH "scratch.img"
+#define TEMPLATE VM_STORE_TEMPLATE
 
 static int make_file_system(const char *path, struct err *err)
 {
@@ -55,8 +55,8 @@ static int ensure_template(const char *directory, int dir, struct err *err)
     if (fstatat(dir, TEMPLATE, &st, 0) == 0) {
         return 0;
     }
-    AUTO(freep) char *unfinished = str_printf("%s/.%s.%d", directory, TEMPLATE, (int)getpid());
     AUTO(freep) char *path = str_printf("%s/%s", directory, TEMPLATE);
+    AUTO(freep) char *unfinished = path == NULL ? NULL : vm_store_unfinished(path);
     if (unfinished == NULL || path == NULL) {
         return err_set(err, ENOMEM, "make a disk");
     }
@@ -73,7 +73,7 @@ static int ensure_template(const char *directory, int dir, struct err *err)
 int vm_disk_scratch(const char *root, const char *root_dir, char **ret, struct err *err)
 {
     AUTO(freep) char *templates = str_printf("%s/machines", root);
-    AUTO(freep) char *path = str_printf("%s/%s", root_dir, SCRATCH);
+    AUTO(freep) char *path = str_printf("%s/%s", root_dir, VM_DISK_SCRATCH);
     if (templates == NULL || path == NULL) {
         return err_set(err, ENOMEM, "make a disk");
     }
@@ -93,7 +93,7 @@ int vm_disk_scratch(const char *root, const char *root_dir, char **ret, struct e
     }
     /* Under its own name first: a machine must never find half of it. */
     r = copy_name(from, to, TEMPLATE, NULL);
-    if (r == 0 && renameat(to, TEMPLATE, to, SCRATCH) < 0) {
+    if (r == 0 && renameat(to, TEMPLATE, to, VM_DISK_SCRATCH) < 0) {
         r = -errno;
     }
     if (r < 0) {

@@ -6,6 +6,9 @@
 
 struct err;
 
+/* Its name in ROOT_DIR. */
+#define VM_DISK_SCRATCH "scratch.img"
+
 /*
  * ROOT_DIR/scratch.img: an empty ext4 file system of VM_DISK_SIZE bytes that takes only the room of
  * what is in it. Made when missing, from a template that all workloads share. *ret is the caller's.

@@ -15,12 +15,13 @@
 #include "base/str.h"
 #include "engine/initramfs.h"
 #include "engine/kernel.h"
+#include "engine/vm_store.h"
 
 #define MODULES_MAX ((size_t)64)
 #define ORDER_MAX ((size_t)64 << 10)
 
 struct parts {
-    struct initramfs_entry entry[MODULES_MAX + 4];
+    struct initramfs_entry entry[MODULES_MAX + 5];
     size_t count;
     struct strv paths; /* what the entries' names point to */
 };
@@ -108,17 +109,18 @@ static int write_initrd(int kernel, int out, struct err *err)
     AUTO(buf_donep) struct buf order = {0};
     int r = add_program(&parts, "init", "isola-guest", err);
     r = r < 0 ? r : add_program(&parts, "isola-init", "isola-init", err);
-    r = r < 0 ? r : add_modules(&parts, kernel, &order, err);
+    r = r < 0 ? r : add_program(&parts, "isola-files", "isola-files", err);
+    r = r < 0 || kernel < 0 ? r : add_modules(&parts, kernel, &order, err);
     return r < 0 ? r : initramfs_write(parts.entry, parts.count, out, err);
 }
 
-/* One a version of the agent, beside the kernel's directory, which never changes. */
+/* One for each build of the agent, beside the kernel's directory, which never changes. */
 static int ensure_initrd(const char *path, int kernel, struct err *err)
 {
     if (access(path, F_OK) == 0) {
         return 0;
     }
-    AUTO(freep) char *unfinished = str_printf("%s.%d", path, (int)getpid());
+    AUTO(freep) char *unfinished = vm_store_unfinished(path);
     AUTO(closep)
     int out =
         unfinished == NULL ? -1 : open(unfinished, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -135,39 +137,49 @@ static int ensure_initrd(const char *path, int kernel, struct err *err)
     return r;
 }
 
-int vm_kernel_find(const char *root, char **ret_kernel, char **ret_initrd, bool *ret_pci,
-                   struct err *err)
+/* kernel: the directory of an installed one, or -1. */
+static int find_initrd(const char *root, int kernel, char **ret, struct err *err)
 {
-    AUTO(closep) int kernel = kernel_open(root, NULL, err);
-    if (kernel < 0) {
-        return kernel;
-    }
-    AUTO(freep) char *agent_path = dirs_helper("isola-guest");
-    struct stat st;
-    struct stat kernel_st;
-    if (agent_path == NULL || stat(agent_path, &st) < 0 || fstat(kernel, &kernel_st) < 0) {
-        return err_set(err, errno, "open '%s'", agent_path == NULL ? "isola-guest" : agent_path);
-    }
+    struct stat st = {0};
     AUTO(freep) char *directory = str_printf("%s/machines", root);
-    AUTO(freep)
-    char *initrd = str_printf("%s/machines/initrd-%llx-%llx-%llx.cpio", root,
-                              (unsigned long long)kernel_st.st_ino, (unsigned long long)st.st_size,
-                              (unsigned long long)st.st_mtim.tv_sec);
-    AUTO(freep) char *link = str_printf("/proc/self/fd/%d", kernel);
-    AUTO(freep) char *real = link == NULL ? NULL : realpath(link, NULL);
-    AUTO(freep) char *path = real == NULL ? NULL : str_printf("%s/vmlinux", real);
-    if (directory == NULL || initrd == NULL || path == NULL) {
-        return err_set(err, ENOMEM, "find the kernel");
+    AUTO(freep) char *initrd = NULL;
+    if (directory == NULL || (kernel >= 0 && fstat(kernel, &st) < 0)) {
+        return err_set(err, directory == NULL ? ENOMEM : errno, "find the kernel");
     }
     int r = mkdir_parents(directory, 0700);
-    if (r < 0) {
-        return err_set(err, -r, "make directory '%s'", directory);
+    r = r < 0 ? err_set(err, -r, "make directory '%s'", directory)
+              : vm_store_initrd(root, st.st_ino, &initrd, err);
+    r = r < 0 ? r : ensure_initrd(initrd, kernel, err);
+    if (r == 0) {
+        *ret = TAKE_PTR(initrd);
     }
-    r = ensure_initrd(initrd, kernel, err);
+    return r;
+}
+
+int vm_kernel_find(const char *root, const char *kernel, char **ret_kernel, char **ret_initrd,
+                   bool *ret_pci, struct err *err)
+{
+    bool is_file = kernel != NULL && kernel[0] == '/';
+    AUTO(freep) char *path = is_file ? strdup(kernel) : NULL;
+    AUTO(closep) int dir = is_file ? -1 : kernel_open(root, kernel, err);
+    if (is_file && access(kernel, R_OK) < 0) {
+        return err_set(err, errno, "--kernel '%s'", kernel);
+    }
+    if (!is_file && dir < 0) {
+        return dir;
+    }
+    if (!is_file) {
+        AUTO(freep) char *link = str_printf("/proc/self/fd/%d", dir);
+        AUTO(freep) char *real = link == NULL ? NULL : realpath(link, NULL);
+        path = real == NULL ? NULL : str_printf("%s/vmlinux", real);
+    }
+    if (path == NULL) {
+        return err_set(err, ENOMEM, "find the kernel");
+    }
+    int r = find_initrd(root, dir, ret_initrd, err);
     if (r == 0) {
         *ret_kernel = TAKE_PTR(path);
-        *ret_initrd = TAKE_PTR(initrd);
-        *ret_pci = faccessat(kernel, "modules/virtio_pci.ko", F_OK, 0) == 0;
+        *ret_pci = dir >= 0 && faccessat(dir, "modules/virtio_pci.ko", F_OK, 0) == 0;
     }
     return r;
 }

@@ -9,12 +9,13 @@
 struct err;
 
 /*
- * Paths of the default kernel and of an initial file system with our agent as /init and the
- * kernel's modules, made when missing or when the agent is another. Both are the caller's.
- * *ret_pci: the kernel brings its driver for devices on PCI; one that has it inside, or has none,
- * looks the same from here. -ENOENT with the remedy when no kernel is installed.
+ * Paths of a kernel and of an initial file system with our agent as /init and the kernel's modules,
+ * made when missing or when the agent is another. kernel: an installed version, NULL for the
+ * default, or the absolute path of a file, which has no modules and must have all drivers built in.
+ * Both are the caller's. *ret_pci: the kernel brings its driver for devices on PCI; one that has it
+ * inside, or has none, looks the same from here. -ENOENT with the remedy when there is none.
  */
-int vm_kernel_find(const char *root, char **ret_kernel, char **ret_initrd, bool *ret_pci,
-                   struct err *err);
+int vm_kernel_find(const char *root, const char *kernel, char **ret_kernel, char **ret_initrd,
+                   bool *ret_pci, struct err *err);
 
 #endif

@@ -21,18 +21,6 @@ bool vm_start_wanted(const struct workload *workload)
     return str_eq(workload->config.isolation, vm_wall.name);
 }
 
-int vm_start_refuse(const struct workload *workload, const char *what, struct err *err)
-{
-    if (!vm_start_wanted(workload)) {
-        return 0;
-    }
-    (void)err_say(err, EOPNOTSUPP,
-                  "%s: workload '%s' is behind the vm wall, its disk is the machine's", what,
-                  workload->name);
-    err_hint(err, "isola exec works in it");
-    return -EOPNOTSUPP;
-}
-
 static int write_description(const char *run_dir, const json_t *vm, struct err *err)
 {
     AUTO(freep) char *text = json_dumps(vm, JSON_COMPACT);
@@ -61,33 +49,32 @@ static int check_host(const struct engine *engine, struct err *err)
     return r;
 }
 
-int vm_start_prepare(struct engine *engine, const struct workload *workload,
-                     const struct network_lease *lease, const char *root_dir, const char *run_dir,
-                     const char *hostname, const struct mount_specs *mounts, struct err *err)
+int vm_start_prepare(const struct vm_start_inputs *in, struct err *err)
 {
-    const struct workload_config *config = &workload->config;
+    const struct workload_config *config = &in->workload->config;
     struct image_store *store = NULL;
     AUTO(image_donep) struct image image = {0};
     AUTO(strv_donep) struct strv layers = {0};
     AUTO(json_unrefp) json_t *vm = NULL;
-    int r = check_host(engine, err);
-    r = r < 0 ? r : engine_store(engine, &store, err);
+    int r = check_host(in->engine, err);
+    r = r < 0 ? r : engine_store(in->engine, &store, err);
     r = r < 0 ? r : image_resolve(store, config->image_id, NULL, &image, err);
     r = r < 0 ? r : image_erofs(store, &image, &layers, err);
     if (r < 0) {
         return r;
     }
-    const struct vm_bundle_inputs inputs = {
-        .id = workload->id,
+    const struct vm_bundle_inputs bundle = {
+        .id = in->workload->id,
         .config = config,
-        .lease = lease,
-        .root = engine->dirs.root,
-        .root_dir = root_dir,
-        .run_dir = run_dir,
-        .hostname = hostname,
+        .lease = in->lease,
+        .root = in->engine->dirs.root,
+        .root_dir = in->root_dir,
+        .run_dir = in->run_dir,
+        .hostname = in->hostname,
         .layers = &layers,
-        .mounts = mounts,
+        .mounts = in->mounts,
+        .idle = in->idle,
     };
-    r = vm_bundle_build(&inputs, &vm, err);
-    return r < 0 ? r : write_description(run_dir, vm, err);
+    r = vm_bundle_build(&bundle, &vm, err);
+    return r < 0 ? r : write_description(in->run_dir, vm, err);
 }

@@ -17,19 +17,21 @@ struct workload;
 
 bool vm_start_wanted(const struct workload *workload);
 
-/*
- * Writes RUN/workloads/ID/vm.json, and makes what it names: disks of the layers, a scratch disk, an
- * initial file system. The image is pinned, the sources of
- * mounts exist and config.json is written.
- */
-int vm_start_prepare(struct engine *engine, const struct workload *workload,
-                     const struct network_lease *lease, const char *root_dir, const char *run_dir,
-                     const char *hostname, const struct mount_specs *mounts, struct err *err);
+struct vm_start_inputs {
+    struct engine *engine;
+    const struct workload *workload;
+    const struct network_lease *lease;
+    const char *root_dir; /* ROOT/workloads/ID */
+    const char *run_dir;  /* RUN/workloads/ID */
+    const char *hostname;
+    const struct mount_specs *mounts;
+    bool idle; /* see vm_idle.h */
+};
 
 /*
- * What works on files or interfaces from outside does not reach into a machine: -EOPNOTSUPP naming
- * the workload when it is behind the vm wall, else 0.
+ * Writes RUN/workloads/ID/vm.json, and makes what it names: disks of the layers, a scratch disk, an
+ * initial file system. The image is pinned, the sources of mounts exist and config.json is written.
  */
-int vm_start_refuse(const struct workload *workload, const char *what, struct err *err);
+int vm_start_prepare(const struct vm_start_inputs *inputs, struct err *err);
 
 #endif

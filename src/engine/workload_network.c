@@ -192,10 +192,23 @@ static int finish(struct change *change, struct err *err)
     return r < 0 || copies < 0 ? r : follow_all(copies, change, &after, err);
 }
 
+/* There is no hot plug: the cards of a machine are those that it was started with. */
+static int refuse_machine(const struct workload *workload, const char *what, struct err *err)
+{
+    if (!vm_start_wanted(workload)) {
+        return 0;
+    }
+    (void)err_say(err, EOPNOTSUPP,
+                  "%s: the network cards of a running machine cannot be changed ('%s')", what,
+                  workload->name);
+    err_hint(err, "stop it, change its networks, and start it");
+    return -EOPNOTSUPP;
+}
+
 int workload_network_join(struct engine *engine, const struct workload *workload,
                           const struct network_endpoint_request *endpoint, struct err *err)
 {
-    int refused = vm_start_refuse(workload, "network connect", err);
+    int refused = refuse_machine(workload, "network connect", err);
     if (refused < 0) {
         return refused;
     }
@@ -218,7 +231,7 @@ int workload_network_join(struct engine *engine, const struct workload *workload
 int workload_network_leave(struct engine *engine, const struct workload *workload,
                            const char *network_id, struct err *err)
 {
-    int refused = vm_start_refuse(workload, "network disconnect", err);
+    int refused = refuse_machine(workload, "network disconnect", err);
     if (refused < 0) {
         return refused;
     }

@@ -13,10 +13,10 @@
 
 #include "base/err.h"
 #include "base/loop.h"
+#include "container/guest_protocol.h"
 #include "guest/config.h"
 #include "guest/connection.h"
 #include "guest/guest_stdio.h"
-#include "guest/protocol.h"
 #include "guest/transport.h"
 
 #define GUEST_CONTAINERS "/run/isola/containers"
@@ -80,6 +80,8 @@ void workload_done(struct agent *agent);
 /* exec.c */
 int exec_start(struct connection *connection, const json_t *message, bool *ret_exec_failed,
                struct err *err);
+/* A process of isola-files, which reads or writes files for the host. */
+int exec_start_files(struct connection *connection, const json_t *message, struct err *err);
 bool exec_reap(struct agent *agent, pid_t pid, int status);
 /* The host has closed the connection: the process is killed. */
 void exec_abandon(struct agent *agent, const struct connection *connection);

@@ -151,12 +151,32 @@ static bool on_initramfs(void)
     return fd >= 0 && read_upto(fd, text, sizeof(first) - 1) > 0 && str_starts(text, first);
 }
 
+/* The current directory is the new root. A bind holds the file when its old root is covered. */
+static int keep_programs(void)
+{
+    static const char *const programs[] = {GUEST_INIT, GUEST_FILES};
+    for (size_t i = 0; i < COUNT(programs); i++) {
+        if (access(programs[i], F_OK) < 0) {
+            continue;
+        }
+        AUTO(closep) int fd = open(programs[i] + 1, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+        if (fd < 0 || mount(programs[i], programs[i] + 1, NULL, MS_BIND, NULL) < 0) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
 static int move_to(const char *root)
 {
     static const char *const kept[] = {"proc", "sys", "dev", "run"};
     if ((mkdir(root, 0755) < 0 && errno != EEXIST) ||
         mount("root", root, "tmpfs", 0, "mode=755") < 0 || chdir(root) < 0) {
         return -errno;
+    }
+    int r = keep_programs();
+    if (r < 0) {
+        return r;
     }
     for (size_t i = 0; i < COUNT(kept); i++) {
         char from[16] = "/";

@@ -7,6 +7,9 @@
 struct err;
 
 #define GUEST_RUN "/run/isola"
+/* Programs of the initramfs that the machine keeps; not there in tests without a machine. */
+#define GUEST_INIT "/isola-init"
+#define GUEST_FILES "/isola-files"
 
 /* Descriptors 0, 1 and 2 exist: the console, or /dev/null before there is one. */
 int boot_console(struct err *err);

@@ -20,6 +20,7 @@ void guest_config_done(struct guest_config *config)
     free(config->routes);
     free(config->shares);
     free(config->files);
+    free(config->sysctls);
     if (config->json != NULL) {
         json_decref(config->json);
     }
@@ -272,6 +273,35 @@ static int read_file_entry(struct guest_config *config, const json_t *item,
     return MIN(r, 0);
 }
 
+static int read_sysctl(struct guest_config *config, const json_t *item, const struct json_path *at,
+                       void *place, struct err *err)
+{
+    (void)config;
+    struct guest_sysctl *sysctl = place;
+    int r = need_string(item, at, "name", &sysctl->name, err);
+    return r < 0 ? r : need_string(item, at, "value", &sysctl->value, err);
+}
+
+/* Shares, files and parameters, each a list of its own. */
+static int read_lists(struct guest_config *c, const struct json_path *top, struct err *err)
+{
+    void *shares = NULL;
+    void *files = NULL;
+    void *sysctls = NULL;
+    int r = read_list(c, c->json, top, "shares", GUEST_LIST_MAX, sizeof(*c->shares), read_share,
+                      &shares, &c->share_count, err);
+    c->shares = shares;
+    r = r < 0 ? r
+              : read_list(c, c->json, top, "files", GUEST_LIST_MAX, sizeof(*c->files),
+                          read_file_entry, &files, &c->file_count, err);
+    c->files = files;
+    r = r < 0 ? r
+              : read_list(c, c->json, top, "sysctls", GUEST_LIST_MAX, sizeof(*c->sysctls),
+                          read_sysctl, &sysctls, &c->sysctl_count, err);
+    c->sysctls = sysctls;
+    return r;
+}
+
 int guest_config_parse(json_t *message, struct guest_config *ret, struct err *err)
 {
     const struct json_path top = {.key = "configure"};
@@ -294,16 +324,7 @@ int guest_config_parse(json_t *message, struct guest_config *ret, struct err *er
     r = r < 0 ? r : json_get_int(message, &top, "realtime_ns", 0, INT64_MAX, &c.realtime_ns, err);
     r = r < 0 ? r : read_root(&c, &top, err);
     r = r < 0 ? r : read_network(&c, &top, err);
-    void *shares = NULL;
-    void *files = NULL;
-    r = r < 0 ? r
-              : read_list(&c, message, &top, "shares", GUEST_LIST_MAX, sizeof(*c.shares),
-                          read_share, &shares, &c.share_count, err);
-    c.shares = shares;
-    r = r < 0 ? r
-              : read_list(&c, message, &top, "files", GUEST_LIST_MAX, sizeof(*c.files),
-                          read_file_entry, &files, &c.file_count, err);
-    c.files = files;
+    r = r < 0 ? r : read_lists(&c, &top, err);
     if (r < 0) {
         return r;
     }

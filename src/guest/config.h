@@ -55,11 +55,17 @@ struct guest_share {
     bool read_only;
 };
 
-/* Written into the root file system before the workload starts. */
+/* Mounted into the root file system before the workload starts. */
 struct guest_file {
     const char *path;
     const char *text;
     unsigned mode;
+};
+
+/* A parameter of the machine's kernel, set before the workload is made. */
+struct guest_sysctl {
+    const char *name; /* "net.ipv4.ip_forward" */
+    const char *value;
 };
 
 struct guest_config {
@@ -82,6 +88,8 @@ struct guest_config {
     size_t share_count;
     struct guest_file *files;
     size_t file_count;
+    struct guest_sysctl *sysctls;
+    size_t sysctl_count;
 };
 
 /* Keeps a reference to the message. Errors name the JSON path and the value. */

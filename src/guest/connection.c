@@ -8,8 +8,8 @@
 
 #include "base/err.h"
 #include "base/io.h"
+#include "container/guest_protocol.h"
 #include "guest/agent.h"
-#include "guest/protocol.h"
 
 /* A host that asks and does not read is cut off. */
 #define OUT_MAX ((size_t)4 << 20)

@@ -1,8 +1,14 @@
-/* More processes in the workload, each with a connection of its own that is told its end. */
+/*
+ * More processes in the workload, and those of isola-files beside it; each has a connection of its
+ * own that is told its end.
+ */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/json.h"
@@ -10,6 +16,7 @@
 #include "base/str.h"
 #include "container/container.h"
 #include "guest/agent.h"
+#include "guest/boot.h"
 
 /* What it left in the background may hold its output open for ever. */
 #define LINGER_NS (500 * NS_PER_MS)
@@ -24,7 +31,12 @@ struct exec {
     struct guest_exit exit;
     struct guest_stdio stdio;
     struct loop_source *linger;
+    bool froze; /* the workload stands still for us */
 };
+
+/* The longest list of words that isola-files takes, its own name included. */
+#define WORDS_MAX 16
+#define ROOT_FD 3
 
 static void exec_free(struct exec *exec)
 {
@@ -33,6 +45,9 @@ static void exec_free(struct exec *exec)
             *link = exec->next;
             break;
         }
+    }
+    if (exec->froze) {
+        (void)container_resume(GUEST_CONTAINERS, exec->agent->workload.id, NULL);
     }
     loop_remove(exec->linger);
     guest_stdio_done(&exec->stdio);
@@ -130,18 +145,80 @@ static int run(struct exec *exec, const struct spec_process *process, bool *ret_
     return guest_stdio_attach(&exec->stdio, err);
 }
 
-int exec_start(struct connection *connection, const json_t *message, bool *ret_exec_failed,
-               struct err *err)
+static int read_words(const json_t *message, const char *words[WORDS_MAX + 1], struct err *err)
 {
-    const struct json_path top = {.key = "exec"};
+    const struct json_path top = {.key = "files"};
+    json_t *list = NULL;
+    int r = json_get_array(message, &top, "words", &list, err);
+    if (r < 0 || json_array_size(list) >= WORDS_MAX) {
+        return r < 0 ? r : err_say(err, E2BIG, "files.words: at most %d", WORDS_MAX - 1);
+    }
+    words[0] = "isola-files";
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        words[i + 1] = json_string_value(json_array_get(list, i));
+        if (words[i + 1] == NULL) {
+            return err_say(err, EINVAL, "files.words: must be strings");
+        }
+    }
+    words[json_array_size(list) + 1] = NULL;
+    return 0;
+}
+
+static _Noreturn void become_files(const struct exec *exec, int root, const char *const words[])
+{
+    static char *const no_env[] = {NULL};
+    bool ready = true;
+    for (int i = 0; i < 3; i++) {
+        ready = ready && dup2(exec->stdio.theirs[i], i) == i;
+    }
+    if (ready && (root == ROOT_FD ? fcntl(root, F_SETFD, 0) : dup2(root, ROOT_FD)) >= 0) {
+        (void)close_fds_from(ROOT_FD + 1);
+        signals_reset();
+        (void)execve(GUEST_FILES, (char **)(uintptr_t)words, no_env);
+        (void)fprintf(stderr, "%d " GUEST_FILES ": %s\n", errno, strerror(errno));
+    }
+    _exit(125);
+}
+
+/* Not behind the wall: it sees the workload's files as /proc/PID/root shows them, and the layers.
+ */
+static int run_files(struct exec *exec, const char *const words[], struct err *err)
+{
+    char path[32];
+    struct workload *w = &exec->agent->workload;
+    (void)snprintf(path, sizeof(path), "/proc/%d/root", (int)w->pid);
+    AUTO(closep) int root = w->pid == 0 ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0) {
+        return w->pid == 0 ? err_say(err, ESRCH, "the workload has ended")
+                           : err_set(err, errno, "open '%s'", path);
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        become_files(exec, root, words);
+    }
+    if (pid < 0) {
+        return err_set(err, errno, "start isola-files");
+    }
+    exec->pid = pid;
+    exec->pidfd = pidfd_open_pid(pid);
+    return guest_stdio_attach(&exec->stdio, err);
+}
+
+/* A new one of the agent's, with its streams open. */
+static int exec_new(struct connection *connection, const json_t *message, bool terminal,
+                    struct exec **ret, struct err *err)
+{
+    const struct json_path top = {.key = guest_message_type(message)};
     struct agent *agent = connection->agent;
-    AUTO(spec_freep) struct spec *base = NULL;
-    AUTO(spec_freep) struct spec *own = NULL;
-    struct guest_stdio_options options = {.loop = agent->loop, .transport = &agent->transport};
+    struct guest_stdio_options options = {
+        .loop = agent->loop,
+        .transport = &agent->transport,
+        .terminal = terminal,
+        .drained = on_drained,
+    };
     const char *name = NULL;
     int r = json_get_string(message, &top, "name", &name, err);
     r = r < 0 ? r : read_ports(message, options.ports, err);
-    r = r < 0 ? r : read_process(agent, message, &base, &own, err);
     if (r < 0) {
         return r;
     }
@@ -153,11 +230,18 @@ int exec_start(struct connection *connection, const json_t *message, bool *ret_e
     exec->next = agent->execs;
     agent->execs = exec;
     exec->name = name != NULL ? strdup(name) : NULL;
-    options.terminal = own->process.terminal;
-    options.drained = on_drained;
     options.data = exec;
     r = guest_stdio_open(&options, &exec->stdio, err);
-    r = r < 0 ? r : run(exec, &own->process, ret_exec_failed, err);
+    if (r < 0) {
+        exec_free(exec);
+        return r;
+    }
+    *ret = exec;
+    return 0;
+}
+
+static int answer(struct exec *exec, int r)
+{
     if (r < 0) {
         if (exec->pidfd >= 0) {
             (void)pidfd_signal(exec->pidfd, SIGKILL); /* reaped as an orphan */
@@ -165,8 +249,38 @@ int exec_start(struct connection *connection, const json_t *message, bool *ret_e
         exec_free(exec);
         return r;
     }
-    connection_send(connection, json_pack("{s:s, s:i}", "type", "started", "pid", exec->pid));
+    connection_send(exec->connection, json_pack("{s:s, s:i}", "type", "started", "pid", exec->pid));
     return 0;
+}
+
+int exec_start(struct connection *connection, const json_t *message, bool *ret_exec_failed,
+               struct err *err)
+{
+    AUTO(spec_freep) struct spec *base = NULL;
+    AUTO(spec_freep) struct spec *own = NULL;
+    struct exec *exec = NULL;
+    int r = read_process(connection->agent, message, &base, &own, err);
+    r = r < 0 ? r : exec_new(connection, message, own->process.terminal, &exec, err);
+    return r < 0 ? r : answer(exec, run(exec, &own->process, ret_exec_failed, err));
+}
+
+int exec_start_files(struct connection *connection, const json_t *message, struct err *err)
+{
+    const struct json_path top = {.key = "files"};
+    const char *words[WORDS_MAX + 1];
+    struct exec *exec = NULL;
+    bool freeze = false;
+    int r = read_words(message, words, err);
+    r = r < 0 ? r : json_get_bool(message, &top, "freeze", &freeze, err);
+    r = r < 0 ? r : exec_new(connection, message, false, &exec, err);
+    if (r < 0) {
+        return r;
+    }
+    if (freeze) {
+        r = container_pause(GUEST_CONTAINERS, connection->agent->workload.id, err);
+        exec->froze = r == 0;
+    }
+    return answer(exec, r < 0 ? r : run_files(exec, words, err));
 }
 
 bool exec_reap(struct agent *agent, pid_t pid, int status)

@@ -75,6 +75,12 @@ static int on_exec(struct connection *c, json_t *message, bool *exec_failed, str
     return exec_start(c, message, exec_failed, err);
 }
 
+static int on_files(struct connection *c, json_t *message, bool *exec_failed, struct err *err)
+{
+    (void)exec_failed;
+    return exec_start_files(c, message, err);
+}
+
 static int on_signal(struct connection *c, json_t *message, bool *exec_failed, struct err *err)
 {
     (void)exec_failed;
@@ -218,12 +224,19 @@ static const struct {
     bool needs_workload;
     bool even_failed; /* also when the machine is of no use */
 } requests[] = {
-    {"configure", on_configure, false, false}, {"exec", on_exec, true, false},
-    {"pause", on_pause, true, false},          {"pids", on_pids, true, false},
-    {"power-off", on_power_off, false, true},  {"resize", on_resize, true, false},
-    {"restored", on_restored, false, false},   {"resume", on_resume, true, false},
-    {"signal", on_signal, true, false},        {"start", on_start, false, false},
-    {"stats", on_stats, true, false},          {"update", on_update, true, false},
+    {"configure", on_configure, false, false},
+    {"exec", on_exec, true, false},
+    {"files", on_files, true, false},
+    {"pause", on_pause, true, false},
+    {"pids", on_pids, true, false},
+    {"power-off", on_power_off, false, true},
+    {"resize", on_resize, true, false},
+    {"restored", on_restored, false, false},
+    {"resume", on_resume, true, false},
+    {"signal", on_signal, true, false},
+    {"start", on_start, false, false},
+    {"stats", on_stats, true, false},
+    {"update", on_update, true, false},
     {"wait", on_wait, false, false},
 };
 

@@ -118,6 +118,48 @@ static int mount_shares(const struct guest_config *config, struct err *err)
     return 0;
 }
 
+/* What is mounted somewhere needs a place there: a directory, or for a file a file. */
+static int make_place(int root, const json_t *mount)
+{
+    const char *to = json_string_value(json_object_get(mount, "destination"));
+    const char *from = json_string_value(json_object_get(mount, "source"));
+    const char *type = json_string_value(json_object_get(mount, "type"));
+    const char *slash = to == NULL ? NULL : strrchr(to, '/');
+    struct stat st;
+    if (slash == NULL) {
+        return 0; /* whoever mounts it says what is wrong with it */
+    }
+    if (!str_eq(type, "bind") || from == NULL || stat(from, &st) < 0 || S_ISDIR(st.st_mode)) {
+        AUTO(closep) int dir = mkdir_in_root(root, to, 0755);
+        return MIN(dir, 0);
+    }
+    AUTO(freep) char *parent = strndup(to, (size_t)(slash - to) + 1);
+    AUTO(closep) int dir = parent == NULL ? -ENOMEM : mkdir_in_root(root, parent, 0755);
+    if (dir < 0 || !path_is_plain_name(slash + 1)) {
+        return MIN(dir, 0);
+    }
+    AUTO(closep)
+    int fd = openat(dir, slash + 1, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+    return fd < 0 ? -errno : 0;
+}
+
+/*
+ * The lowest layer, so that places of mounts are no changes of the workload's: `diff` and `commit`
+ * look at those.
+ */
+static int make_places(const char *at, const json_t *mounts)
+{
+    size_t index;
+    json_t *mount;
+    int r = mkdir_parents(at, 0755);
+    AUTO(closep) int root = r < 0 ? r : open(at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    r = root < 0 ? -errno : 0;
+    json_array_foreach ((json_t *)(uintptr_t)mounts, index, mount) {
+        r = r < 0 ? r : make_place(root, mount);
+    }
+    return r;
+}
+
 /* The root directory of the merged tree shows owner and mode of upper: those of the image. */
 static int make_upper(void)
 {
@@ -159,8 +201,23 @@ static int mount_overlay(size_t layers, bool user_xattrs)
     return fchdir(before) < 0 && r == 0 ? -errno : r;
 }
 
-int rootfs_build(const struct guest_config *config, struct err *err)
+/* An image may have a link there that leads to nothing; it would be no place for a mount. */
+static int make_room(int root, const char *path)
 {
+    const char *slash = strrchr(path, '/');
+    AUTO(closep) int there = open_in_root(root, path, O_PATH, 0);
+    if (there != -ENOENT) {
+        return MIN(there, 0);
+    }
+    AUTO(freep) char *parent = strndup(path, (size_t)(slash - path) + 1);
+    AUTO(closep) int dir = parent == NULL ? -ENOMEM : mkdir_in_root(root, parent, 0755);
+    return dir < 0 ? dir : unlinkat(dir, slash + 1, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int rootfs_build(const struct guest_config *config, const json_t *mounts, struct err *err)
+{
+    char places[sizeof(LAYERS) + 24];
+    (void)snprintf(places, sizeof(places), LAYERS "/%zu", config->layer_count);
     int r = mount_shares(config, err);
     for (size_t i = 0; r == 0 && i < config->layer_count; i++) {
         r = mount_layer(&config->layers[i], i, err);
@@ -169,11 +226,15 @@ int rootfs_build(const struct guest_config *config, struct err *err)
     if (r < 0) {
         return r;
     }
+    r = make_places(places, mounts);
+    if (r < 0) {
+        return err_set(err, -r, "root: make places for mounts");
+    }
     r = make_upper();
     if (r < 0) {
         return err_set(err, -r, "root: make directories for changes");
     }
-    r = mount_overlay(config->layer_count, config->user_xattrs);
+    r = mount_overlay(config->layer_count + 1, config->user_xattrs);
     if (r < 0) {
         return err_set(err, -r, "root: mount an overlay of %zu layers", config->layer_count);
     }
@@ -182,40 +243,31 @@ int rootfs_build(const struct guest_config *config, struct err *err)
         return err_set(err, errno, "root: take the overlay");
     }
     (void)umount2(MERGED, MNT_DETACH);
-    return fd;
-}
-
-static int write_file_below(int root_fd, const struct guest_file *file)
-{
-    const char *slash = strrchr(file->path, '/');
-    AUTO(freep) char *parent = strndup(file->path, (size_t)(slash - file->path) + 1);
-    AUTO(closep) int dir = parent == NULL ? -ENOMEM : mkdir_in_root(root_fd, parent, 0755);
-    if (dir < 0) {
-        return dir;
-    }
-    if (!path_is_plain_name(slash + 1)) {
-        return -EINVAL;
-    }
-    /* Whatever the image has there (a link to somewhere, often) makes room. */
-    if (unlinkat(dir, slash + 1, 0) < 0 && errno != ENOENT) {
-        return -errno;
-    }
-    AUTO(closep)
-    int fd = openat(dir, slash + 1, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        return -errno;
-    }
-    int r = write_full(fd, file->text, strlen(file->text));
-    return r < 0 ? r : fchmod(fd, file->mode) < 0 ? -errno : 0;
-}
-
-int rootfs_write_files(int root_fd, const struct guest_config *config, struct err *err)
-{
-    for (size_t i = 0; i < config->file_count; i++) {
-        int r = write_file_below(root_fd, &config->files[i]);
+    for (size_t i = 0; r == 0 && i < config->file_count; i++) {
+        r = make_room(fd, config->files[i].path);
         if (r < 0) {
-            return err_set(err, -r, "write '%s'", config->files[i].path);
+            (void)err_set(err, -r, "root: make room for '%s'", config->files[i].path);
         }
     }
-    return 0;
+    if (r < 0) {
+        (void)close(fd);
+    }
+    return r < 0 ? r : fd;
+}
+
+int rootfs_write_files(const struct guest_config *config, struct err *err)
+{
+    int r = mkdir_parents(GUEST_FILES_DIR, 0755);
+    for (size_t i = 0; r == 0 && i < config->file_count; i++) {
+        const struct guest_file *file = &config->files[i];
+        char path[sizeof(GUEST_FILES_DIR) + 24];
+        (void)snprintf(path, sizeof(path), GUEST_FILES_DIR "/%zu", i);
+        AUTO(closep) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        r = fd < 0 ? -errno : write_full(fd, file->text, strlen(file->text));
+        r = r < 0 ? r : fchmod(fd, file->mode) < 0 ? -errno : 0;
+        if (r < 0) {
+            return err_set(err, -r, "write '%s'", file->path);
+        }
+    }
+    return r < 0 ? err_set(err, -r, "make '" GUEST_FILES_DIR "'") : 0;
 }

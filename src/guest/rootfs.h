@@ -8,14 +8,17 @@
 
 struct err;
 
-/*
- * Mounts layers, scratch and shares below GUEST_RUN. Returns the overlay as a detached mount, the
- * caller's, or a negative errno. Layers are never written to.
- */
-int rootfs_build(const struct guest_config *config, struct err *err);
+/* Where rootfs_write_files() leaves them, named 0 and up. */
+#define GUEST_FILES_DIR "/run/isola/files"
 
-/* Writes the configuration's files below the root; links in the image are not followed out of it.
+/*
+ * Mounts layers, scratch and shares below GUEST_RUN; mounts are the OCI configuration's, which need
+ * places. Returns the overlay as a detached mount, the caller's, or a negative errno. Layers are
+ * never written to.
  */
-int rootfs_write_files(int root_fd, const struct guest_config *config, struct err *err);
+int rootfs_build(const struct guest_config *config, const json_t *mounts, struct err *err);
+
+/* Writes the configuration's files, from where they are mounted. */
+int rootfs_write_files(const struct guest_config *config, struct err *err);
 
 #endif

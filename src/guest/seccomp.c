@@ -3,8 +3,8 @@
 
 #include "base/err.h"
 #include "base/str.h"
+#include "container/guest_filter.h"
 #include "container/seccomp_filter.h"
-#include "guest/filter.h"
 
 int seccomp_filter_init(struct seccomp_filter *filter, const struct spec *spec, int cache_dir,
                         struct err *err)

@@ -1,5 +1,6 @@
 /* The workload: made by the container wall's own code, in a machine of its own. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,13 +9,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/json.h"
 #include "base/path.h"
 #include "base/process.h"
 #include "base/str.h"
 #include "container/container.h"
+#include "container/guest_filter.h"
 #include "guest/agent.h"
-#include "guest/filter.h"
 #include "guest/network.h"
 #include "guest/rootfs.h"
 
@@ -29,11 +31,12 @@ static int set_clock(int64_t realtime_ns, struct err *err)
 
 /*
  * Namespaces that the machine itself replaces: its network is the workload's, its users are all the
- * workload's. Paths would be those of the host.
+ * workload's, and so are its parameters (sysctl), of which some belong to the ipc namespace. Paths
+ * would be those of the host.
  */
 static int keep_namespaces(json_t *linux_part, struct err *err)
 {
-    static const char *const replaced[] = {"network", "user"};
+    static const char *const replaced[] = {"network", "user", "ipc"};
     json_t *list = json_object_get(linux_part, "namespaces");
     for (size_t i = json_array_size(list); i > 0; i--) {
         const json_t *item = json_array_get(list, i - 1);
@@ -55,6 +58,37 @@ static int keep_namespaces(json_t *linux_part, struct err *err)
     (void)json_object_del(linux_part, "uidMappings");
     (void)json_object_del(linux_part, "gidMappings");
     return 0;
+}
+
+/*
+ * The files of the configuration as mounts, as the container wall has them; the workload's own come
+ * behind, and one of them on the same place replaces ours.
+ */
+static int add_files(const struct guest_config *config, json_t *oci)
+{
+    json_t *mounts = json_object_get(oci, "mounts");
+    bool read_only = json_is_true(json_object_get(json_object_get(oci, "root"), "readonly"));
+    if (mounts == NULL) {
+        mounts = json_array();
+        (void)json_object_set_new(oci, "mounts", mounts);
+    }
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < config->file_count; i++) {
+        const char *path = config->files[i].path;
+        bool taken = false;
+        for (size_t j = 0; j < json_array_size(mounts); j++) {
+            const json_t *mount = json_array_get(mounts, j);
+            taken |= str_eq(json_string_value(json_object_get(mount, "destination")), path);
+        }
+        if (!taken) {
+            r = json_array_insert_new(mounts, 0,
+                                      json_pack("{s:s, s:s, s:o, s:[s, s]}", "destination", path,
+                                                "type", "bind", "source",
+                                                json_sprintf(GUEST_FILES_DIR "/%zu", i), "options",
+                                                "isola-copy", read_only ? "ro" : "rw"));
+        }
+    }
+    return r;
 }
 
 /* The OCI configuration as it is inside the machine. A new reference. */
@@ -87,7 +121,8 @@ static int adapt(const struct guest_config *config, json_t **ret, struct err *er
         root = json_object();
         (void)json_object_set_new(oci, "root", root);
     }
-    if (oci == NULL || r < 0 || json_object_set_new(root, "path", json_string("rootfs")) < 0) {
+    if (oci == NULL || r < 0 || add_files(config, oci) < 0 ||
+        json_object_set_new(root, "path", json_string("rootfs")) < 0) {
         return err_set(err, ENOMEM, "read the configuration");
     }
     *ret = TAKE_PTR(oci);
@@ -103,6 +138,26 @@ static int load_spec(const struct guest_config *config, struct spec **ret, struc
         r = err_set(err, ENOMEM, "read the configuration");
     }
     return r < 0 ? r : spec_parse(text, strlen(text), "config", ret, err);
+}
+
+static int write_sysctls(const struct guest_config *config, struct err *err)
+{
+    AUTO(closep) int sys = open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    for (size_t i = 0; i < config->sysctl_count; i++) {
+        const struct guest_sysctl *sysctl = &config->sysctls[i];
+        AUTO(freep) char *path = strdup(sysctl->name);
+        /* "net/ipv4/conf/eth0.5/mtu" is written with slashes for its dot. */
+        for (char *p = path; p != NULL && strchr(sysctl->name, '/') == NULL && *p != '\0'; p++) {
+            *p = *p == '.' ? '/' : *p;
+        }
+        AUTO(closep)
+        int fd = path == NULL || sys < 0 ? -ENOMEM : open_in_root(sys, path, O_WRONLY, 0);
+        int r = fd < 0 ? fd : write_full(fd, sysctl->value, strlen(sysctl->value));
+        if (r < 0) {
+            return err_set(err, -r, "sysctl %s = \"%s\"", sysctl->name, sysctl->value);
+        }
+    }
+    return 0;
 }
 
 static void on_drained(void *data)
@@ -172,10 +227,11 @@ int workload_configure(struct agent *agent, const struct guest_config *config,
         r = err_set(err, errno, "hostname '%s'", config->hostname);
     }
     r = r < 0 ? r : network_configure(config, err);
+    r = r < 0 ? r : write_sysctls(config, err);
+    r = r < 0 ? r : rootfs_write_files(config, err);
     if (r == 0) {
-        r = rootfs = rootfs_build(config, err);
+        r = rootfs = rootfs_build(config, json_object_get(spec->json, "mounts"), err);
     }
-    r = r < 0 ? r : rootfs_write_files(rootfs, config, err);
     if (r < 0) {
         return r;
     }

@@ -37,7 +37,8 @@ struct extractor {
     uid_t euid;
     gid_t egid;
     bool root_opaque;
-    void *copied; /* tsearch() tree of struct copied_file */
+    void *copied;                     /* tsearch() tree of struct copied_file */
+    struct copied_file *copied_first; /* the same as a list */
 };
 
 /* tar_extract.c */
@@ -71,10 +72,8 @@ int extract_special(struct extractor *x, int dir_fd, const char *name,
 /* extract_link.c */
 int extract_hardlink(struct extractor *x, const struct tar_entry *entry, struct err *err);
 int extract_whiteout(struct extractor *x, const struct extract_level *level, const char *name);
-/*
- * For twalk_r() over copied; data is the extractor. What hard links brought into directories that
- * this layer has made opaque, before or after the link, goes.
- */
-void extract_drop_hidden(const void *node, VISIT visit, void *data);
+/* What hard links brought into directories that this layer has made opaque, before or after the
+ * link, goes. */
+void extract_drop_hidden(const struct extractor *x);
 
 #endif

@@ -15,6 +15,7 @@
 
 /* A file that a hard link has brought here from the layers below. */
 struct copied_file {
+    struct copied_file *next;
     ino_t inode;
     char real[];
 };
@@ -40,8 +41,11 @@ static int remember_copied(struct extractor *x, const struct extract_level *leve
             (*node)->inode = inode;
         }
         free(file);
+        return node != NULL ? 0 : -ENOMEM;
     }
-    return node != NULL ? 0 : -ENOMEM;
+    file->next = x->copied_first;
+    x->copied_first = file;
+    return 0;
 }
 
 /* A file that only a link has brought here is one of the layers below: a whiteout hides it. */
@@ -62,13 +66,8 @@ static int drop_copied(struct extractor *x, const struct extract_level *level, c
                                                                                            : 0;
 }
 
-void extract_drop_hidden(const void *node, VISIT visit, void *data)
+static void drop_hidden(const struct extractor *x, const struct copied_file *file)
 {
-    const struct extractor *x = data;
-    const struct copied_file *file = *(const struct copied_file *const *)node;
-    if (visit != leaf && visit != postorder) {
-        return;
-    }
     const char *name = strrchr(file->real, '/') + 1;
     AUTO(freep) char *parent = strndup(file->real, (size_t)(name - 1 - file->real));
     if (parent == NULL || (!x->root_opaque && !layer_hides_below(x->dirs.root_fd, parent))) {
@@ -80,6 +79,13 @@ void extract_drop_hidden(const void *node, VISIT visit, void *data)
                             O_RDONLY | O_DIRECTORY, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
     if (dir >= 0 && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == file->inode) {
         (void)unlinkat(dir, name, 0);
+    }
+}
+
+void extract_drop_hidden(const struct extractor *x)
+{
+    for (const struct copied_file *file = x->copied_first; file != NULL; file = file->next) {
+        drop_hidden(x, file);
     }
 }
 

@@ -210,7 +210,7 @@ static int extract_all(struct extractor *x, struct err *err)
             return fail(err, -r, "extract", entry->name);
         }
     }
-    twalk_r(x->copied, extract_drop_hidden, x);
+    extract_drop_hidden(x);
     int r = x->root_opaque ? hide_root(x, err) : 0;
     r = r < 0 ? r : set_directory_times(x);
     if (r < 0) {

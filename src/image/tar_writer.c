@@ -535,6 +535,31 @@ static int write_tree(struct tree *t, int dir_fd, const char *name, int depth, s
                : r;
 }
 
+/*
+ * 1 and where the link path leads, from the root; 0 when it is none. Links that lead in circles
+ * have been refused by the kernel.
+ */
+static int follow_link(int root_fd, const char *path, const char *slash, char **ret_next)
+{
+    AUTO(freep) char *target = NULL;
+    AUTO(closep) int fd = open_in_root(root_fd, path, O_PATH | O_NOFOLLOW, 0);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        return fd < 0 ? fd : -errno;
+    }
+    if (!S_ISLNK(st.st_mode)) {
+        return 0;
+    }
+    int r = read_link_at(fd, "", &target);
+    if (r < 0) {
+        return r;
+    }
+    *ret_next = target[0] == '/' || slash == NULL
+                    ? strdup(target)
+                    : str_printf("%.*s/%s", (int)(slash - path), path, target);
+    return *ret_next == NULL ? -ENOMEM : 1;
+}
+
 /* The directory that holds the top entry, and its name there ("." for a whole root). */
 static int find_top(int root_fd, const char *path, bool follow, int *ret_dir, char **ret_name)
 {
@@ -560,16 +585,11 @@ static int find_top(int root_fd, const char *path, bool follow, int *ret_dir, ch
             *ret_name = strdup(".");
             return *ret_dir < 0 ? -errno : *ret_name == NULL ? -ENOMEM : 0;
         }
-        /* A followed link to a file: go on from the link's end, inside the root. */
-        AUTO(freep) char *target = NULL;
-        if (read_link_at(root_fd, copy, &target) < 0) {
-            return -ENOENT;
+        AUTO(freep) char *next = NULL;
+        int r = follow_link(root_fd, copy, slash, &next);
+        if (r != 0) {
+            return r < 0 ? r : find_top(root_fd, next, true, ret_dir, ret_name);
         }
-        AUTO(freep)
-        char *next = target[0] == '/' || slash == NULL
-                         ? strdup(target)
-                         : str_printf("%.*s/%s", (int)(slash - copy), copy, target);
-        return next != NULL ? find_top(root_fd, next, false, ret_dir, ret_name) : -ENOMEM;
     }
     AUTO(freep) char *parent = strndup(copy, slash != NULL ? (size_t)(slash - copy) + 1 : 0);
     *ret_name = strdup(name);

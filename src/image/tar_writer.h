@@ -54,4 +54,10 @@ int tar_writer_tree(struct tar_writer *writer, int root_fd, const char *path,
 int tar_write_tree(int fd, int root_fd, const char *path, const struct tar_tree_rules *rules,
                    struct err *err);
 
+/*
+ * One archive from another, which may come from anybody: read with its checks and written anew, so
+ * that what leaves here is well-formed. Names and contents are as the other says.
+ */
+int tar_copy(int from_fd, int to_fd, struct err *err);
+
 #endif

@@ -21,7 +21,7 @@
 #include "freestanding/byteorder.h"
 #include "vmm/virtio/vsock.h"
 
-/* As src/guest/protocol.h has them; the folders do not know each other. */
+/* As src/container/guest_protocol.h has them; the folders do not know each other. */
 #define PORT_EVENTS 4
 #define PORT_CONTROL 1024
 #define MESSAGE_MAX 65536u
@@ -33,6 +33,7 @@ struct agent {
     struct buf received;
     bool exited;
     int code;
+    int64_t oom_kills;
     bool raw;
     struct termios before; /* of our terminal */
 };
@@ -48,6 +49,7 @@ static void take_message(struct agent *agent, const char *text, size_t len)
     if (json_get_int(message, NULL, "code", 0, 255, &code, NULL) == 1 && !agent->exited) {
         agent->exited = true;
         agent->code = (int)code;
+        (void)json_get_int(message, NULL, "oom_kills", 0, INT64_MAX, &agent->oom_kills, NULL);
         if (agent->options.ended != NULL) {
             agent->options.ended(agent->options.data);
         }
@@ -212,4 +214,9 @@ bool agent_has_exit(struct agent *agent, int *ret_code)
     read_rest(agent);
     *ret_code = agent->code;
     return agent->exited;
+}
+
+int64_t agent_oom_kills(const struct agent *agent)
+{
+    return agent->oom_kills;
 }

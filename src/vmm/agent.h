@@ -33,4 +33,7 @@ DEFINE_FREEP(struct agent *, agent_free)
 /* False while the workload has not ended, as far as the agent said. */
 bool agent_has_exit(struct agent *agent, int *ret_code);
 
+/* How many processes of the workload the guest's kernel killed for want of memory, as it says. */
+int64_t agent_oom_kills(const struct agent *agent);
+
 #endif

@@ -389,6 +389,7 @@ static int read_stdio(const json_t *value, const struct json_path *at, void *tar
     static const char *const words[] = {
         [CONFIG_STDIO_SERIAL] = "serial",
         [CONFIG_STDIO_CONSOLE] = "console",
+        [CONFIG_STDIO_CRASH] = "crash",
         [CONFIG_STDIO_NONE] = "none",
     };
     struct vmm_config *config = target;
@@ -399,7 +400,7 @@ static int read_stdio(const json_t *value, const struct json_path *at, void *tar
             return 0;
         }
     }
-    return json_fail(at, value, err, "must be \"serial\", \"console\" or \"none\"");
+    return json_fail(at, value, err, "must be \"serial\", \"console\", \"crash\" or \"none\"");
 }
 
 static int add_drive(const json_t *value, const struct json_path *at, struct vmm_config *config,

@@ -71,6 +71,7 @@ struct config_share {
 enum config_stdio {
     CONFIG_STDIO_SERIAL,  /* standard input and output are the serial port */
     CONFIG_STDIO_CONSOLE, /* the virtio console */
+    CONFIG_STDIO_CRASH,   /* neither; a crash shows what the serial port said before */
     CONFIG_STDIO_NONE,
 };
 

@@ -20,6 +20,9 @@
 #include "vmm/monitor.h"
 #include "vmm/speed.h"
 
+/* Of what the serial port says, kept for a crash. */
+#define CONSOLE_SIZE (64 << 10)
+
 static int open_image(const char *path, const char *what, struct err *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -121,7 +124,7 @@ static struct machine_options options_of(const struct control *control)
         .debug_exit = config->debug_exit,
         .serial = config->serial,
         .serial_in_fd = serial_stdio ? STDIN_FILENO : -1,
-        .serial_out_fd = serial_stdio ? STDOUT_FILENO : -1,
+        .serial_out_fd = serial_stdio ? STDOUT_FILENO : control->console_fd,
         .pci = config->pci,
         .jail = is_jailed(control),
     };
@@ -129,7 +132,8 @@ static struct machine_options options_of(const struct control *control)
 
 int control_init(struct control *control, struct loop *loop, const char *id, struct err *err)
 {
-    *control = (struct control){.loop = loop, .id = id, .described = json_object(), .gdb_fd = -1};
+    *control = (struct control){
+        .loop = loop, .id = id, .described = json_object(), .gdb_fd = -1, .console_fd = -1};
     return control->described == NULL ? err_set(err, ENOMEM, "describe the machine") : 0;
 }
 
@@ -140,7 +144,36 @@ void control_done(struct control *control)
     monitor_free(control->monitor);
     vmm_config_done(&control->config);
     json_unrefp(&control->described);
-    *control = (struct control){0};
+    (void)close_fd(control->console_fd);
+    *control = (struct control)CONTROL_INIT;
+}
+
+/* So much and no more: what comes behind it is lost. */
+static int open_console(struct control *control, struct err *err)
+{
+    if (control->config.stdio != CONFIG_STDIO_CRASH) {
+        return 0;
+    }
+    control->console_fd = close_fd(control->console_fd); /* of a try before this one */
+    control->console_fd = memfd_create("console", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (control->console_fd < 0 || ftruncate(control->console_fd, CONSOLE_SIZE) < 0 ||
+        fcntl(control->console_fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0) {
+        return err_set(err, errno, "keep the console");
+    }
+    return 0;
+}
+
+void control_show_console(const struct control *control)
+{
+    char data[4096];
+    off_t end = control->console_fd < 0 ? 0 : lseek(control->console_fd, 0, SEEK_CUR);
+    for (off_t at = 0; at < end;) {
+        ssize_t n = pread(control->console_fd, data, MIN(sizeof(data), (size_t)(end - at)), at);
+        if (n <= 0 || write_full(STDERR_FILENO, data, (size_t)n) < 0) {
+            return;
+        }
+        at += n;
+    }
 }
 
 int control_load_file(struct control *control, const char *path, struct err *err)
@@ -322,6 +355,10 @@ int control_start(struct control *control, struct err *err)
         return r < 0 ? r : start_apart(control, NULL, false, err);
     }
     const struct vmm_config *config = &control->config;
+    r = open_console(control, err);
+    if (r < 0) {
+        return r;
+    }
     struct machine_options options = options_of(control);
     r = machine_new(&options, control->loop, &machine, err);
     r = r < 0 || !config->require_hardware ? r : check_speed(machine, err);
@@ -334,11 +371,15 @@ static int make_restored(struct control *control, const struct snapshot *snapsho
                          struct machine **ret, struct err *err)
 {
     AUTO(machine_freep) struct machine *machine = NULL;
+    int64_t ns = 0;
+    int r = open_console(control, err);
+    if (r < 0) {
+        return r;
+    }
     struct machine_options options = options_of(control);
     snapshot_set_memory(snapshot, &options);
-    int64_t ns = 0;
     /* Of a machine beside it: this one's memory is not to be touched. */
-    int r = control->config.require_hardware ? speed_check_kvm(-1, &ns, err) : 0;
+    r = control->config.require_hardware ? speed_check_kvm(-1, &ns, err) : 0;
     r = r < 0 ? r : machine_new(&options, control->loop, &machine, err);
     r = r < 0 ? r : machine_add_devices(machine, &control->config, err);
     r = r < 0 ? r : snapshot_restore(snapshot, machine, err);

@@ -42,6 +42,7 @@ struct control {
     struct monitor *monitor; /* where the machine is when it is apart */
     bool ended;              /* that one */
     struct agent *agent;
+    int console_fd;        /* keeps what the serial port says; -1: goes elsewhere */
     control_made_fn *made; /* may be NULL */
     void *made_data;
     bool
@@ -53,8 +54,16 @@ struct control {
 };
 
 int control_init(struct control *control, struct loop *loop, const char *id, struct err *err);
+/* A struct that is not made yet is CONTROL_INIT. */
+#define CONTROL_INIT                                                                               \
+    {                                                                                              \
+        .gdb_fd = -1, .console_fd = -1                                                             \
+    }
 void control_done(struct control *control);
 DEFINE_DONEP(struct control, control_done)
+
+/* To standard error: what the serial port has said, if that is kept for a crash. */
+void control_show_console(const struct control *control);
 
 /* The whole description from a file. */
 int control_load_file(struct control *control, const char *path, struct err *err);

@@ -243,9 +243,17 @@ static bool ask_agent(struct machine *machine, struct agent *agent, int *ret_cod
 int monitor_finish(struct control *control)
 {
     int code = 0;
-    if (control->machine == NULL || ask_agent(control->machine, control->agent, &code)) {
+    if (control->machine == NULL) {
+        return 0;
+    }
+    if (ask_agent(control->machine, control->agent, &code)) {
+        if (agent_oom_kills(control->agent) > 0) {
+            (void)fprintf(stderr, "isola-vmm: the machine ran out of memory, and its kernel killed "
+                                  "processes of the workload\n");
+        }
         return code;
     }
+    control_show_console(control);
     const struct machine_ending *ending = machine_ending(control->machine);
     char text[256];
     switch (ending->why) {

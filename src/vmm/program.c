@@ -106,7 +106,7 @@ static int listen_gdb(const char *where, struct control *control, char **ret_pat
 static int run(const struct vmm_options *options, int *ret_code, struct err *err)
 {
     AUTO(loop_freep) struct loop *loop = NULL;
-    AUTO(control_donep) struct control control = {0};
+    AUTO(control_donep) struct control control = CONTROL_INIT;
     AUTO(http_server_freep) struct http_server *server = NULL;
     AUTO(gdb_freep) struct gdb *gdb = NULL;
     AUTO(remove_socket) char *gdb_path = NULL;

@@ -41,6 +41,74 @@ int vm_connect(const char *bundle, int pidfd, int timeout_ms, struct err *err);
 int vm_ask(int fd, const json_t *request, const char *want, json_t **ret, bool *ret_exec_failed,
            struct err *err);
 
+/* vm_streams.c: a process's standard streams on this side; -1: none. */
+struct vm_streams {
+    int listener[3]; /* where the agent connects them */
+    int fd[3];
+    char *path[3];
+};
+#define VM_STREAMS_INIT                                                                            \
+    {                                                                                              \
+        .listener = {-1, -1, -1}, .fd = { -1, -1, -1 }                                             \
+    }
+/* One process has one set of listeners at a time. vm_streams_unlisten() follows in any case. */
+int vm_streams_listen(struct vm_streams *streams, const char *bundle, const bool wanted[3],
+                      struct err *err);
+/* Names their ports in a request; 0 or -ENOMEM. */
+int vm_streams_describe(const struct vm_streams *streams, json_t *request);
+/* After the agent's answer: fills fd, which is the caller's. */
+int vm_streams_accept(struct vm_streams *streams, struct err *err);
+void vm_streams_unlisten(struct vm_streams *streams);
+/*
+ * A raw pty: the master goes through console_fd, the slave is returned and the caller's. The
+ * process's own terminal is in the machine.
+ */
+int vm_terminal_open(int console_fd, struct err *err);
+
+/*
+ * vm_files.c: isola-files in the machine, which reads or writes files for us (engine/files_serve.c
+ * has its words). What comes out of it is the guest's, and hostile.
+ */
+struct vm_files_request {
+    const char *const *words; /* ends with NULL */
+    bool input;               /* fd[0] takes what we send */
+    bool output;              /* fd[1] gives what it sends */
+    bool freeze;              /* the workload stands still meanwhile */
+};
+
+struct vm_files {
+    int control;
+    struct vm_streams streams;
+};
+#define VM_FILES_INIT                                                                              \
+    {                                                                                              \
+        .control = -1, .streams = VM_STREAMS_INIT                                                  \
+    }
+
+/* bundle: of a machine that runs. Pass ret to vm_files_done() in any case. */
+int vm_files_start(const char *bundle, const struct vm_files_request *request, struct vm_files *ret,
+                   struct err *err);
+/*
+ * Closes the streams and waits for the end: 0, or the error that isola-files says. Without it
+ * nothing is known of what was read or written.
+ */
+int vm_files_finish(struct vm_files *files, struct err *err);
+void vm_files_done(struct vm_files *files);
+DEFINE_DONEP(struct vm_files, vm_files_done)
+
+/*
+ * Like vm_wall.start(), but the workload itself is not started: for its files. The machine is ended
+ * by vm_power_off(), which waits for it to write everything out.
+ */
+int vm_start_idle(const char *root, const char *id, int start_fd, struct err *err);
+int vm_power_off(const char *root, const char *id, int pidfd, struct err *err);
+
+/* The workload's processes, as the agent tells. *ret is a new reference to a list of objects. */
+int vm_processes(const char *root, const char *id, json_t **ret, struct err *err);
+
+/* Adds what the machine of a bundle has received and sent. 0 or a negative errno. */
+int vm_network_bytes(const char *bundle, uint64_t *ret_in, uint64_t *ret_out);
+
 /* vm_exec.c */
 int vm_exec(const struct container_exec_args *args, struct container_process *ret,
             bool *ret_exec_failed, struct err *err);

@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "base/unix_socket.h"
-#include "guest/protocol.h"
+#include "container/guest_protocol.h"
 #include "wall/vm.h"
 
 /* Until the machine has made its socket. */

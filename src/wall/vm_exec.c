@@ -7,7 +7,6 @@
 #include <limits.h>
 #include <linux/sched.h>
 #include <poll.h>
-#include <pty.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +15,6 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -24,15 +22,11 @@
 #include "base/json.h"
 #include "base/process.h"
 #include "base/str.h"
-#include "base/unix_socket.h"
+#include "container/guest_protocol.h"
 #include "container/names.h"
-#include "guest/protocol.h"
 #include "wall/vm.h"
 
 #define COPY_SIZE 16384
-
-/* Ports of the guest's connections back to us: unique by our pid, above those that are fixed. */
-#define PORT_OF(pid, stream) (0x10000u + (unsigned)(pid)*4u + (unsigned)(stream))
 
 /* What the parent learns before the child goes on by itself. */
 struct answer {
@@ -45,11 +39,9 @@ struct relay {
     const struct container_exec_args *args;
     const char *bundle;
     pid_t pid;
-    int control;     /* to the agent */
-    int listener[3]; /* where the agent connects its streams */
-    int stream[3];   /* accepted */
-    int local[3];    /* our side of each; -1: none */
-    char *path[3];
+    int control; /* to the agent */
+    struct vm_streams streams;
+    int local[3]; /* our side of each; -1: none */
     int terminal; /* slave of the pty, -1: none */
     int signals;
     struct buf received;
@@ -99,49 +91,6 @@ static json_t *describe_process(const struct spec_process *process)
     return json;
 }
 
-static int open_listeners(struct relay *relay, struct err *err)
-{
-    for (int i = 0; i < 3; i++) {
-        relay->path[i] = str_printf("%s/%s/%s_%u", relay->bundle, VM_SOCKET_DIR, VM_SOCKET,
-                                    PORT_OF(relay->pid, i));
-        relay->listener[i] = relay->path[i] == NULL || relay->local[i] < 0
-                                 ? -1
-                                 : unix_listen(relay->path[i], SOCK_STREAM, 0600);
-        if (relay->local[i] >= 0 && relay->listener[i] < 0) {
-            return err_set(err, -relay->listener[i], "listen for the machine's streams");
-        }
-    }
-    return 0;
-}
-
-static void remove_listeners(struct relay *relay)
-{
-    for (int i = 0; i < 3; i++) {
-        if (relay->listener[i] >= 0) {
-            (void)unlink(relay->path[i]);
-            relay->listener[i] = close_fd(relay->listener[i]);
-        }
-    }
-}
-
-/* The agent has connected them before it answers. */
-static int accept_streams(struct relay *relay, struct err *err)
-{
-    for (int i = 0; i < 3; i++) {
-        struct pollfd poll_fd = {.fd = relay->listener[i], .events = POLLIN};
-        if (relay->listener[i] < 0) {
-            continue;
-        }
-        relay->stream[i] = poll(&poll_fd, 1, 10000) == 1
-                               ? accept4(relay->listener[i], NULL, NULL, SOCK_CLOEXEC)
-                               : -1;
-        if (relay->stream[i] < 0) {
-            return err_say(err, ETIMEDOUT, "the machine does not connect its streams");
-        }
-    }
-    return 0;
-}
-
 static int ask_exec(struct relay *relay, bool *ret_exec_failed, struct err *err)
 {
     char name[24];
@@ -149,15 +98,8 @@ static int ask_exec(struct relay *relay, bool *ret_exec_failed, struct err *err)
     AUTO(json_unrefp)
     json_t *request = json_pack("{s:s, s:s, s:o}", "type", "exec", "name", name, "process",
                                 describe_process(relay->args->process));
-    static const char *const keys[] = {"stdin", "stdout", "stderr"};
-    for (int i = 0; i < 3; i++) {
-        if (request == NULL ||
-            json_object_set_new(
-                request, keys[i],
-                json_integer(relay->listener[i] < 0 ? 0 : (json_int_t)PORT_OF(relay->pid, i))) <
-                0) {
-            return err_set(err, ENOMEM, "exec");
-        }
+    if (request == NULL || vm_streams_describe(&relay->streams, request) < 0) {
+        return err_set(err, ENOMEM, "exec");
     }
     return vm_ask(relay->control, request, "started", NULL, ret_exec_failed, err);
 }
@@ -207,11 +149,6 @@ static bool copy_some(int from, int to)
     return n > 0 && write_full(to, data, (size_t)n) == 0;
 }
 
-static void close_stream(struct relay *relay, int i)
-{
-    relay->stream[i] = close_fd(relay->stream[i]);
-}
-
 static void read_control(struct relay *relay)
 {
     struct guest_exit exit = {.code = 137};
@@ -237,12 +174,12 @@ static void read_control(struct relay *relay)
 /* Until the process has ended and all it wrote is with us. */
 static void copy_all(struct relay *relay)
 {
-    while (!relay->exited || relay->stream[1] >= 0 || relay->stream[2] >= 0) {
+    while (!relay->exited || relay->streams.fd[1] >= 0 || relay->streams.fd[2] >= 0) {
         struct pollfd fds[] = {
             {.fd = relay->control, .events = POLLIN},
-            {.fd = relay->stream[0] >= 0 ? relay->local[0] : -1, .events = POLLIN},
-            {.fd = relay->stream[1], .events = POLLIN},
-            {.fd = relay->stream[2], .events = POLLIN},
+            {.fd = relay->streams.fd[0] >= 0 ? relay->local[0] : -1, .events = POLLIN},
+            {.fd = relay->streams.fd[1], .events = POLLIN},
+            {.fd = relay->streams.fd[2], .events = POLLIN},
             {.fd = relay->signals, .events = POLLIN},
         };
         if (poll(fds, COUNT(fds), -1) < 0) {
@@ -251,13 +188,13 @@ static void copy_all(struct relay *relay)
         if (fds[0].revents != 0) {
             read_control(relay);
         }
-        if (fds[1].revents != 0 && !copy_some(relay->local[0], relay->stream[0])) {
-            (void)shutdown(relay->stream[0], SHUT_WR);
-            close_stream(relay, 0);
+        if (fds[1].revents != 0 && !copy_some(relay->local[0], relay->streams.fd[0])) {
+            (void)shutdown(relay->streams.fd[0], SHUT_WR);
+            relay->streams.fd[0] = close_fd(relay->streams.fd[0]);
         }
         for (int i = 1; i < 3; i++) {
-            if (fds[1 + i].revents != 0 && !copy_some(relay->stream[i], relay->local[i])) {
-                close_stream(relay, i);
+            if (fds[1 + i].revents != 0 && !copy_some(relay->streams.fd[i], relay->local[i])) {
+                relay->streams.fd[i] = close_fd(relay->streams.fd[i]);
             }
         }
         if (fds[4].revents != 0) {
@@ -266,20 +203,11 @@ static void copy_all(struct relay *relay)
     }
 }
 
-/* A pty whose other end the caller gets; the process's own terminal is in the machine. */
 static int open_terminal(struct relay *relay, struct err *err)
 {
-    AUTO(closep) int master = -1;
-    struct termios raw;
-    if (openpty(&master, &relay->terminal, NULL, NULL, NULL) < 0 ||
-        tcgetattr(relay->terminal, &raw) < 0) {
-        return err_set(err, errno, "make a terminal");
-    }
-    cfmakeraw(&raw);
-    (void)tcsetattr(relay->terminal, TCSANOW, &raw);
-    int r = unix_send_fds(relay->args->io.console_fd, "pty", 3, &master, 1);
-    if (r < 0) {
-        return err_set(err, -r, "hand the terminal over");
+    relay->terminal = vm_terminal_open(relay->args->io.console_fd, err);
+    if (relay->terminal < 0) {
+        return relay->terminal;
     }
     (void)setsid();
     (void)ioctl(relay->terminal, TIOCSCTTY, 0);
@@ -306,10 +234,12 @@ static int begin(struct relay *relay, bool *ret_exec_failed, struct err *err)
         r = r < 0 ? err_set(err, -r, "watch signals") : 0;
     }
     relay->control = r < 0 ? r : vm_connect(relay->bundle, -1, 5000, err);
-    r = relay->control < 0 ? relay->control : open_listeners(relay, err);
+    const bool wanted[3] = {relay->local[0] >= 0, relay->local[1] >= 0, relay->local[2] >= 0};
+    r = relay->control < 0 ? relay->control
+                           : vm_streams_listen(&relay->streams, relay->bundle, wanted, err);
     r = r < 0 ? r : ask_exec(relay, ret_exec_failed, err);
-    r = r < 0 ? r : accept_streams(relay, err);
-    remove_listeners(relay);
+    r = r < 0 ? r : vm_streams_accept(&relay->streams, err);
+    vm_streams_unlisten(&relay->streams);
     return r;
 }
 
@@ -335,6 +265,18 @@ static void close_others(const int *kept, size_t count)
     }
 }
 
+/* Our parent may end before us (exec -d): who reads its output must see that. */
+static void let_go(const struct relay *relay)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int i = 0; null >= 0 && i < 3; i++) {
+        if (relay->local[0] != i && relay->local[1] != i && relay->local[2] != i) {
+            (void)dup2(null, i);
+        }
+    }
+    (void)close_fd(null);
+}
+
 static _Noreturn void relay_main(const struct container_exec_args *args, const char *bundle,
                                  int answer_fd)
 {
@@ -344,8 +286,7 @@ static _Noreturn void relay_main(const struct container_exec_args *args, const c
         .bundle = bundle,
         .pid = getpid(),
         .control = -1,
-        .listener = {-1, -1, -1},
-        .stream = {-1, -1, -1},
+        .streams = VM_STREAMS_INIT,
         .local = {args->io.stdio[0], args->io.stdio[1], args->io.stdio[2]},
         .terminal = -1,
         .signals = -1,
@@ -364,6 +305,7 @@ static _Noreturn void relay_main(const struct container_exec_args *args, const c
     if (answer.error != 0) {
         _exit(125);
     }
+    let_go(&relay);
     send_size(&relay);
     copy_all(&relay);
     _exit(relay.exit_code);

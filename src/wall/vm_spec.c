@@ -19,14 +19,13 @@ static json_t *make_capabilities(bool shares)
                   : json_array();
 }
 
-static json_t *make_process(bool terminal, bool shares)
+static json_t *make_process(bool shares)
 {
-    return json_pack("{s:b, s:{s:i, s:i}, s:[s, s, s], s:[], s:s, s:b, s:{s:o, s:o, s:o, s:[]}}",
-                     "terminal", terminal, "user", "uid", 0, "gid", 0, "args", "/isola-vmm",
-                     "--config-file", "/machine.json", "env", "cwd", "/", "noNewPrivileges", true,
-                     "capabilities", "bounding", make_capabilities(shares), "effective",
-                     make_capabilities(shares), "permitted", make_capabilities(shares),
-                     "inheritable");
+    return json_pack("{s:{s:i, s:i}, s:[s, s, s], s:[], s:s, s:b, s:{s:o, s:o, s:o, s:[]}}", "user",
+                     "uid", 0, "gid", 0, "args", "/isola-vmm", "--config-file", "/machine.json",
+                     "env", "cwd", "/", "noNewPrivileges", true, "capabilities", "bounding",
+                     make_capabilities(shares), "effective", make_capabilities(shares), "permitted",
+                     make_capabilities(shares), "inheritable");
 }
 
 static int add_mount(json_t *mounts, const char *to, const char *type, const char *from,
@@ -106,7 +105,6 @@ int vm_outer_spec(const json_t *vm, const json_t *workload, json_t **ret, struct
     if (mounts == NULL) {
         return -EINVAL;
     }
-    const json_t *process = json_object_get(workload, "process");
     const char *cgroup =
         json_string_value(json_object_get(json_object_get(workload, "linux"), "cgroupsPath"));
     AUTO(json_unrefp)
@@ -114,10 +112,10 @@ int vm_outer_spec(const json_t *vm, const json_t *workload, json_t **ret, struct
         "{s:s, s:{s:s, s:b}, s:o, s:O, s:{s:o, s:[{s:s}, {s:s}, {s:s}, {s:s}, {s:s}, {s:s}], "
         "s:[{s:s, s:s, s:i, s:i, s:i}]}}",
         "ociVersion", "1.2.0", "root", "path", "vm-root", "readonly", true, "process",
-        make_process(json_is_true(json_object_get(process, "terminal")), shares), "mounts", mounts,
-        "linux", "resources", make_resources(workload), "namespaces", "type", "mount", "type",
-        "pid", "type", "ipc", "type", "uts", "type", "network", "type", "cgroup", "devices", "path",
-        "/dev/kvm", "type", "c", "major", 10, "minor", 232, "fileMode", 0600);
+        make_process(shares), "mounts", mounts, "linux", "resources", make_resources(workload),
+        "namespaces", "type", "mount", "type", "pid", "type", "ipc", "type", "uts", "type",
+        "network", "type", "cgroup", "devices", "path", "/dev/kvm", "type", "c", "major", 10,
+        "minor", 232, "fileMode", 0600);
     if (spec == NULL) {
         return err_set(err, ENOMEM, "describe the machine's container");
     }

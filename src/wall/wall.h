@@ -43,6 +43,12 @@ struct wall {
     int (*exec_spec)(const char *root, const char *id, struct spec **ret_spec, struct err *err);
     int (*exec)(const struct container_exec_args *args, struct container_process *ret,
                 bool *ret_exec_failed, struct err *err);
+    /*
+     * Tells the workload how large its terminal is, where that is not the pty that create() handed
+     * over. NULL: it is.
+     */
+    int (*resize)(const char *root, const char *id, unsigned rows, unsigned columns,
+                  struct err *err);
     int (*signal)(const char *root, const char *id, int signal, bool all, struct err *err);
     int (*pause)(const char *root, const char *id, struct err *err);
     int (*resume)(const char *root, const char *id, struct err *err);

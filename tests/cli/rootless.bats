@@ -282,3 +282,10 @@ nothing to repair" "$output"
     jq -se '.[1] | .StartNs.Min > 0 and .CPUNs.Min > 0 and .MemoryBytes.Min > 65536 and .ExitCode == 0' all
     equals "" "$(isola ps -aq)"
 }
+
+@test "the vm wall is refused by name, before anything is made" {
+    run -125 isola run --isolation vm --name machine --network none "$IMAGE" true
+    contains "$output" "--isolation vm needs root"
+    run -0 isola ps -aq --filter name=machine
+    [ "$output" = "" ]
+}

@@ -66,6 +66,18 @@ load helper
     [ -x back/run ]
 }
 
+@test "cp -L follows links below the workload's root, and takes what is none as it is" {
+    irun --name c $IMAGE sh -c 'mkdir /d; echo theirs >/d/end; ln -s end /d/second; ln -s /d/second /first; ln -s d /dir'
+    for name in first d/second d/end dir/second; do
+        isola cp -L c:/$name got
+        [ ! -L got ]
+        equals theirs "$(cat got)"
+        rm got
+    done
+    isola cp -L c:/dir tree
+    equals theirs "$(cat tree/end)"
+}
+
 @test "symlinks in a workload never lead cp out of it" {
     mkdir victim && echo secret >victim/secret
     irun --name evil $IMAGE sh -c "ln -s $PWD/victim /abs; ln -s ../../../../../../../..$PWD/victim /rel; ln -s $PWD/victim/secret /file; ln -s $PWD/victim/secret /link"
@@ -78,7 +90,10 @@ load helper
     equals secret "$(ls victim)"
     run -1 isola cp evil:/abs/secret out
     [ ! -e out ]
-    run -1 isola cp -L evil:/file out
+    run -1 isola cp -L evil:/link out
+    [ ! -e out ]
+    isola cp -L evil:/file file # which the copy above has replaced
+    equals bad "$(cat file)"
     isola cp evil:/link link
     equals "$PWD/victim/secret" "$(readlink link)"
 }

@@ -6,9 +6,9 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "container/guest_filter.h"
+#include "container/guest_protocol.h"
 #include "guest/config.h"
-#include "guest/filter.h"
-#include "guest/protocol.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 

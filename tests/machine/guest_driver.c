@@ -17,7 +17,7 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "base/unix_socket.h"
-#include "guest/protocol.h"
+#include "container/guest_protocol.h"
 
 #define TIMEOUT_MS 60000
 

@@ -25,6 +25,42 @@ nested_begin() {
     }
 }
 
+# nested_engine PROGRAM...: after nested_begin, for jobs that are `isola run --isolation vm`: the named programs in the
+# job's bin, and ROOT with a kernel (installed here: what unpacks it needs libraries and time) and our image.
+nested_engine() {
+    local programs=$build/src/main tool program tools=()
+    for tool in mkfs.erofs mkfs.ext4; do
+        tool=$(PATH=$PATH:/usr/sbin:/sbin command -v $tool) || {
+            echo "1..0 # SKIP $tool is not installed"
+            exit 0
+        }
+        tools+=("$tool")
+    done
+    PATH=$PATH:/usr/sbin:/sbin "$lab" copy "$job" "${tools[@]}"
+    for program in "$@"; do
+        cp "$programs/$program" "$job/bin/"
+    done
+    strip "$job"/bin/isola* 2>/dev/null
+    export ISOLA_ROOT=$work/root ISOLA_RUN=$work/run
+    isola=$programs/isola
+    "$isola" kernel install --from "$build/kernel/vmlinuz" --modules "$build/kernel/modules" \
+        >"$work/said" 2>&1 || {
+        echo "1..1"
+        sed 's/^/# /' "$work/said"
+        echo "not ok 1 - the guest kernel can be installed"
+        exit 1
+    }
+    "$isola" load -q -i "$programs/isola-busybox.tar" >/dev/null
+    cp "$(dirname "${BASH_SOURCE[0]}")/engine.sh" "$job/"
+}
+
+# nested_engine_run [OPTION...]: packs ROOT as the job finds it, and runs.
+nested_engine_run() {
+    tar c -C "$work" root >"$job/root.tar"
+    chmod +x "$job/job"
+    nested_run "$@"
+}
+
 # nested_run [OPTION...]: the job's lines; a job that did not come to its end is a failure of its own.
 nested_run() {
     "$lab" run "$@" "$build/nested" "$job" 2>"$work/said" >"$work/serial"

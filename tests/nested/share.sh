@@ -5,50 +5,22 @@ set -u
 build=$(cd "$1" && pwd)
 . "$(dirname "$0")/nested.bash"
 nested_begin
-programs=$build/src/main
-for need in mkfs.erofs mkfs.ext4; do
-    PATH=$PATH:/usr/sbin:/sbin command -v $need >/dev/null || {
-        echo "1..0 # SKIP $need is not installed"
-        exit 0
-    }
-done
-PATH=$PATH:/usr/sbin:/sbin "$lab" copy "$job" "$(PATH=$PATH:/usr/sbin command -v mkfs.erofs)" \
-    "$(PATH=$PATH:/usr/sbin command -v mkfs.ext4)"
-for program in isola isola-shim isola-init isola-vmm isola-fs isola-guest isola-image; do
-    cp "$programs/$program" "$job/bin/"
-done
-strip "$job"/bin/isola* 2>/dev/null
-export ISOLA_ROOT=$work/root ISOLA_RUN=$work/run
-"$programs/isola" kernel install --from "$build/kernel/vmlinuz" --modules "$build/kernel/modules" \
-    >"$work/said" 2>&1 || {
-    echo "1..1"
-    sed 's/^/# /' "$work/said"
-    echo "not ok 1 - the guest kernel can be installed"
-    exit 1
-}
-"$programs/isola" load -q -i "$programs/isola-busybox.tar" >/dev/null
+nested_engine isola isola-shim isola-init isola-vmm isola-fs isola-guest isola-files isola-image
 # An image with a VOLUME that has something in it.
 mkdir -p "$work/image/bin" "$work/image/data"
 cp "$(command -v busybox)" "$work/image/bin/"
 for name in sh cat; do ln -s busybox "$work/image/bin/$name"; done
 echo "from the image" >"$work/image/data/word"
-tar c -C "$work/image" . | "$programs/isola" import -c "VOLUME /data" - with-volume >/dev/null
-tar c -C "$work" root >"$job/root.tar"
+tar c -C "$work/image" . | "$isola" import -c "VOLUME /data" - with-volume >/dev/null
 cat >"$job/job" <<'SH'
 #!/bin/sh
-. /lab/tap
-dmesg -n 1
-mkdir -p /var/lib /var/tmp /etc
-echo "root:x:0:0:root:/:/bin/sh" >/etc/passwd
-tar x -C /var/tmp -f /host/root.tar 2>/dev/null
-export ISOLA_ROOT=/var/tmp/root ISOLA_RUN=/run/isola
-image=isola/busybox
+. /host/engine.sh
 vm="--isolation vm --network none"
 dir=/var/tmp/shared
 mkdir -p $dir/below
 echo "from the host" >$dir/word
 echo "one file" >/var/tmp/single
-plan 17
+plan 18
 
 isola run --rm $vm -v $dir:/s $image sh -c '
 cat /s/word
@@ -79,6 +51,7 @@ out=$(isola run --name volume $vm -v $dir:/data/inside:ro with-volume \
 is "a VOLUME of the image has its first content, and a mount in it" \
     "$(printf 'from the image\nfrom the host')" "$out"
 is "and is a volume of the host" more "$(cat $ISOLA_ROOT/volumes/*/_data/more)"
+is "cp of a stopped machine sees it, too" more "$(isola cp volume:/data/more - | tar xO)"
 isola rm -v volume >/dev/null 2>&1
 
 # A container and a machine with one volume, at the same time.
@@ -119,5 +92,4 @@ isola rm lost >/dev/null 2>&1
 is "nothing is left of it" 0 "$(cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' '\n' | grep -c '^/isola-\(fs\|vmm\)')"
 tap_end
 SH
-chmod +x "$job/job"
-nested_run --timeout 600
+nested_engine_run --timeout 600

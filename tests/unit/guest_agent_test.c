@@ -1,6 +1,6 @@
 /* The real agent, driven as the host drives it. */
+#include "container/guest_filter.h"
 #include "container/seccomp_filter.h"
-#include "guest/filter.h"
 #include "guest_machine.h"
 
 START_TEST(a_workload_runs_in_the_overlay_and_its_exit_code_arrives)

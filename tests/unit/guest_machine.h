@@ -29,7 +29,7 @@
 #include "base/process.h"
 #include "base/str.h"
 #include "base/unix_socket.h"
-#include "guest/protocol.h"
+#include "container/guest_protocol.h"
 #include "unit.h"
 
 #define MACHINE_PORTS 8 /* the host listens on 1 to 7; 5 to 7 are for exec */

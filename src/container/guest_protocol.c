@@ -1,4 +1,4 @@
-#include "guest/protocol.h"
+#include "container/guest_protocol.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -157,8 +157,7 @@ json_t *guest_error_new(const struct err *err, bool exec_failed)
                      "exec_failed", exec_failed);
 }
 
-/* One line without anything that a terminal would obey. */
-static void copy_printable(const char *from, char *to, size_t size)
+void guest_text_copy(const char *from, char *to, size_t size)
 {
     size_t i = 0;
     for (; from[i] != '\0' && i + 1 < size; i++) {
@@ -179,7 +178,7 @@ int guest_answer_check(const json_t *answer, const char *want, bool *ret_exec_fa
         return 0;
     }
     if (!str_eq(type, "error")) {
-        copy_printable(type, text, 64);
+        guest_text_copy(type, text, 64);
         return err_say(err, EBADMSG, "the agent answers \"%s\", not \"%s\"", text, want);
     }
     const char *said = json_string_value(json_object_get(answer, "text"));
@@ -187,8 +186,8 @@ int guest_answer_check(const json_t *answer, const char *want, bool *ret_exec_fa
     if (ret_exec_failed != NULL) {
         *ret_exec_failed = json_is_true(json_object_get(answer, "exec_failed"));
     }
-    copy_printable(said != NULL && said[0] != '\0' ? said : "the agent gave no reason", text,
-                   sizeof(text));
+    guest_text_copy(said != NULL && said[0] != '\0' ? said : "the agent gave no reason", text,
+                    sizeof(text));
     return err_say(err, code > 0 && code <= ERRNO_MAX ? (int)code : EIO, "%s", text);
 }
 

@@ -4,7 +4,7 @@
 
 #include "base/err.h"
 #include "base/json.h"
-#include "guest/protocol.h"
+#include "container/guest_protocol.h"
 
 struct field {
     const char *name;

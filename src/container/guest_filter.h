@@ -1,13 +1,13 @@
 /*
- * filter.h - a compiled seccomp program as text.
+ * guest_filter.h - a compiled seccomp program as text.
  *
  * The host compiles the profile (libseccomp stays out of the agent): flags as eight hexadecimal
  * digits, then 16 digits an instruction, in the byte order of x86 and arm64. In the guest it
  * travels as the annotation GUEST_FILTER_ANNOTATION of the OCI configuration, so that an exec finds
  * it again.
  */
-#ifndef GUEST_FILTER_H
-#define GUEST_FILTER_H
+#ifndef CONTAINER_GUEST_FILTER_H
+#define CONTAINER_GUEST_FILTER_H
 
 #include "container/seccomp_filter.h"
 

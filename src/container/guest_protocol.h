@@ -1,13 +1,13 @@
 /*
- * protocol.h - what host and agent say to each other; docs/vm-guest.md has the messages.
+ * guest_protocol.h - what host and agent say to each other; docs/vm-guest.md has the messages.
  *
  * A message is four bytes of length, little endian, and so many bytes of JSON: one object with the
  * member "type". Both sides use these functions. What comes from the other side is hostile: a guest
  * may send anything, so lengths are bounded before they are believed, and texts are made harmless.
  * Nothing here keeps state; any thread may call it for descriptors of its own.
  */
-#ifndef GUEST_PROTOCOL_H
-#define GUEST_PROTOCOL_H
+#ifndef CONTAINER_GUEST_PROTOCOL_H
+#define CONTAINER_GUEST_PROTOCOL_H
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -64,6 +64,9 @@ json_t *guest_error_new(const struct err *err, bool exec_failed);
  */
 int guest_answer_check(const json_t *answer, const char *want, bool *ret_exec_failed,
                        struct err *err);
+
+/* What the guest wrote as one line without anything that a terminal would obey; size > 0. */
+void guest_text_copy(const char *from, char *to, size_t size);
 
 struct guest_exit {
     int code;           /* 0 to 255: the code, or 128 + signal */

@@ -1,4 +1,4 @@
-#include "guest/filter.h"
+#include "container/guest_filter.h"
 
 #include <errno.h>
 #include <stdint.h>
