@@ -31,6 +31,8 @@ teardown() {
         wait "$pid" 2>/dev/null || true
     done
     ip netns pids "$HOST" 2>/dev/null | xargs -r kill -9 2>/dev/null || true
+    # Children of servers, in namespaces of workloads: all that names this test's directory.
+    pgrep -f "$DIR/" | xargs -r kill -9 2>/dev/null || true
     ip netns del "$HOST" 2>/dev/null || true
     ip netns del "$OUT" 2>/dev/null || true
     rm -rf "$DIR"
