@@ -218,15 +218,25 @@ static int write_names(struct network_host *host, const struct network_lease *le
     return r;
 }
 
+/* Links and ports: who checks the host sees both or neither. */
+static int connect_links(struct network_host *host, const struct network_lease *lease,
+                         bool has_route, int netns_fd, struct err *err)
+{
+    AUTO(closep) int lock = lease->endpoint_count > 0 ? network_host_share(host, err) : -1;
+    int r = 0;
+    if (lease->endpoint_count > 0) {
+        r = lock < 0 ? lock : make_links(host, lease, netns_fd, err);
+    }
+    r = r < 0 ? r : configure_inside(lease, has_route, netns_fd, err);
+    return r < 0 ? r : network_publish(host, lease, err);
+}
+
 int network_attach_more(struct network_host *host, const struct network_lease *lease,
                         bool has_route, int netns_fd, struct err *err)
 {
     int r = network_host_ensure(host, lease, err);
-    if (r >= 0 && lease->endpoint_count > 0) {
-        r = make_links(host, lease, netns_fd, err);
-    }
-    if (r < 0 || (r = configure_inside(lease, has_route, netns_fd, err)) < 0 ||
-        (r = network_publish(host, lease, err)) < 0 || (r = write_names(host, lease, err)) < 0) {
+    if (r < 0 || (r = connect_links(host, lease, has_route, netns_fd, err)) < 0 ||
+        (r = write_names(host, lease, err)) < 0) {
         (void)network_detach(host, lease, NETWORK_LINKS_REMOVE, NULL);
     }
     return r;
@@ -242,6 +252,14 @@ int network_attach(struct network_host *host, const struct network_lease *lease,
     return r < 0 ? r : network_attach_more(host, lease, false, netns_fd, err);
 }
 
+static int publish_taps(struct network_host *host, const struct network_lease *lease,
+                        struct err *err)
+{
+    AUTO(closep) int lock = network_host_share(host, err);
+    int r = lock < 0 ? lock : join_taps(host, lease, err);
+    return r < 0 ? r : network_publish(host, lease, err);
+}
+
 int network_attach_taps(struct network_host *host, const struct network_lease *lease,
                         struct err *err)
 {
@@ -250,8 +268,8 @@ int network_attach_taps(struct network_host *host, const struct network_lease *l
         return r;
     }
     r = network_host_ensure(host, lease, err);
-    if (r < 0 || (r = join_taps(host, lease, err)) < 0 ||
-        (r = network_publish(host, lease, err)) < 0 || (r = write_names(host, lease, err)) < 0) {
+    if (r < 0 || (r = publish_taps(host, lease, err)) < 0 ||
+        (r = write_names(host, lease, err)) < 0) {
         (void)network_detach(host, lease, NETWORK_LINKS_REMOVE, NULL);
     }
     return r;
@@ -279,6 +297,8 @@ int network_detach(struct network_host *host, const struct network_lease *lease,
     if (lease->rootless) {
         return lease->endpoint_count > 0 ? network_rootless_detach(host, lease->workload, err) : 0;
     }
+    /* Not having it is no reason to leave them. */
+    AUTO(closep) int lock = lease->endpoint_count > 0 ? network_host_share(host, NULL) : -1;
     if (lease->endpoint_count > 0 && lease->ports.count > 0) {
         AUTO(firewall_elements_donep) struct firewall_elements elements = {0};
         first = network_host_nft(host, err);

@@ -337,6 +337,24 @@ static int check_pasta(struct check *c)
     return r;
 }
 
+/* findings NULL: only whether there is something to find; nothing is mended then. */
+static int look_at_table(struct check *c, struct strv *findings, bool *ret_differs)
+{
+    AUTO(strv_donep) struct strv unheard = {0};
+    struct check look = *c;
+    if (findings == NULL) {
+        look.findings = &unheard;
+        look.repair = false;
+    }
+    /* Inside a transaction no lease comes or goes between the look at them and at the table. */
+    AUTO(db_tx_donep) struct db_tx tx = {0};
+    int r = db_begin(c->host->db, &tx, c->err);
+    AUTO(closep) int lock = r < 0 ? r : network_host_lock(c->host, c->err);
+    r = lock < 0 ? lock : check_table(&look);
+    *ret_differs = unheard.count > 0;
+    return MIN(r, 0);
+}
+
 int network_check(struct network_host *host, const struct strv *live_ids, bool repair,
                   struct strv *findings, struct err *err)
 {
@@ -358,13 +376,15 @@ int network_check(struct network_host *host, const struct strv *live_ids, bool r
         return r;
     }
     lock = close_fd(lock);
-    /* Inside a transaction no lease comes or goes between the look at them and at the table. */
-    AUTO(db_tx_donep) struct db_tx tx = {0};
-    if ((r = db_begin(host->db, &tx, err)) < 0) {
-        return r;
+    /* What is dying has links but no ports any more; after a while it has neither. */
+    bool differs = false;
+    r = look_at_table(&c, NULL, &differs);
+    if (r == 0 && differs) {
+        const struct timespec wait = {.tv_nsec = DYING_LINK_WAIT_NS};
+        (void)nanosleep(&wait, NULL);
+        r = look_at_table(&c, findings, &differs);
     }
-    lock = network_host_lock(host, err);
-    return lock < 0 ? lock : check_table(&c);
+    return r;
 }
 
 /* ---- Doctor ---- */

@@ -156,14 +156,24 @@ void network_alias(const struct network_host *host, const char *network_id,
     (void)snprintf(out, NETWORK_ALIAS_SIZE, "%s:%s", host->tag, network_id);
 }
 
-int network_host_lock(struct network_host *host, struct err *err)
+static int take_lock(struct network_host *host, enum lock_mode mode, struct err *err)
 {
     int run = network_host_run(host, err);
     if (run < 0) {
         return run;
     }
-    int fd = lock_file_at(run, "lock", LOCK_EXCLUSIVE, true);
+    int fd = lock_file_at(run, "lock", mode, true);
     return fd < 0 ? err_set(err, -fd, "lock '%s/lock'", host->run) : fd;
+}
+
+int network_host_lock(struct network_host *host, struct err *err)
+{
+    return take_lock(host, LOCK_EXCLUSIVE, err);
+}
+
+int network_host_share(struct network_host *host, struct err *err)
+{
+    return take_lock(host, LOCK_SHARED, err);
 }
 
 int network_sysctl(const char *value, struct err *err, const char *fmt, ...)

@@ -53,6 +53,11 @@ void network_alias(const struct network_host *host, const char *network_id,
 
 /* RUN/networks/lock, held while bridges and the table are made or removed. An fd to close. */
 int network_host_lock(struct network_host *host, struct err *err);
+/*
+ * The same lock, shared: while one workload's links and ports come or go, so that whoever has it
+ * alone sees both or neither. No transaction begins inside; network_host_ensure() takes it alone.
+ */
+int network_host_share(struct network_host *host, struct err *err);
 
 /* Writes a file below /proc/sys/net unless it has the value already. */
 int network_sysctl(const char *value, struct err *err, const char *fmt, ...) PRINTF_LIKE(3, 4);
