@@ -13,7 +13,7 @@ cat >"$job/job" <<'SH'
 . /host/engine.sh
 vm="--isolation vm"
 kernel=$(isola kernel ls -q)
-plan 62
+plan 63
 out=$(echo abc | isola run --rm -i $vm --network none --kernel "$kernel" $image sh -c 'cat; cat /proc/sys/kernel/random/boot_id; echo err >&2; exit 7' 2>/tmp/err)
 is "the exit code is the command's" 7 $?
 is "standard input and output are joined" abc "$(echo "$out" | head -n 1)"
@@ -91,6 +91,8 @@ memory=$(isola exec web sh -c 'sed -n "s/MemTotal: *\([0-9]*\).*/\1/p" /proc/mem
 is "--memory is the machine's memory" yes "$([ "$memory" -gt 180000 ] && [ "$memory" -lt 262144 ] && echo yes || echo "$memory")"
 is "devices are on PCI, which this kernel has a driver for" "6 0" \
     "$(isola exec web sh -c 'echo $(ls /sys/bus/pci/drivers/virtio-pci | grep -c :) $(ls /sys/bus/platform/drivers/virtio-mmio 2>/dev/null | grep -c LNRO)')"
+is "drivers are loaded for devices that are there, and for no others" "1 0" \
+    "$(isola exec web sh -c 'echo $(grep -c ^virtio_net /proc/modules) $(grep -c -e ^virtio_mmio -e ^virtio_console /proc/modules)')"
 is "ps shows it, healthy" "web running 1" "$(isola ps --format '{{.Names}} {{.State}}') $(isola ps | grep -c '(healthy)')"
 claim "logs have what it said" sh -c 'isola logs web 2>&1 | grep -q response:200'
 
