@@ -31,8 +31,9 @@ teardown() {
         wait "$pid" 2>/dev/null || true
     done
     ip netns pids "$HOST" 2>/dev/null | xargs -r kill -9 2>/dev/null || true
-    # Children of servers, in namespaces of workloads: all that names this test's directory.
-    pgrep -f "$DIR/" | xargs -r kill -9 2>/dev/null || true
+    # The killed were shells: what they had started has this test's environment.
+    grep -slz "^ISOLA_ROOT=$DIR/root\$" /proc/[0-9]*/environ | cut -d/ -f3 |
+        xargs -r kill -9 2>/dev/null || true
     ip netns del "$HOST" 2>/dev/null || true
     ip netns del "$OUT" 2>/dev/null || true
     rm -rf "$DIR"
