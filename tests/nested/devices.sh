@@ -10,19 +10,7 @@ command -v qemu-img >/dev/null || {
     exit 0
 }
 nested_begin
-modules="drivers/virtio/virtio_ring drivers/virtio/virtio drivers/virtio/virtio_pci_legacy_dev
-    drivers/virtio/virtio_pci_modern_dev drivers/virtio/virtio_pci drivers/virtio/virtio_mmio
-    drivers/char/virtio_console drivers/block/virtio_blk net/core/failover drivers/net/net_failover
-    drivers/net/virtio_net drivers/char/hw_random/virtio-rng drivers/virtio/virtio_balloon
-    net/vmw_vsock/vsock net/vmw_vsock/vmw_vsock_virtio_transport_common
-    net/vmw_vsock/vmw_vsock_virtio_transport"
-mkdir -p "$work/tree/bin" "$work/tree/modules"
-cp "$(command -v busybox)" "$stream" "$diskload" "$work/tree/bin/"
-number=10
-for module in $modules; do
-    cp "$build/kernel/modules/kernel/$module.ko" "$work/tree/modules/$number.ko"
-    number=$((number + 1))
-done
+nested_guest "$stream" "$diskload"
 # Process 1 of the guest. Each "key value" line is for the job.
 cat >"$work/tree/init" <<'SH'
 #!/bin/busybox sh
@@ -77,12 +65,7 @@ echo "complaints $(dmesg | grep -c -e 'WARNING: CPU' -e 'BUG: ' -e 'Oops' -e 'I/
 dmesg | grep -e 'WARNING: CPU' -e 'BUG: ' -e 'Oops' -e 'I/O error' -e 'virtio.*\(fail\|error\)' -e 'nobody cared' -e stuck | sed 's/^/# /'
 poweroff -f
 SH
-chmod +x "$work/tree/init"
-(cd "$work/tree" && find . | cpio -o -H newc --quiet) >"$job/initrd"
-"$build/bench/vm/bench_vm_unpack" "$build/kernel/vmlinuz" "$job/vmlinux" || exit 1
-mkdir -p "$job/bin"
-cp "$build/src/main/isola-vmm" "$stream" "$job/bin/"
-strip "$job/bin/isola-vmm"
+nested_guest_pack "$stream"
 head -c 4001792 /dev/urandom >"$job/raw"
 qemu-img create -q -f qcow2 "$job/disk.qcow2" 4001792
 for kind in mmio pci; do

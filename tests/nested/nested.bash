@@ -61,6 +61,34 @@ nested_engine_run() {
     nested_run "$@"
 }
 
+# nested_guest PROGRAM...: after nested_begin, for jobs that start isola-vmm with a guest of the test's own: $work/tree is
+# its initial file system, with busybox, the programs and the modules of our devices in the order of their loading; /init
+# is the caller's.
+nested_guest() {
+    local module number=10 modules="drivers/virtio/virtio_ring drivers/virtio/virtio drivers/virtio/virtio_pci_legacy_dev
+        drivers/virtio/virtio_pci_modern_dev drivers/virtio/virtio_pci drivers/virtio/virtio_mmio
+        drivers/char/virtio_console drivers/block/virtio_blk net/core/failover drivers/net/net_failover
+        drivers/net/virtio_net drivers/char/hw_random/virtio-rng drivers/virtio/virtio_balloon
+        net/vmw_vsock/vsock net/vmw_vsock/vmw_vsock_virtio_transport_common
+        net/vmw_vsock/vmw_vsock_virtio_transport"
+    mkdir -p "$work/tree/bin" "$work/tree/modules"
+    cp "$(command -v busybox)" "$@" "$work/tree/bin/"
+    for module in $modules; do
+        cp "$build/kernel/modules/kernel/$module.ko" "$work/tree/modules/$number.ko"
+        number=$((number + 1))
+    done
+}
+
+# nested_guest_pack PROGRAM...: initrd, vmlinux, isola-vmm and the programs to the job.
+nested_guest_pack() {
+    chmod +x "$work/tree/init"
+    (cd "$work/tree" && find . | cpio -o -H newc --quiet) >"$job/initrd"
+    "$build/bench/vm/bench_vm_unpack" "$build/kernel/vmlinuz" "$job/vmlinux" || exit 1
+    mkdir -p "$job/bin"
+    cp "$build/src/main/isola-vmm" "$@" "$job/bin/"
+    strip "$job/bin/isola-vmm"
+}
+
 # nested_run [OPTION...]: the job's lines; a job that did not come to its end is a failure of its own.
 nested_run() {
     "$lab" run "$@" "$build/nested" "$job" 2>"$work/said" >"$work/serial"
