@@ -1,12 +1,13 @@
 #include "base/loop.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -35,8 +36,9 @@ struct loop {
     } handlers[NSIG];
     struct loop_source *sources;
     bool quit;
-    bool precise;
     int result;
+    _Atomic unsigned patience; /* how many want it */
+    bool patient;              /* what the thread is */
 };
 
 int loop_new(struct loop **ret_loop)
@@ -207,32 +209,31 @@ static int64_t next_timeout(const struct loop *loop)
     return first < 0 ? -1 : MAX(first - clock_monotonic_ns(), (int64_t)0);
 }
 
-/* glibc's headers have it since 2.37 only. */
-static int epoll_wait_ns(int epoll_fd, struct epoll_event *events, int64_t ns)
-{
-    const struct timespec timeout = {.tv_nsec = ns};
-    return (int)syscall(SYS_epoll_pwait2, epoll_fd, events, LOOP_BATCH, &timeout, NULL, (size_t)0);
-}
-
 static int wait_events(const struct loop *loop, struct epoll_event *events)
 {
     int64_t ns = next_timeout(loop);
-    if (loop->precise && ns > 0 && ns < NS_PER_MS) {
-        return epoll_wait_ns(loop->epoll_fd, events, ns);
-    }
     int64_t ms = MIN((ns + NS_PER_MS - 1) / NS_PER_MS, (int64_t)3600 * 1000);
     return epoll_wait(loop->epoll_fd, events, LOOP_BATCH, ns < 0 ? -1 : (int)ms);
 }
 
-int loop_be_precise(struct loop *loop)
+void loop_be_patient(struct loop *loop, bool patient)
 {
-    struct epoll_event events[LOOP_BATCH];
-    /* On a descriptor that is none: nothing is taken. */
-    if (epoll_wait_ns(-1, events, 0) < 0 && errno == ENOSYS) {
-        return -ENOSYS;
+    if (patient) {
+        (void)atomic_fetch_add(&loop->patience, 1);
+    } else {
+        (void)atomic_fetch_sub(&loop->patience, 1);
     }
-    loop->precise = true;
-    return 0;
+}
+
+/* A policy belongs to a thread, and whoever asks may be another. */
+static void settle_patience(struct loop *loop)
+{
+    const struct sched_param none = {0};
+    bool wanted = atomic_load_explicit(&loop->patience, memory_order_relaxed) > 0;
+    if (wanted != loop->patient) {
+        loop->patient = wanted;
+        (void)sched_setscheduler(0, wanted ? SCHED_BATCH : SCHED_OTHER, &none);
+    }
 }
 
 static void run_timers(struct loop *loop)
@@ -250,6 +251,7 @@ int loop_run(struct loop *loop)
 {
     struct epoll_event events[LOOP_BATCH];
     while (!loop->quit) {
+        settle_patience(loop);
         int n = wait_events(loop, events);
         if (n < 0 && errno != EINTR) {
             return -errno;

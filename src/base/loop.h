@@ -7,6 +7,7 @@
 #ifndef BASE_LOOP_H
 #define BASE_LOOP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/signalfd.h>
 
@@ -35,10 +36,10 @@ int loop_add_timer(struct loop *loop, int64_t delay_ns, loop_timer_fn *fn, void 
 int loop_timer_set(struct loop_source *source, int64_t delay_ns);
 
 /*
- * Makes timers under a millisecond as long as they say, but for the kernel's slack; without it, and
- * before Linux 5.11 (-ENOSYS), they are rounded up to one.
+ * Counted, any thread: while somebody wants it, the thread that runs the loop does not take the CPU
+ * from another when it is woken (SCHED_BATCH, sched(7)). Where that is forbidden nothing changes.
  */
-int loop_be_precise(struct loop *loop);
+void loop_be_patient(struct loop *loop, bool patient);
 
 /* Blocks the signal for this thread and reports it from the loop. */
 int loop_add_signal(struct loop *loop, int signal, loop_signal_fn *fn, void *data);

@@ -261,7 +261,6 @@ static const struct key machine_keys[] = {
     {"i8042", KEY_BOOL, CONFIG(i8042), 0, 0, NULL},
     {"pit", KEY_BOOL, CONFIG(pit), 0, 0, NULL},
     {"split_irqchip", KEY_BOOL, CONFIG(split_irqchip), 0, 0, NULL},
-    {"batch_doorbells", KEY_BOOL, CONFIG(batch_doorbells), 0, 0, NULL},
     {"pci", KEY_BOOL, CONFIG(pci), 0, 0, NULL},
     {"pvpanic", KEY_BOOL, CONFIG(pvpanic), 0, 0, NULL},
     {"debug_exit", KEY_BOOL, CONFIG(debug_exit), 0, 0, NULL},

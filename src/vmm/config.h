@@ -103,7 +103,7 @@ struct vmm_config {
     } balloon;
     bool entropy;
     enum config_stdio stdio;
-    bool serial, rtc, i8042, pvpanic, debug_exit, pit, pci, split_irqchip, batch_doorbells;
+    bool serial, rtc, i8042, pvpanic, debug_exit, pit, pci, split_irqchip;
     bool require_hardware; /* refuse a KVM that emulates */
 };
 

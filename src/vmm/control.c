@@ -118,7 +118,6 @@ static struct machine_options options_of(const struct control *control)
         .kvm_fd = -1,
         .pit = config->pit,
         .split_irqchip = config->split_irqchip,
-        .batch_doorbells = config->batch_doorbells,
         .rtc = config->rtc,
         .i8042 = config->i8042,
         .pvpanic = config->pvpanic,

@@ -55,6 +55,11 @@ struct landlock_attributes {
         SYS_fcntl, 1, 0xffffffffu, command                                                         \
     }
 
+#define POLICY(policy)                                                                             \
+    {                                                                                              \
+        SYS_sched_setscheduler, 1, 0xffffffffu, policy                                             \
+    }
+
 /* Running a guest, its registers, and locks; what the C library needs for memory and an end. */
 #define CPU_RULES                                                                                  \
     IOCTL(KVM_RUN), IOCTL(KVM_GET_REGS), JAIL_ALLOW(read), JAIL_ALLOW(write), JAIL_ALLOW(futex),   \
@@ -83,7 +88,8 @@ static const struct jail_rule process_rules[] = {
     JAIL_ALLOW(sigaltstack),
     JAIL_ALLOW(epoll_wait),
     JAIL_ALLOW(epoll_pwait),
-    JAIL_ALLOW(epoll_pwait2),
+    POLICY(SCHED_OTHER),
+    POLICY(SCHED_BATCH),
     JAIL_ALLOW(poll),
     JAIL_ALLOW(ppoll),
     JAIL_ALLOW(pread64),

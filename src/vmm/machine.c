@@ -265,7 +265,7 @@ int machine_new(const struct machine_options *options, struct loop *loop, struct
         return err_set(err, ENOMEM, "make the machine");
     }
     machine->options = *options;
-    machine->shares_cpus = options->batch_doorbells && shares_cpus(options);
+    machine->shares_cpus = shares_cpus(options);
     machine->end_fd = machine->debug_fd = -1;
     machine->devices_end = &machine->devices;
     (void)pthread_mutex_init(&machine->lock, NULL);

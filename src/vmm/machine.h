@@ -32,7 +32,6 @@ struct machine_options {
     const char *const *features_off; /* see cpu_model */
     int kvm_fd;                      /* borrowed; -1: /dev/kvm is opened */
     bool pit;                        /* an 8254, for systems that know no other clock */
-    bool batch_doorbells;            /* virtio_share_cpus() where guest and loop share CPUs */
     bool split_irqchip;              /* an I/O APIC of ours (chip/ioapic.h); no 8259, no 8254 */
     bool rtc, i8042, pvpanic, debug_exit;
     bool serial;

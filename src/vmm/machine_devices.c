@@ -83,11 +83,8 @@ static int attach_pci(struct machine *machine, struct virtio *v, struct err *err
 
 static int attach(struct machine *machine, struct virtio *v, struct err *err)
 {
-    int r = machine->shares_cpus ? virtio_share_cpus(v) : 0;
-    if (r < 0) {
-        (void)err_set(err, -r, "add '%s'", v->device.instance);
-        virtio_free(v);
-        return r;
+    if (machine->shares_cpus) {
+        virtio_share_cpus(v);
     }
     return machine->pci == NULL ? attach_mmio(machine, v, err) : attach_pci(machine, v, err);
 }

@@ -232,6 +232,14 @@ static int become_dumpable(const struct prey *prey)
     return outcome(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0));
 }
 
+/* The loop may be patient or not, and nothing else. */
+static int take_the_cpu(const struct prey *prey)
+{
+    (void)prey;
+    const struct sched_param param = {.sched_priority = 1};
+    return outcome(sched_setscheduler(0, SCHED_FIFO, &param));
+}
+
 static int make_ring(const struct prey *prey)
 {
     (void)prey;
@@ -306,6 +314,7 @@ static const struct attack {
     {"enter a namespace", enter_namespace, 0, false, false},
     {"make a namespace", make_namespace, 0, false, true},
     {"become dumpable", become_dumpable, 0, false, true},
+    {"take the CPU for good", take_the_cpu, 0, true, true},
     {"make a ring", make_ring, 0, true, true},
     {"make a socket by a ring", make_socket_by_ring, 0, true, true},
 };

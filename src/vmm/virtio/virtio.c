@@ -6,10 +6,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/err.h"
 #include "base/loop.h"
 #include "base/macros.h"
+#include "vmm/virtio/batch.h"
 
 #define FEATURES_ALL                                                                               \
     (VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1 | VIRTIO_F_RING_PACKED)
@@ -129,7 +129,7 @@ static void reset(struct virtio *v)
     v->resetting = true;
     v->active = false;
     for (uint32_t i = 0; i < v->queue_count; i++) {
-        v->doorbell[i].napping = false;
+        virtio_batch_reset(v, i);
         v->queue[i].broken = true; /* requests that end meanwhile go nowhere */
     }
     if (v->ops->reset != NULL) {
@@ -239,11 +239,11 @@ void virtio_done(struct virtio *v)
 {
     for (uint32_t i = 0; i < VIRTIO_QUEUES_MAX; i++) { /* saved state may have changed the count */
         if (v->doorbell[i].owner != NULL) {
+            virtio_batch_reset(v, i);
             loop_remove(v->doorbell[i].source);
             (void)close_fd(v->doorbell[i].fd);
         }
     }
-    loop_remove(v->nap);
     device_done(&v->device);
 }
 
@@ -277,77 +277,6 @@ void virtio_complete(struct virtio *v, unsigned queue, const struct virtq_chain 
     }
 }
 
-/* Of a nap; how many requests it must bring to be followed by another; calls between tries. */
-#define NAP_NS_MIN 25000
-#define NAP_NS_MAX 200000
-#define NAP_WORTH 3
-#define NAP_EVERY_MIN 32
-#define NAP_EVERY_MAX 256
-
-static void on_nap(struct loop_source *source, void *data)
-{
-    struct virtio *v = data;
-    (void)source;
-    (void)pthread_mutex_lock(&v->device.lock);
-    for (unsigned i = 0; i < v->queue_count; i++) {
-        /* napping stays until virtio_serve() has counted. */
-        if (v->doorbell[i].napping && v->active && !v->paused && v->queue[i].ready) {
-            v->ops->queue(v, i);
-        }
-    }
-    (void)pthread_mutex_unlock(&v->device.lock);
-}
-
-int virtio_share_cpus(struct virtio *v)
-{
-    if (loop_be_precise(v->loop) < 0) {
-        return 0; /* a nap would last a millisecond */
-    }
-    for (unsigned i = 0; i < v->queue_count; i++) {
-        v->doorbell[i].every = NAP_EVERY_MIN;
-        v->doorbell[i].nap_ns = NAP_NS_MIN;
-    }
-    return loop_add_timer(v->loop, -1, on_nap, v, &v->nap);
-}
-
-/* Climbs to the length that brings most requests a second. */
-static void choose_length(struct virtio_doorbell *bell, unsigned count, int64_t now_ns)
-{
-    uint64_t rate = (uint64_t)count * NS_PER_SEC / (uint64_t)MAX(now_ns - bell->since_ns, 1);
-    bell->shorter = bell->shorter != (rate < bell->rate);
-    bell->rate = rate;
-    bell->nap_ns =
-        bell->shorter ? MAX(bell->nap_ns / 2, NAP_NS_MIN) : MIN(bell->nap_ns * 2, NAP_NS_MAX);
-}
-
-/* The queue is empty after so many requests: true when its doorbell is to stay off for a nap. */
-static bool begin_nap(struct virtio *v, unsigned queue, unsigned count)
-{
-    struct virtio_doorbell *bell = &v->doorbell[queue];
-    bool napped = bell->napping;
-    bell->napping = false;
-    if (v->nap == NULL) {
-        return false;
-    }
-    if (napped && count < NAP_WORTH) {
-        bell->every = (uint16_t)MIN(bell->every * 2, NAP_EVERY_MAX);
-        return false;
-    }
-    if (!napped && ++bell->served < bell->every) {
-        return false;
-    }
-    int64_t now = clock_monotonic_ns();
-    if (napped) {
-        bell->every = NAP_EVERY_MIN;
-        choose_length(bell, count, now);
-    }
-    bell->since_ns = now;
-    bell->served = 0;
-    bell->napping = true;
-    (void)loop_timer_set(v->nap, bell->nap_ns);
-    return true;
-}
-
 void virtio_serve(struct virtio *v, unsigned queue, virtio_serve_fn *fn)
 {
     struct virtq *q = &v->queue[queue];
@@ -367,7 +296,7 @@ void virtio_serve(struct virtio *v, unsigned queue, virtio_serve_fn *fn)
             continue;
         }
         if (r == -EAGAIN) {
-            if (begin_nap(v, queue, count) || !virtq_doorbell_on(q, v->memory)) {
+            if (!virtq_doorbell_on(q, v->memory)) {
                 break;
             }
             virtq_doorbell_off(q, v->memory);
@@ -384,6 +313,7 @@ void virtio_serve(struct virtio *v, unsigned queue, virtio_serve_fn *fn)
         count++;
     }
     virtio_interrupt_if_wanted(v, queue);
+    virtio_batch_note(v, queue, count);
 }
 
 void virtio_break(struct virtio *v, const char *why)

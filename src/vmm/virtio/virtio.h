@@ -93,18 +93,22 @@ struct virtio_transport_ops {
     void (*reset)(void *transport);
 };
 
+/* Of one queue, see virtio_share_cpus(): what a number of calls in a row brought. */
+struct virtio_batch {
+    bool patient;      /* the loop is, for this queue */
+    uint32_t calls;    /* so far */
+    uint32_t requests; /* in them */
+    uint32_t until;    /* so many calls are there to be judged */
+    uint32_t every;    /* calls from one try to the next */
+    int64_t since_ns;  /* when the first came, monotonic */
+    uint64_t rate;     /* requests a second before the loop was patient */
+};
+
 struct virtio_doorbell {
     struct virtio *owner;
     int fd; /* eventfd */
     struct loop_source *source;
-    /* See virtio_share_cpus(). */
-    bool napping;     /* off until the nap's end */
-    bool shorter;     /* than the last one is the next nap */
-    uint16_t served;  /* calls since the last nap */
-    uint16_t every;   /* and after how many the next one comes */
-    int32_t nap_ns;   /* how long a nap is */
-    int64_t since_ns; /* begin of the nap, monotonic */
-    uint64_t rate;    /* requests a second that the nap before brought */
+    struct virtio_batch batch;
 };
 
 struct virtio {
@@ -118,10 +122,10 @@ struct virtio {
     uint32_t queue_count;
     struct virtq queue[VIRTIO_QUEUES_MAX];
     struct virtio_doorbell doorbell[VIRTIO_QUEUES_MAX];
-    bool active;             /* DRIVER_OK and not broken */
-    bool paused;             /* between quiesce and resume */
-    bool resetting;          /* the kind's reset may wait */
-    struct loop_source *nap; /* NULL: doorbells ring at once */
+    bool active;      /* DRIVER_OK and not broken */
+    bool paused;      /* between quiesce and resume */
+    bool resetting;   /* the kind's reset may wait */
+    bool shares_cpus; /* virtio_share_cpus() */
     const struct virtio_transport_ops *transport_ops;
     void *transport;
     _Atomic uint32_t isr;
@@ -140,11 +144,10 @@ int virtio_init(struct virtio *v, const struct virtio_ops *ops, const struct sta
 void virtio_done(struct virtio *v);
 /*
  * For a machine whose guest and loop have the same CPUs: there each ring takes the CPU from the
- * guest before it has put out its next request. So now and then the device leaves a doorbell off
- * for some microseconds; while that brings several requests at once, it goes on, with naps as long
- * as bring most. Nothing happens before Linux 5.11. Before the driver comes.
+ * guest before it has put out its next request. So now and then the loop is patient, and stays so
+ * while that brings several requests at once and more of them (batch.h). Before the driver comes.
  */
-int virtio_share_cpus(struct virtio *v);
+void virtio_share_cpus(struct virtio *v);
 /* The device itself, by ops->free; accepts NULL. */
 void virtio_free(struct virtio *v);
 DEFINE_FREEP(struct virtio *, virtio_free)
