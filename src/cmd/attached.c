@@ -1,6 +1,7 @@
 #include "cmd/attached.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,6 +12,7 @@
 #include "engine/control.h"
 #include "engine/end.h"
 #include "engine/shim_process.h"
+#include "engine/status.h"
 
 struct target {
     struct engine *engine;
@@ -30,6 +32,20 @@ static int reconnect(const struct shim_seen *seen, void *data)
     const struct target *target = data;
     return shim_process_reconnect(target->engine, target->id, target->held_fd, NULL, target->roles,
                                   seen, NULL);
+}
+
+/* An exit code that is not the workload's own is explained: nobody can inspect what --rm removed.
+ */
+static void explain(struct engine *engine, const char *id)
+{
+    AUTO(workload_donep) struct workload workload = {0};
+    if (workload_load(engine, id, &workload, NULL) < 0) {
+        return;
+    }
+    const char *why = status_reason_text(workload.status.reason);
+    if (why != NULL) {
+        (void)fprintf(stderr, "isola: '%s' ended: %s\n", workload.name, why);
+    }
 }
 
 int attached_run(struct engine *engine, const char *id, bool tty, int *control_fd,
@@ -64,6 +80,9 @@ int attached_run(struct engine *engine, const char *id, bool tty, int *control_f
         (void)fprintf(stderr, "\r\n");
         return 0;
     case SESSION_EXITED:
+        if (exit_code == 128 + SIGKILL) {
+            explain(engine, id);
+        }
         if (options->reaper) {
             const struct shim_message reaped = {.type = SHIM_REAPED};
             r = end_run(engine, id, err);

@@ -64,13 +64,23 @@ static int add_module(struct parts *parts, int modules, const char *name, struct
     return 0;
 }
 
-/* "order" goes along: the agent loads them in it. */
-static int add_modules(struct parts *parts, int kernel, struct buf *order, struct err *err)
+/* Devices that no workload waits for: entropy beside the CPU's own, and the balloon. */
+static bool is_late(const char *line)
 {
+    return str_starts(line, "virtio:d00000004 ") || str_starts(line, "virtio:d00000005 ");
+}
+
+/* "order" goes along as the list: the agent loads them in it. */
+static int add_modules(struct parts *parts, int kernel, struct buf *list, struct err *err)
+{
+    AUTO(buf_donep) struct buf order = {0};
     AUTO(closep) int modules = openat(kernel, "modules", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     AUTO(strv_donep) struct strv names = {0};
-    int r = modules < 0 ? -errno : read_file_at(modules, "order", ORDER_MAX, order);
-    r = r < 0 ? r : strv_split(&names, order->data == NULL ? "" : order->data, "\n");
+    int r = modules < 0 ? -errno : read_file_at(modules, "order", ORDER_MAX, &order);
+    r = r < 0 ? r : strv_split(&names, order.data == NULL ? "" : order.data, "\n");
+    for (size_t i = 0; r == 0 && i < names.count; i++) {
+        r = buf_printf(list, "%s%s\n", is_late(names.items[i]) ? "late " : "", names.items[i]);
+    }
     if (r < 0) {
         return err_set(err, -r, "read the kernel's modules");
     }
@@ -78,8 +88,8 @@ static int add_modules(struct parts *parts, int kernel, struct buf *order, struc
         .path = "modules/list",
         .mode = S_IFREG | 0644,
         .fd = -1,
-        .data = order->data,
-        .size = order->len,
+        .data = list->data,
+        .size = list->len,
     };
     for (size_t i = 0; r == 0 && i < names.count; i++) {
         const char *space = strrchr(names.items[i], ' ');
@@ -106,11 +116,11 @@ static int add_program(struct parts *parts, const char *path, const char *name, 
 static int write_initrd(int kernel, int out, struct err *err)
 {
     AUTO(parts_donep) struct parts parts = {0};
-    AUTO(buf_donep) struct buf order = {0};
+    AUTO(buf_donep) struct buf list = {0};
     int r = add_program(&parts, "init", "isola-guest", err);
     r = r < 0 ? r : add_program(&parts, "isola-init", "isola-init", err);
     r = r < 0 ? r : add_program(&parts, "isola-files", "isola-files", err);
-    r = r < 0 || kernel < 0 ? r : add_modules(&parts, kernel, &order, err);
+    r = r < 0 || kernel < 0 ? r : add_modules(&parts, kernel, &list, err);
     return r < 0 ? r : initramfs_write(parts.entry, parts.count, out, err);
 }
 

@@ -18,6 +18,9 @@
 /* How long the host may take to close its connections when it has been told. */
 #define CLOSE_TIMEOUT_NS (3 * NS_PER_SEC)
 
+/* After the workload's start: it has the machine to itself first. */
+#define LATE_NS NS_PER_SEC
+
 static void on_off(struct loop_source *source, void *data)
 {
     (void)source;
@@ -86,6 +89,20 @@ void agent_report_exit(struct agent *agent)
     }
 }
 
+static void on_late(struct loop_source *source, void *data)
+{
+    struct agent *agent = data;
+    loop_remove(source);
+    boot_late_modules(&agent->late);
+}
+
+void agent_load_late(struct agent *agent)
+{
+    if (agent->late.count > 0) {
+        (void)loop_add_timer(agent->loop, LATE_NS, on_late, agent, NULL);
+    }
+}
+
 static void on_child(const struct signalfd_siginfo *info, void *data)
 {
     (void)info;
@@ -124,11 +141,11 @@ static void connect_events(struct agent *agent)
     }
 }
 
-static int boot(struct err *err)
+static int boot(struct agent *agent, struct err *err)
 {
     int r = boot_console(err);
     r = r < 0 ? r : boot_mounts(err);
-    r = r < 0 ? r : boot_modules(BOOT_MODULES, err);
+    r = r < 0 ? r : boot_modules(BOOT_MODULES, &agent->late, err);
     r = r < 0 ? r : boot_leave_initramfs(err);
     return r < 0 ? r : network_start_loopback(err);
 }
@@ -189,7 +206,7 @@ int agent_main(const char *unix_dir)
     }
     /* A host that is gone is an error of a write, not a reason to die. */
     (void)signal(SIGPIPE, SIG_IGN);
-    (void)boot(&boot_error);
+    (void)boot(&agent, &boot_error);
     (void)serve(&agent, &boot_error);
     clean_up(&agent);
     boot_power_off();

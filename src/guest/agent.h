@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "container/guest_protocol.h"
+#include "guest/boot.h"
 #include "guest/config.h"
 #include "guest/connection.h"
 #include "guest/guest_stdio.h"
@@ -51,6 +52,7 @@ struct agent {
     struct workload workload;
     struct exec *execs;
     struct err failed;       /* code 0: nothing. Else the machine is of no use, and this is why */
+    struct boot_late late;   /* modules that wait until the workload runs */
     struct loop_source *off; /* the timer that ends a machine which nobody asks any more */
 };
 
@@ -62,6 +64,9 @@ void agent_fail(struct agent *agent, const struct err *err);
 
 /* The workload ended and its output is delivered: tells everyone who waits for it. */
 void agent_report_exit(struct agent *agent);
+
+/* The workload runs: what it needs not to begin is loaded in a second. */
+void agent_load_late(struct agent *agent);
 
 /* One that was told the end may have been the last: then the machine is switched off. */
 void agent_connection_closed(struct agent *agent);

@@ -68,6 +68,8 @@ int boot_mounts(struct err *err)
             return err_set(err, errno, "boot: mount %s on '%s'", mounts[i].type, mounts[i].at);
         }
     }
+    /* The kernel's own wishes for modules: there is no program that could load one. */
+    (void)write_file("/proc/sys/kernel/modprobe", "\n");
     int r = mkdir_parents(GUEST_RUN, 0755);
     return r < 0 ? err_set(err, -r, "boot: make '%s'", GUEST_RUN) : 0;
 }
@@ -97,8 +99,12 @@ static bool has_device(const char *condition, size_t len)
     return false;
 }
 
-static int load_module(int dir, const char *line, struct err *err)
+#define LATE "late "
+
+static int load_module(int dir, const char *line, struct boot_late *late, struct err *err)
 {
+    bool later = str_starts(line, LATE) && late->count < BOOT_LATE_MAX;
+    line += str_starts(line, LATE) ? strlen(LATE) : 0;
     size_t first = strcspn(line, " \t");
     if (memchr(line, ':', first) != NULL) {
         if (!has_device(line, first)) {
@@ -113,13 +119,28 @@ static int load_module(int dir, const char *line, struct err *err)
     if (fd < 0) {
         return err_set(err, name == NULL ? ENOMEM : errno, "boot: open module '%s'", line);
     }
+    if (later) {
+        late->fd[late->count++] = TAKE_FD(fd);
+        return 0;
+    }
     if (syscall(SYS_finit_module, fd, parameters, 0) < 0 && errno != EEXIST) {
         return err_set(err, errno, "boot: load module '%s'", line);
     }
     return 0;
 }
 
-int boot_modules(const char *list, struct err *err)
+void boot_late_modules(struct boot_late *late)
+{
+    for (int i = 0; i < late->count; i++) {
+        if (syscall(SYS_finit_module, late->fd[i], "", 0) < 0 && errno != EEXIST) {
+            (void)fprintf(stderr, "isola-guest: load late module %d: %s\n", i, strerror(errno));
+        }
+        (void)close(late->fd[i]);
+    }
+    late->count = 0;
+}
+
+int boot_modules(const char *list, struct boot_late *late, struct err *err)
 {
     AUTO(buf_donep) struct buf text = {0};
     AUTO(strv_donep) struct strv lines = {0};
@@ -138,7 +159,7 @@ int boot_modules(const char *list, struct err *err)
         return err_set(err, r < 0 ? -r : errno, "boot: read '%s'", list);
     }
     for (size_t i = 0; r == 0 && i < lines.count; i++) {
-        r = load_module(dir, lines.items[i], err);
+        r = load_module(dir, lines.items[i], late, err);
     }
     return r;
 }

@@ -20,10 +20,19 @@ int boot_mounts(struct err *err);
 /*
  * Loads what the list names, a module a line, in this order: "[CONDITION ]PATH[ PARAMETERS]", the
  * path below the list's directory. A condition "BUS:..." is the start of a modalias: the module is
- * passed over unless a device of that bus has one. No list: nothing to do.
+ * passed over unless a device of that bus has one. A line that begins with "late " is only opened:
+ * boot_late_modules() loads it. No list: nothing to do.
  */
 #define BOOT_MODULES "/modules/list"
-int boot_modules(const char *list, struct err *err);
+#define BOOT_LATE_MAX 8
+struct boot_late {
+    int fd[BOOT_LATE_MAX];
+    int count;
+};
+int boot_modules(const char *list, struct boot_late *late, struct err *err);
+
+/* What no workload waits for. What cannot be loaded is said on the console. */
+void boot_late_modules(struct boot_late *late);
 
 /*
  * From the initramfs, which the workload could not be pivoted out of, to a tmpfs of its own; what

@@ -253,6 +253,7 @@ int workload_start(struct agent *agent, bool *ret_exec_failed, struct err *err)
     w->start_fd = close_fd(w->start_fd);
     if (r == 0) {
         w->state = WORKLOAD_RUNNING;
+        agent_load_late(agent);
     }
     return r;
 }

@@ -13,7 +13,7 @@ cat >"$job/job" <<'SH'
 . /host/engine.sh
 vm="--isolation vm"
 kernel=$(isola kernel ls -q)
-plan 63
+plan 65
 out=$(echo abc | isola run --rm -i $vm --network none --kernel "$kernel" $image sh -c 'cat; cat /proc/sys/kernel/random/boot_id; echo err >&2; exit 7' 2>/tmp/err)
 is "the exit code is the command's" 7 $?
 is "standard input and output are joined" abc "$(echo "$out" | head -n 1)"
@@ -93,6 +93,7 @@ is "devices are on PCI, which this kernel has a driver for" "6 0" \
     "$(isola exec web sh -c 'echo $(ls /sys/bus/pci/drivers/virtio-pci | grep -c :) $(ls /sys/bus/platform/drivers/virtio-mmio 2>/dev/null | grep -c LNRO)')"
 is "drivers are loaded for devices that are there, and for no others" "1 0" \
     "$(isola exec web sh -c 'echo $(grep -c ^virtio_net /proc/modules) $(grep -c -e ^virtio_mmio -e ^virtio_console /proc/modules)')"
+claim "what nobody waits for is loaded later" within 10 isola exec web grep -q ^virtio_balloon /proc/modules
 is "ps shows it, healthy" "web running 1" "$(isola ps --format '{{.Names}} {{.State}}') $(isola ps | grep -c '(healthy)')"
 claim "logs have what it said" sh -c 'isola logs web 2>&1 | grep -q response:200'
 
@@ -147,6 +148,12 @@ kill -9 $(pidof isola-vmm)
 isola wait web >/tmp/out
 is "kill -9 of the monitor is 137, and said" "137 1" "$(cat /tmp/out) $(isola inspect -f '{{.State.Error}}' web | grep -c 'isola-vmm, the virtual machine, was killed')"
 isola rm web >/dev/null
+
+isola run --rm --name here $vm --network none $image sleep 1000 2>/tmp/err &
+within 20 isola exec here true
+kill -9 $(pidof isola-vmm)
+wait $!
+is "who is attached hears it" "137 1" "$? $(grep -c "'here' ended: its isola-vmm, the virtual machine, was killed" /tmp/err)"
 
 # Its kernel dies, and with it the agent.
 isola run -d --name fallen $vm --network none --privileged $image sh -c 'mount -t proc proc /mnt 2>/dev/null || { mkdir /mnt; mount -t proc proc /mnt; }; echo c >/mnt/sysrq-trigger; sleep 1000' >/dev/null
