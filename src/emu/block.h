@@ -1,0 +1,46 @@
+/*
+ * block.h - a translated piece of guest code, and the table in which it is found by its address.
+ */
+#ifndef EMU_BLOCK_H
+#define EMU_BLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "emu/cpu.h"
+
+/* Where the host's flags are at an instruction that may fault. */
+enum block_flags { BLOCK_FLAGS_SAVED, BLOCK_FLAGS_ADD, BLOCK_FLAGS_SUB };
+
+struct block_fault {
+    uint32_t host;  /* offset in the block's code of the host's instruction */
+    uint16_t guest; /* index of the guest's instruction among those of the block: see pcs */
+    uint8_t flags;  /* enum block_flags */
+};
+
+struct block {
+    uint64_t pc;
+    /* Guest bytes [low, high) were read for it. */
+    uint64_t low, high;
+    struct block *next; /* of the same hash */
+    uint8_t *code;      /* where it executes; NULL: ir */
+    uint32_t code_size;
+    uint32_t dead_tail; /* offset of the way out for a dead head */
+    bool dead;
+    uint16_t guests;
+    uint32_t fault_count;
+    struct block_fault *faults; /* by host offset */
+    uint64_t *pcs;              /* of its guest instructions */
+    struct ir *ir;              /* for the interpreter */
+};
+
+/* The block at pc, or NULL. Without the lock: one that is made meanwhile may be missed. */
+struct block *block_find(struct emu *emu, uint64_t pc);
+/* The lock is held. Copies what the block points to. -ENOMEM. */
+int block_add(struct emu *emu, const struct block *block, const struct ir *ir, struct block **ret);
+/* The block whose code has the host address, or NULL. Without the lock, in a signal handler. */
+struct block *block_at(struct emu *emu, const uint8_t *code);
+/* The lock is held and nobody is in translated code. */
+void block_drop_all(struct emu *emu);
+
+#endif

@@ -1,0 +1,87 @@
+/*
+ * emu.h - the translator: runs the code of a guest CPU in this process.
+ *
+ * Guest addresses are addresses of this process. A struct emu is one address space with its
+ * translations and is used by many threads; a struct emu_cpu belongs to one thread.
+ */
+#ifndef EMU_EMU_H
+#define EMU_EMU_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "emu/guest/arm64/state.h"
+
+struct emu;
+struct emu_cpu;
+struct err;
+
+enum emu_exit {
+    EMU_EXIT_SYSCALL,     /* SVC; pc is behind it */
+    EMU_EXIT_BREAKPOINT,  /* BRK; pc is at it */
+    EMU_EXIT_UNDEFINED,   /* no instruction of ours; pc is at it */
+    EMU_EXIT_FETCH,       /* pc is not mapped, not executable or not aligned to 4 */
+    EMU_EXIT_FAULT,       /* emu_fault() said so; pc is at the instruction */
+    EMU_EXIT_INTERRUPTED, /* emu_interrupt() said so; between two instructions */
+    EMU_EXIT_NO_MEMORY,   /* the translator has none */
+};
+
+struct emu_options {
+    bool interpret;    /* never make host code */
+    size_t cache_size; /* bytes of host code; 0: 64 MiB */
+    /*
+     * Whether len bytes from pc may be executed by the guest: the user's map of pages knows, the
+     * host's does not, for host pages of guest code are not executable. Any thread.
+     */
+    bool (*executable)(void *data, uint64_t pc, size_t len);
+    void *data;
+};
+
+struct emu_counters {
+    uint64_t blocks, guest_instructions, host_bytes; /* translated so far */
+    uint64_t flushes;                                /* times that the cache was full */
+};
+
+/* -ENOMEM, or what the host says to code memory. */
+int emu_new(const struct emu_options *options, struct emu **ret, struct err *err);
+/* No thread uses it any more. Accepts NULL. */
+void emu_free(struct emu *emu);
+DEFINE_FREEP(struct emu *, emu_free)
+
+/* All registers 0. The emu must outlive it. */
+int emu_cpu_new(struct emu *emu, struct emu_cpu **ret);
+void emu_cpu_free(struct emu_cpu *cpu);
+DEFINE_FREEP(struct emu_cpu *, emu_cpu_free)
+
+/* Exact whenever emu_run() does not run; the caller may change it then. */
+struct arm64_state *emu_cpu_state(struct emu_cpu *cpu);
+
+/* Runs until there is something to do for the caller. The CPU's own thread. */
+enum emu_exit emu_run(struct emu_cpu *cpu);
+
+/*
+ * For the handler of SIGSEGV, SIGBUS, SIGFPE and SIGILL on the CPU's own thread, with the context
+ * that the kernel gave it (ucontext_t): true when the guest's instruction did it. The context is
+ * changed so that emu_run() returns EMU_EXIT_FAULT once the handler has returned.
+ */
+bool emu_fault(struct emu_cpu *cpu, void *ucontext);
+
+/* emu_run() returns EMU_EXIT_INTERRUPTED soon, or at its next call. Any thread, any handler. */
+void emu_interrupt(struct emu_cpu *cpu);
+
+/* Guest code in [start, start + len) changed or went away. Any thread, not a signal handler. */
+void emu_invalidate(struct emu *emu, uint64_t start, uint64_t len);
+
+/*
+ * Around fork(), on a CPU's own thread: begin in the parent, end in both. The child has a copy of
+ * the translations and that one CPU. When begin fails with -ENOMEM the child starts with none.
+ */
+int emu_fork_begin(struct emu *emu);
+void emu_fork_end(struct emu *emu, struct emu_cpu *cpu, bool child);
+
+void emu_count(const struct emu *emu, struct emu_counters *ret);
+
+#endif

@@ -1,0 +1,540 @@
+/*
+ * front_fp.c - scalar floating point (Arm ARM, C4.1.97). The host computes; what differs is NaN:
+ * x86 takes the first operand's and has a negative one of its own, Arm a signalling one first and a
+ * positive one.
+ */
+#include <math.h>
+#include <stddef.h>
+
+#include "emu/guest/arm64/front_internal.h"
+#include "emu/guest/arm64/lanes.h"
+#include "emu/guest/arm64/simd.h"
+
+#define QUIET_D ((uint64_t)1 << 51)
+#define QUIET_S ((uint64_t)1 << 22)
+#define NAN_D 0x7ff8000000000000u
+#define NAN_S 0x7fc00000u
+
+static bool is_nan(uint64_t v, bool wide)
+{
+    return wide ? (v & ~((uint64_t)1 << 63)) > 0x7ff0000000000000u
+                : (v & 0x7fffffffu) > 0x7f800000u;
+}
+
+/* The result where an operand was no number, or where numbers made none. */
+static uint64_t pick_nan(const struct arm64_state *state, const uint64_t *operand, unsigned count,
+                         bool wide)
+{
+    uint64_t quiet = wide ? QUIET_D : QUIET_S;
+    if ((state->fpcr & ARM64_FPCR_DN) != 0) {
+        return wide ? NAN_D : NAN_S;
+    }
+    for (unsigned pass = 0; pass < 2; pass++) { /* signalling ones first */
+        for (unsigned i = 0; i < count; i++) {
+            if (is_nan(operand[i], wide) && ((operand[i] & quiet) != 0) == (pass != 0)) {
+                return operand[i] | quiet;
+            }
+        }
+    }
+    return wide ? NAN_D : NAN_S;
+}
+
+static double as_double(uint64_t v)
+{
+    double d = 0;
+    memcpy(&d, &v, sizeof(d));
+    return d;
+}
+
+static float as_float(uint64_t v)
+{
+    float f = 0;
+    memcpy(&f, &v, sizeof(f));
+    return f;
+}
+
+static uint64_t of_double(double d)
+{
+    uint64_t v = 0;
+    memcpy(&v, &d, sizeof(d));
+    return v;
+}
+
+static uint64_t of_float(float f)
+{
+    uint64_t v = 0;
+    memcpy(&v, &f, sizeof(f));
+    return v;
+}
+
+static uint64_t reg(const struct arm64_state *state, unsigned number, bool wide)
+{
+    return wide ? state->v[number].d[0] : state->v[number].s[0];
+}
+
+static void set_reg(struct arm64_state *state, unsigned number, uint64_t value)
+{
+    state->v[number].d[0] = value;
+    state->v[number].d[1] = 0;
+}
+
+#define BINARY(type, x, y)                                                                         \
+    switch (op) {                                                                                  \
+    case 0:                                                                                        \
+    case 8:                                                                                        \
+        return (x) * (y);                                                                          \
+    case 1:                                                                                        \
+        return (x) / (y);                                                                          \
+    case 2:                                                                                        \
+        return (x) + (y);                                                                          \
+    case 3:                                                                                        \
+        return (x) - (y);                                                                          \
+    case 4:                                                                                        \
+    case 6:                                                                                        \
+        return (x) == (y) ? (signbit(x) ? (y) : (x)) : (x) > (y) ? (x) : (y);                      \
+    default:                                                                                       \
+        return (x) == (y) ? (signbit(x) ? (x) : (y)) : (x) < (y) ? (x) : (y);                      \
+    }
+
+static double binary_d(unsigned op, double x, double y)
+{
+    BINARY(double, x, y)
+}
+
+static float binary_s(unsigned op, float x, float y)
+{
+    BINARY(float, x, y)
+}
+
+static uint64_t binary(const struct arm64_state *state, unsigned op, bool wide, uint64_t x,
+                       uint64_t y)
+{
+    const uint64_t operand[] = {x, y};
+    uint64_t quiet = wide ? QUIET_D : QUIET_S;
+    if ((op == 6 || op == 7) && is_nan(x, wide) != is_nan(y, wide)) { /* MAXNM: the number */
+        uint64_t nan = is_nan(x, wide) ? x : y;
+        if ((nan & quiet) != 0) {
+            return is_nan(x, wide) ? y : x;
+        }
+    }
+    if (is_nan(x, wide) || is_nan(y, wide)) {
+        return pick_nan(state, operand, 2, wide);
+    }
+    uint64_t r = wide ? of_double(binary_d(op, as_double(x), as_double(y)))
+                      : of_float(binary_s(op, as_float(x), as_float(y)));
+    return is_nan(r, wide) ? (wide ? NAN_D : NAN_S) : r;
+}
+
+uint64_t arm64_fp_binary(struct arm64_state *state, unsigned op, bool wide, uint64_t x, uint64_t y)
+{
+    uint64_t sign = wide ? (uint64_t)1 << 63 : (uint64_t)1 << 31;
+    uint64_t r = binary(state, op, wide, x, y);
+    return op == 8 ? r ^ sign : r; /* FNMUL: also of what is no number */
+}
+
+static uint64_t fp_two(struct arm64_state *state, uint64_t imm, uint64_t a)
+{
+    (void)a;
+    struct lane_args args = lane_unpack(imm);
+    bool wide = args.size == 8;
+    set_reg(state, args.rd,
+            arm64_fp_binary(state, args.op, wide, reg(state, args.rn, wide),
+                            reg(state, args.rm, wide)));
+    return 0;
+}
+
+/* a + n * m: with one rounding. Bits of op: the product is negated, and a is. */
+uint64_t arm64_fp_fused(struct arm64_state *state, unsigned op, bool wide, uint64_t addend,
+                        uint64_t n, uint64_t m)
+{
+    uint64_t sign = wide ? (uint64_t)1 << 63 : (uint64_t)1 << 31;
+    addend ^= (op & 2) != 0 ? sign : 0;
+    n ^= (op & 1) != 0 ? sign : 0;
+    const uint64_t operand[] = {addend, n, m};
+    uint64_t r = wide ? of_double(fma(as_double(n), as_double(m), as_double(addend)))
+                      : of_float(fmaf(as_float(n), as_float(m), as_float(addend)));
+    return is_nan(r, wide) ? pick_nan(state, operand, 3, wide) : r;
+}
+
+static uint64_t fp_three(struct arm64_state *state, uint64_t imm, uint64_t a)
+{
+    (void)a;
+    struct lane_args args = lane_unpack(imm);
+    bool wide = args.size == 8;
+    set_reg(state, args.rd,
+            arm64_fp_fused(state, args.op, wide, reg(state, args.ra, wide),
+                           reg(state, args.rn, wide), reg(state, args.rm, wide)));
+    return 0;
+}
+
+/* 0 to nearest even, 1 up, 2 down, 3 to zero, 4 to nearest away. */
+static double round_as(double x, unsigned mode)
+{
+    switch (mode) {
+    case 0: {
+        double r = floor(x);
+        double left = x - r;
+        if (left > 0.5 || (left == 0.5 && fmod(r, 2) != 0)) {
+            r += 1;
+        }
+        return copysign(r, x);
+    }
+    case 1:
+        return ceil(x);
+    case 2:
+        return floor(x);
+    case 3:
+        return trunc(x);
+    default:
+        return round(x);
+    }
+}
+
+static uint64_t convert(const struct arm64_state *state, uint64_t v, bool from_wide, bool to_wide)
+{
+    if (is_nan(v, from_wide)) {
+        if ((state->fpcr & ARM64_FPCR_DN) != 0) {
+            return to_wide ? NAN_D : NAN_S;
+        }
+        return to_wide ? (v & 0x80000000u) << 32 | NAN_D | (v & 0x3fffff) << 29
+                       : (v >> 32 & 0x80000000u) | NAN_S | (v >> 29 & 0x3fffff);
+    }
+    return to_wide ? of_double((double)as_float(v)) : of_float((float)as_double(v));
+}
+
+static uint64_t round_number(const struct arm64_state *state, uint64_t v, bool wide, unsigned op)
+{
+    unsigned mode = op >= 14 ? state->fpcr >> 22 & 3 : op - 8;
+    if (is_nan(v, wide)) {
+        return pick_nan(state, &v, 1, wide);
+    }
+    double r = round_as(wide ? as_double(v) : (double)as_float(v), mode);
+    return wide ? of_double(r) : of_float((float)r);
+}
+
+uint64_t arm64_fp_unary(struct arm64_state *state, unsigned op, bool wide, uint64_t v)
+{
+    uint64_t sign = wide ? (uint64_t)1 << 63 : (uint64_t)1 << 31;
+    switch (op) {
+    case 0:
+        return v;
+    case 1:
+        return v & ~sign;
+    case 2:
+        return v ^ sign;
+    case 3: {
+        uint64_t r = wide ? of_double(sqrt(as_double(v))) : of_float(sqrtf(as_float(v)));
+        return is_nan(r, wide) ? pick_nan(state, &v, 1, wide) : r;
+    }
+    case 4:
+        return convert(state, v, wide, false);
+    case 5:
+        return convert(state, v, wide, true);
+    default:
+        return round_number(state, v, wide, op);
+    }
+}
+
+static uint64_t fp_one(struct arm64_state *state, uint64_t imm, uint64_t a)
+{
+    (void)a;
+    struct lane_args args = lane_unpack(imm);
+    bool wide = args.size == 8;
+    set_reg(state, args.rd, arm64_fp_unary(state, args.op, wide, reg(state, args.rn, wide)));
+    return 0;
+}
+
+static uint64_t fp_compare(struct arm64_state *state, uint64_t imm, uint64_t a)
+{
+    (void)a;
+    struct lane_args args = lane_unpack(imm);
+    bool wide = args.size == 8;
+    uint64_t x = reg(state, args.rn, wide);
+    uint64_t y = args.op != 0 ? 0 : reg(state, args.rm, wide);
+    if (is_nan(x, wide) || is_nan(y, wide)) {
+        return ARM64_C | ARM64_V;
+    }
+    double p = wide ? as_double(x) : (double)as_float(x);
+    double q = wide ? as_double(y) : (double)as_float(y);
+    return p == q ? ARM64_Z | ARM64_C : p < q ? ARM64_N : ARM64_C;
+}
+
+/* With saturation, and 0 for what is no number. */
+uint64_t arm64_fp_to_int(double x, bool is_unsigned, unsigned bits, unsigned mode)
+{
+    if (x != x) {
+        return 0;
+    }
+    double r = round_as(x, mode);
+    if (is_unsigned) {
+        double end = bits == 64 ? 0x1p64 : 0x1p32;
+        return r <= 0 ? 0 : r >= end ? (bits == 64 ? UINT64_MAX : UINT32_MAX) : (uint64_t)r;
+    }
+    double end = bits == 64 ? 0x1p63 : 0x1p31;
+    if (r >= end) {
+        return bits == 64 ? INT64_MAX : INT32_MAX;
+    }
+    int64_t v = r < -end ? (bits == 64 ? INT64_MIN : INT32_MIN) : (int64_t)r;
+    return bits == 64 ? (uint64_t)v : (uint32_t)v;
+}
+
+static uint64_t fp_to_gp(struct arm64_state *state, uint64_t imm, uint64_t a)
+{
+    (void)a;
+    struct lane_args args = lane_unpack(imm);
+    bool wide = args.size == 8;
+    uint64_t v = reg(state, args.rn, wide);
+    double x = wide ? as_double(v) : (double)as_float(v);
+    return arm64_fp_to_int(x, (args.op & 1) != 0, args.q != 0 ? 64 : 32, args.more);
+}
+
+uint64_t arm64_fp_from_int(uint64_t v, bool is_unsigned, bool wide)
+{
+    int64_t s = (int64_t)v;
+    if (wide) {
+        return of_double(is_unsigned ? (double)v : (double)s);
+    }
+    return of_float(is_unsigned ? (float)v : (float)s);
+}
+
+/* more: bits behind the point. */
+static uint64_t gp_to_fp(struct arm64_state *state, uint64_t imm, uint64_t a)
+{
+    struct lane_args args = lane_unpack(imm);
+    bool is_unsigned = (args.op & 1) != 0;
+    bool wide = args.size == 8;
+    uint64_t v = args.q != 0 ? a : is_unsigned ? (uint32_t)a : (uint64_t)(int64_t)(int32_t)a;
+    uint64_t r = arm64_fp_from_int(v, is_unsigned, wide);
+    if (args.more != 0) {
+        r = wide ? of_double(ldexp(as_double(r), -(int)args.more))
+                 : of_float(ldexpf(as_float(r), -(int)args.more));
+    }
+    set_reg(state, args.rd, r);
+    return 0;
+}
+
+/* To zero, of a number with ra bits behind the point. */
+static uint64_t fixed_to_gp(struct arm64_state *state, uint64_t imm, uint64_t a)
+{
+    (void)a;
+    struct lane_args args = lane_unpack(imm);
+    bool wide = args.size == 8;
+    uint64_t v = reg(state, args.rn, wide);
+    double x = ldexp(wide ? as_double(v) : (double)as_float(v), args.ra);
+    return arm64_fp_to_int(x, (args.op & 1) != 0, args.q != 0 ? 64 : 32, 3);
+}
+
+static uint8_t size_of(const struct a64_args *a)
+{
+    return a->type == 1 ? 8 : 4;
+}
+
+static bool front_fp_two(struct front *f, const struct a64_args *a)
+{
+    front_call(f, fp_two,
+               lane_pack((struct lane_args){.rd = (uint8_t)a->rd,
+                                            .rn = (uint8_t)a->rn,
+                                            .rm = (uint8_t)a->rm,
+                                            .op = (uint8_t)a->opcode,
+                                            .size = size_of(a)}));
+    return true;
+}
+
+static bool front_fp_three(struct front *f, const struct a64_args *a)
+{
+    /* o1 o0: FMADD, FMSUB, FNMADD, FNMSUB */
+    static const uint8_t op[] = {0, 1, 3, 2};
+    front_call(f, fp_three,
+               lane_pack((struct lane_args){.rd = (uint8_t)a->rd,
+                                            .rn = (uint8_t)a->rn,
+                                            .rm = (uint8_t)a->rm,
+                                            .ra = (uint8_t)a->ra,
+                                            .op = op[a->o1 << 1 | a->o0],
+                                            .size = size_of(a)}));
+    return true;
+}
+
+static bool front_fp_one(struct front *f, const struct a64_args *a)
+{
+    bool to_same = a->opcode == 4 + a->type;
+    if (a->opcode > 15 || a->opcode == 6 || a->opcode == 7 || a->opcode == 13 || to_same) {
+        return false;
+    }
+    front_call(f, fp_one,
+               lane_pack((struct lane_args){.rd = (uint8_t)a->rd,
+                                            .rn = (uint8_t)a->rn,
+                                            .op = (uint8_t)a->opcode,
+                                            .size = size_of(a)}));
+    return true;
+}
+
+static ir_value compare(struct front *f, const struct a64_args *a, bool zero)
+{
+    ir_value v = IR_NONE;
+    struct ir_insn *insn = ir_add(f->ir, IR_CALL, &v);
+    insn->fn = fp_compare;
+    insn->imm = (int64_t)lane_pack((struct lane_args){
+        .rn = (uint8_t)a->rn, .rm = (uint8_t)a->rm, .op = zero, .size = size_of(a)});
+    return v;
+}
+
+static bool front_fcmp(struct front *f, const struct a64_args *a)
+{
+    ir_value v = compare(f, a, a->z != 0);
+    ir_add(f->ir, IR_PUTNZCV, NULL)->operand[0] = v;
+    return true;
+}
+
+/* cond ? of the comparison : nzcv */
+static bool front_fccmp(struct front *f, const struct a64_args *a)
+{
+    ir_value v = compare(f, a, false);
+    if (a->cond < IR_AL) {
+        ir_value given = ir_const(f->ir, (uint64_t)(uint32_t)a->nzcv << 28);
+        ir_value chosen = IR_NONE;
+        struct ir_insn *insn = ir_add(f->ir, IR_SELECT, &chosen);
+        insn->cond = (uint8_t)a->cond;
+        insn->operand[0] = v;
+        insn->operand[1] = given;
+        v = chosen;
+    }
+    ir_add(f->ir, IR_PUTNZCV, NULL)->operand[0] = v;
+    return true;
+}
+
+static size_t lane_offset(int32_t number, unsigned half)
+{
+    return offsetof(struct arm64_state, v) + 16 * (size_t)number + 8 * (size_t)half;
+}
+
+static ir_value get_lane(struct front *f, int32_t number, unsigned half, unsigned width)
+{
+    ir_value v = IR_NONE;
+    struct ir_insn *insn = ir_add(f->ir, IR_GETSTATE, &v);
+    insn->width = (uint8_t)width;
+    insn->imm = (int64_t)lane_offset(number, half);
+    return v;
+}
+
+static void put_lane(struct front *f, int32_t number, unsigned half, ir_value v)
+{
+    struct ir_insn *insn = ir_add(f->ir, IR_PUTSTATE, NULL);
+    insn->imm = (int64_t)lane_offset(number, half);
+    insn->operand[0] = v;
+}
+
+static void put_scalar(struct front *f, int32_t number, ir_value v)
+{
+    put_lane(f, number, 0, v);
+    put_lane(f, number, 1, ir_const(f->ir, 0));
+}
+
+static bool front_fcsel(struct front *f, const struct a64_args *a)
+{
+    ir_value n = get_lane(f, a->rn, 0, size_of(a));
+    ir_value m = get_lane(f, a->rm, 0, size_of(a));
+    ir_value v = n;
+    if (a->cond < IR_AL) {
+        struct ir_insn *insn = ir_add(f->ir, IR_SELECT, &v);
+        insn->cond = (uint8_t)a->cond;
+        insn->operand[0] = n;
+        insn->operand[1] = m;
+    }
+    put_scalar(f, a->rd, v);
+    return true;
+}
+
+/* VFPExpandImm: sign, exponent, four bits of fraction. */
+static uint64_t expand(uint32_t imm, bool wide)
+{
+    uint64_t sign = imm >> 7;
+    uint64_t b = imm >> 6 & 1;
+    uint64_t rest = imm & 63;
+    if (wide) {
+        return sign << 63 | (b ^ 1) << 62 | (b != 0 ? (uint64_t)0xff << 54 : 0) | rest << 48;
+    }
+    return sign << 31 | (b ^ 1) << 30 | (b != 0 ? (uint64_t)0x1f << 25 : 0) | rest << 19;
+}
+
+static bool front_fmov_imm(struct front *f, const struct a64_args *a)
+{
+    put_scalar(f, a->rd, ir_const(f->ir, expand((uint32_t)a->imm, a->type == 1)));
+    return true;
+}
+
+static bool move_gp(struct front *f, const struct a64_args *a, unsigned half)
+{
+    if (a->opcode == 6) {
+        front_put_x(f, a->rd, get_lane(f, a->rn, half, a->sf != 0 ? 8 : 4));
+        return true;
+    }
+    ir_value v = front_x(f, a->rn);
+    v = a->sf != 0 ? v : ir_op1i(f->ir, IR_ZEXT, 8, v, 4);
+    if (half != 0) {
+        put_lane(f, a->rd, 1, v);
+    } else {
+        put_scalar(f, a->rd, v);
+    }
+    return true;
+}
+
+static bool front_fp_fixed(struct front *f, const struct a64_args *a)
+{
+    unsigned bits = 64 - (unsigned)a->scale;
+    bool to_gp = a->opcode < 2;
+    if (a->opcode > 3 || a->rmode != (to_gp ? 3 : 0) || (a->sf == 0 && a->scale < 32)) {
+        return false;
+    }
+    struct lane_args args = {.rd = (uint8_t)a->rd,
+                             .rn = (uint8_t)a->rn,
+                             .op = (uint8_t)a->opcode,
+                             .size = size_of(a),
+                             .q = a->sf != 0,
+                             .more = (uint8_t)bits,
+                             .ra = (uint8_t)bits};
+    ir_value n = to_gp ? IR_NONE : front_x(f, a->rn);
+    ir_value v = IR_NONE;
+    struct ir_insn *insn = ir_add(f->ir, IR_CALL, &v);
+    insn->fn = to_gp ? fixed_to_gp : gp_to_fp;
+    insn->imm = (int64_t)lane_pack(args);
+    insn->operand[0] = n;
+    if (to_gp) {
+        front_put_x(f, a->rd, v);
+    }
+    return true;
+}
+
+static bool front_fp_int(struct front *f, const struct a64_args *a)
+{
+    if (a->opcode >= 6) {
+        bool top = a->rmode == 1 && a->type == 2 && a->sf != 0;
+        bool plain = a->rmode == 0 && a->type == a->sf;
+        return (top || plain) && move_gp(f, a, top);
+    }
+    if (a->type > 1 || (a->rmode != 0 && a->opcode >= 2)) {
+        return false;
+    }
+    struct lane_args args = {.rd = (uint8_t)a->rd,
+                             .rn = (uint8_t)a->rn,
+                             .op = (uint8_t)a->opcode,
+                             .size = size_of(a),
+                             .q = a->sf != 0,
+                             .more = a->opcode >= 4 ? 4 : (uint8_t)a->rmode};
+    /* gp_to_fp() has no bits behind the point then: its rmode is 0. */
+    ir_value v = IR_NONE;
+    if (a->opcode == 2 || a->opcode == 3) {
+        ir_value n = front_x(f, a->rn);
+        struct ir_insn *insn = ir_add(f->ir, IR_CALL, &v);
+        insn->fn = gp_to_fp;
+        insn->imm = (int64_t)lane_pack(args);
+        insn->operand[0] = n;
+        return true;
+    }
+    struct ir_insn *insn = ir_add(f->ir, IR_CALL, &v);
+    insn->fn = fp_to_gp;
+    insn->imm = (int64_t)lane_pack(args);
+    front_put_x(f, a->rd, v);
+    return true;
+}
+
+front_fn *const arm64_front_fp[A64_OP_COUNT] = {A64_FP_OPS(FRONT_ROW)};

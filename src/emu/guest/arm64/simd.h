@@ -1,0 +1,36 @@
+/*
+ * simd.h - what vector instructions do, on the state; imm is a struct lane_args (lanes.h).
+ *
+ * op is U:opcode of the manual's tables. _known(): whether there is such an instruction here.
+ */
+#ifndef EMU_GUEST_ARM64_SIMD_H
+#define EMU_GUEST_ARM64_SIMD_H
+
+#include <stdbool.h>
+
+#include "emu/ir.h"
+
+/* AND, BIC, ORR, ORN, EOR, BSL, BIT, BIF. */
+#define SIMD_LOGIC 64u
+
+ir_call_fn arm64_simd_three, arm64_simd_float_three, arm64_simd_float_two, arm64_simd_different,
+    arm64_simd_two, arm64_simd_across, arm64_simd_shift, arm64_simd_ext, arm64_simd_tbl,
+    arm64_simd_permute;
+
+bool arm64_simd_three_known(unsigned op);
+bool arm64_simd_float_known(unsigned op, unsigned more);
+/* high: the upper bit of size. */
+bool arm64_simd_float_two_known(unsigned op, unsigned high);
+bool arm64_simd_different_known(unsigned op);
+bool arm64_simd_two_known(unsigned op, int32_t size, bool q);
+bool arm64_simd_shift_known(unsigned op, unsigned log);
+
+/* front_fp.c: one lane. */
+uint64_t arm64_fp_binary(struct arm64_state *state, unsigned op, bool wide, uint64_t x, uint64_t y);
+uint64_t arm64_fp_fused(struct arm64_state *state, unsigned op, bool wide, uint64_t addend,
+                        uint64_t n, uint64_t m);
+uint64_t arm64_fp_unary(struct arm64_state *state, unsigned op, bool wide, uint64_t v);
+uint64_t arm64_fp_from_int(uint64_t v, bool is_unsigned, bool wide);
+uint64_t arm64_fp_to_int(double x, bool is_unsigned, unsigned bits, unsigned mode);
+
+#endif
