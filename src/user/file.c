@@ -1,0 +1,182 @@
+/*
+ * file.c - calls whose flags or structures are others on x86-64 (include/uapi/asm of both).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/macros.h"
+#include "user/user.h"
+
+#define HOST_LARGEFILE 0100000
+/* arm64's of asm/fcntl.h, and x86's, which are asm-generic's. */
+static const struct {
+    int guest, host;
+} open_flags[] = {
+    {040000, O_DIRECTORY},
+    {0100000, O_NOFOLLOW},
+    {0200000, O_DIRECT},
+    {0400000, HOST_LARGEFILE},
+};
+
+static int translate(int flags, bool to_host)
+{
+    int all = 0;
+    int r = 0;
+    for (size_t i = 0; i < COUNT(open_flags); i++) {
+        int from = to_host ? open_flags[i].guest : open_flags[i].host;
+        all |= from;
+        r |= (flags & from) != 0 ? (to_host ? open_flags[i].host : open_flags[i].guest) : 0;
+    }
+    return (flags & ~all) | r;
+}
+
+static bool is_own_exe(const char *path)
+{
+    char own[64];
+    (void)snprintf(own, sizeof(own), "/proc/%d/exe", (int)getpid());
+    return strcmp(path, "/proc/self/exe") == 0 || strcmp(path, own) == 0;
+}
+
+/* What the guest means: itself, or with -L what the directory has in the host's place. */
+static const char *resolve(const struct user *user, uint64_t at, char *room, size_t size)
+{
+    const char *path = user_pointer(at);
+    if (path == NULL || path[0] != '/') {
+        return path;
+    }
+    if (is_own_exe(path)) {
+        (void)snprintf(room, size, "/proc/self/fd/%d", user->program_fd);
+        return room;
+    }
+    if (user->options->prefix != NULL) {
+        int n = snprintf(room, size, "%s%s", user->options->prefix, path);
+        if (n > 0 && (size_t)n < size &&
+            faccessat(AT_FDCWD, room, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+            return room;
+        }
+    }
+    return path;
+}
+
+int64_t file_openat(struct user *user, const uint64_t *a)
+{
+    char room[PATH_MAX];
+    const char *path = resolve(user, a[1], room, sizeof(room));
+    int flags = translate((int)a[2], true);
+    long fd = syscall(SYS_openat, (int)a[0], path, flags, a[3]);
+    return fd < 0 ? -errno : fd;
+}
+
+int64_t file_fcntl(struct user *user, const uint64_t *a)
+{
+    (void)user;
+    uint64_t value = a[2];
+    if ((int)a[1] == F_SETFL) {
+        value = (uint64_t)translate((int)value, true);
+    }
+    long r = syscall(SYS_fcntl, a[0], a[1], value);
+    if (r < 0) {
+        return -errno;
+    }
+    return (int)a[1] == F_GETFL ? translate((int)r, false) : r;
+}
+
+/* struct stat of asm-generic/stat.h. */
+struct guest_stat {
+    uint64_t st_dev, st_ino;
+    uint32_t st_mode, st_nlink, st_uid, st_gid;
+    uint64_t st_rdev, pad1;
+    int64_t st_size;
+    int32_t st_blksize, pad2;
+    int64_t st_blocks;
+    int64_t st_atime_s, st_atime_ns, st_mtime_s, st_mtime_ns, st_ctime_s, st_ctime_ns;
+    uint32_t unused[2];
+};
+
+static int64_t give_stat(const struct stat *from, uint64_t at)
+{
+    const struct guest_stat st = {
+        .st_dev = from->st_dev,
+        .st_ino = from->st_ino,
+        .st_mode = from->st_mode,
+        .st_nlink = (uint32_t)from->st_nlink,
+        .st_uid = from->st_uid,
+        .st_gid = from->st_gid,
+        .st_rdev = from->st_rdev,
+        .st_size = from->st_size,
+        .st_blksize = (int32_t)from->st_blksize,
+        .st_blocks = from->st_blocks,
+        .st_atime_s = from->st_atim.tv_sec,
+        .st_atime_ns = from->st_atim.tv_nsec,
+        .st_mtime_s = from->st_mtim.tv_sec,
+        .st_mtime_ns = from->st_mtim.tv_nsec,
+        .st_ctime_s = from->st_ctim.tv_sec,
+        .st_ctime_ns = from->st_ctim.tv_nsec,
+    };
+    memcpy(user_pointer(at), &st, sizeof(st));
+    return 0;
+}
+
+int64_t file_fstat(struct user *user, const uint64_t *a)
+{
+    struct stat st;
+    (void)user;
+    return fstat((int)a[0], &st) < 0 ? -errno : give_stat(&st, a[1]);
+}
+
+int64_t file_newfstatat(struct user *user, const uint64_t *a)
+{
+    struct stat st;
+    char room[PATH_MAX];
+    const char *path = resolve(user, a[1], room, sizeof(room));
+    long r = syscall(SYS_newfstatat, (int)a[0], path, &st, (int)a[3]);
+    return r < 0 ? -errno : give_stat(&st, a[2]);
+}
+
+int64_t file_readlinkat(struct user *user, const uint64_t *a)
+{
+    char room[PATH_MAX];
+    const char *path = resolve(user, a[1], room, sizeof(room));
+    long r = syscall(SYS_readlinkat, (int)a[0], path, a[2], a[3]);
+    return r < 0 ? -errno : r;
+}
+
+/* x86's is packed. */
+struct guest_epoll_event {
+    uint32_t events, pad;
+    uint64_t data;
+};
+
+int64_t file_epoll_ctl(struct user *user, const uint64_t *a)
+{
+    struct epoll_event event = {.events = 0};
+    (void)user;
+    if (a[3] != 0) {
+        const struct guest_epoll_event *from = user_pointer(a[3]);
+        event.events = from->events;
+        event.data.u64 = from->data;
+    }
+    return epoll_ctl((int)a[0], (int)a[1], (int)a[2], a[3] == 0 ? NULL : &event) < 0 ? -errno : 0;
+}
+
+#define EPOLL_AT_ONCE 64
+
+int64_t file_epoll_pwait(struct user *user, const uint64_t *a)
+{
+    struct epoll_event events[EPOLL_AT_ONCE];
+    struct guest_epoll_event *to = user_pointer(a[1]);
+    (void)user;
+    int max = MIN((int)a[2], EPOLL_AT_ONCE);
+    long n = syscall(SYS_epoll_pwait, (int)a[0], events, max, (int)a[3], a[4], a[5]);
+    for (long i = 0; i < n; i++) {
+        to[i] = (struct guest_epoll_event){.events = events[i].events, .data = events[i].data.u64};
+    }
+    return n < 0 ? -errno : n;
+}

@@ -1,0 +1,98 @@
+/*
+ * memory.c - the guest's mappings are the host's, but for the right to execute.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "user/user.h"
+
+#define PAGE 4096u
+#define BRK_ROOM ((uint64_t)1 << 32)
+
+static uint64_t whole_pages(uint64_t len)
+{
+    return (len + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+}
+
+/* The host maps what the guest executes readable: translating reads it. */
+static int host_protection(int prot)
+{
+    return (prot & PROT_EXEC) != 0 ? (prot & ~PROT_EXEC) | PROT_READ : prot;
+}
+
+/* After the host did it. */
+static int64_t note(struct user *user, uint64_t addr, uint64_t len, int prot)
+{
+    bool had = false;
+    int r = pages_set(&user->pages, addr, len, (prot & PROT_EXEC) != 0, &had);
+    if (had) {
+        emu_invalidate(user->emu, addr, whole_pages(len));
+    }
+    return r;
+}
+
+int64_t memory_mmap(struct user *user, uint64_t addr, uint64_t len, int prot, int flags, int fd,
+                    int64_t offset)
+{
+    long at = syscall(SYS_mmap, addr, len, host_protection(prot), flags, fd, offset);
+    if (at == -1) {
+        return -errno;
+    }
+    int64_t r = note(user, (uint64_t)at, len, prot);
+    return r < 0 ? r : at;
+}
+
+int64_t memory_munmap(struct user *user, uint64_t addr, uint64_t len)
+{
+    if (munmap(user_pointer(addr), len) < 0) {
+        return -errno;
+    }
+    return note(user, addr, len, 0);
+}
+
+int64_t memory_mprotect(struct user *user, uint64_t addr, uint64_t len, int prot)
+{
+    if (mprotect(user_pointer(addr), len, host_protection(prot)) < 0) {
+        return -errno;
+    }
+    return note(user, addr, len, prot);
+}
+
+int64_t memory_mremap(struct user *user, uint64_t addr, uint64_t old_len, uint64_t len, int flags,
+                      uint64_t target)
+{
+    bool executable = pages_executable(&user->pages, addr, 1);
+    long at = syscall(SYS_mremap, addr, old_len, len, flags, target);
+    if (at == -1) {
+        return -errno;
+    }
+    int64_t r = note(user, addr, old_len, 0);
+    r = r < 0 ? r : note(user, (uint64_t)at, len, executable ? PROT_EXEC : 0);
+    return r < 0 ? r : at;
+}
+
+/* As the kernel: where it cannot be, nothing changes. */
+int64_t memory_brk(struct user *user, uint64_t addr)
+{
+    uint64_t now = whole_pages(user->brk);
+    uint64_t wanted = whole_pages(addr);
+    if (addr < user->brk_start || addr - user->brk_start > BRK_ROOM) {
+        return (int64_t)user->brk;
+    }
+    if (wanted > now) {
+        void *at = mmap(user_pointer(now), wanted - now, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (at != user_pointer(now)) {
+            if (at != MAP_FAILED) {
+                (void)munmap(at, wanted - now);
+            }
+            return (int64_t)user->brk;
+        }
+    } else if (wanted < now) {
+        (void)munmap(user_pointer(wanted), now - wanted);
+    }
+    user->brk = addr;
+    return (int64_t)user->brk;
+}

@@ -1,0 +1,179 @@
+/*
+ * process.c - fork and execve. Threads are not there: clone() with CLONE_VM is for vfork alone.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "user/user.h"
+
+#define WORDS_MAX 65536u
+
+/*
+ * vfork's child may change its parent's memory, but for its stack nobody does: a fork, and the
+ * parent waits for its end as it would for execve. arm64: flags, stack, parent_tid, tls, child_tid.
+ */
+int64_t process_clone(struct user *user, const uint64_t *a)
+{
+    struct arm64_state *state = emu_cpu_state(user->cpu);
+    uint64_t flags = a[0];
+    bool vfork_like = (flags & (CLONE_VM | CLONE_VFORK)) == (CLONE_VM | CLONE_VFORK);
+    if ((flags & CLONE_VM) != 0 && !vfork_like) {
+        return -ENOSYS;
+    }
+    int waiting[2] = {-1, -1};
+    if (vfork_like && pipe2(waiting, O_CLOEXEC) < 0) {
+        return -errno;
+    }
+    flags &= ~(uint64_t)(CLONE_VM | CLONE_VFORK);
+    (void)emu_fork_begin(user->emu);
+    long pid = syscall(SYS_clone, flags, 0, a[2], a[4], a[3]);
+    int saved = errno;
+    emu_fork_end(user->emu, user->cpu, pid == 0);
+    if (pid == 0) {
+        if (a[1] != 0) {
+            state->sp = a[1];
+        }
+        if ((flags & CLONE_SETTLS) != 0) {
+            state->tpidr = a[3];
+        }
+        (void)close_fd(waiting[0]); /* the other end closes with execve or the end */
+        return 0;
+    }
+    (void)close_fd(waiting[1]);
+    if (pid > 0 && vfork_like) {
+        char byte = 0;
+        while (read(waiting[0], &byte, 1) < 0 && errno == EINTR) {
+        }
+    }
+    (void)close_fd(waiting[0]);
+    return pid < 0 ? -saved : pid;
+}
+
+static size_t count(uint64_t list)
+{
+    size_t n = 0;
+    while (list != 0 && n < WORDS_MAX && ((const uint64_t *)user_pointer(list))[n] != 0) {
+        n++;
+    }
+    return n;
+}
+
+/* Whether it is for AArch64; scripts are looked at by the host's kernel, whose interpreter comes
+ * here again. */
+static bool is_foreign(const char *path)
+{
+    unsigned char head[20] = "";
+    AUTO(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 && read(fd, head, sizeof(head)) == (ssize_t)sizeof(head) &&
+           memcmp(head, "\177ELF", 4) == 0 && head[18] == 183 && head[19] == 0;
+}
+
+/* "#!INTERPRETER [ARGUMENT]" for an interpreter of AArch64: its words, or 0. */
+static size_t read_script(const char *path, char *line, size_t size, char *word[2])
+{
+    AUTO(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, line, size - 1);
+    if (n < 3 || line[0] != '#' || line[1] != '!') {
+        return 0;
+    }
+    line[n] = '\0';
+    line[strcspn(line, "\n")] = '\0';
+    word[0] = line + 2 + strspn(line + 2, " \t");
+    word[1] = word[0] + strcspn(word[0], " \t");
+    if (*word[1] != '\0') {
+        *word[1]++ = '\0';
+        word[1] += strspn(word[1], " \t");
+    }
+    size_t len = strlen(word[1]);
+    while (len > 0 && (word[1][len - 1] == ' ' || word[1][len - 1] == '\t')) {
+        word[1][--len] = '\0';
+    }
+    return *word[0] == '\0' ? 0 : *word[1] == '\0' ? 1 : 2;
+}
+
+/* Ourselves again, with the options that we had: what we run is named behind "--". */
+static int64_t run_foreign(const struct user *user, const char *path, char **argv, size_t argc,
+                           char **envp, char **before, size_t before_count)
+{
+    char *own[12];
+    size_t n = 0;
+    own[n++] = (char *)(uintptr_t) "isola-emu-aarch64";
+    if (user->options->prefix != NULL) {
+        own[n++] = (char *)(uintptr_t) "-L";
+        own[n++] = (char *)(uintptr_t)user->options->prefix;
+    }
+    if (user->options->trace) {
+        own[n++] = (char *)(uintptr_t) "--strace";
+    }
+    if (user->options->interpret) {
+        own[n++] = (char *)(uintptr_t) "--interpret";
+    }
+    own[n++] = (char *)(uintptr_t) "--argv0";
+    own[n++] = before_count > 0 ? before[0] : argc > 0 ? argv[0] : (char *)(uintptr_t) "";
+    own[n++] = (char *)(uintptr_t) "--";
+    own[n++] = before_count > 0 ? before[0] : (char *)(uintptr_t)path;
+    AUTO(freep) char **all = calloc(n + argc + before_count + 3, sizeof(char *));
+    if (all == NULL) {
+        return -ENOMEM;
+    }
+    size_t at = n;
+    memcpy((void *)all, (const void *)own, n * sizeof(char *));
+    for (size_t i = 1; i < before_count; i++) {
+        all[at++] = before[i];
+    }
+    if (before_count > 0) {
+        all[at++] = (char *)(uintptr_t)path;
+    }
+    for (size_t i = 1; i < argc; i++) {
+        all[at++] = argv[i];
+    }
+    all[at] = NULL;
+    (void)execve("/proc/self/exe", all, envp);
+    return -errno;
+}
+
+int64_t process_execve(struct user *user, uint64_t path_at, uint64_t argv_at, uint64_t envp_at)
+{
+    static char *none[] = {NULL};
+    const char *path = user_pointer(path_at);
+    char **argv = argv_at == 0 ? none : user_pointer(argv_at);
+    char **envp = envp_at == 0 ? none : user_pointer(envp_at);
+    char line[PATH_MAX];
+    char target[PATH_MAX];
+    char *word[2] = {NULL, NULL};
+    if (path == NULL) {
+        return -EFAULT;
+    }
+    if (strcmp(path, "/proc/self/exe") == 0) {
+        /* The descriptor is not there any more when it is opened again. */
+        (void)snprintf(line, sizeof(line), "/proc/self/fd/%d", user->program_fd);
+        ssize_t n = readlink(line, target, sizeof(target) - 1);
+        if (n < 0) {
+            return -errno;
+        }
+        target[n] = '\0';
+        path = target;
+    }
+    if (access(path, X_OK) < 0) {
+        return -errno;
+    }
+    if (is_foreign(path)) {
+        return run_foreign(user, path, argv, count(argv_at), envp, NULL, 0);
+    }
+    size_t words = read_script(path, line, sizeof(line), word);
+    if (words > 0 && is_foreign(word[0])) {
+        return run_foreign(user, path, argv, count(argv_at), envp, word, words);
+    }
+    (void)execve(path, argv, envp);
+    return -errno;
+}

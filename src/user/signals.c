@@ -1,0 +1,333 @@
+#include "user/signals.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "user/user.h"
+
+#define HOST_STACK_SIZE ((size_t)64 << 10)
+#define FPSIMD_MAGIC 0x46508001u
+#define SA_RESTORER_FLAG 0x04000000u
+/* mov x8, #139 (rt_sigreturn); svc #0 */
+static const uint32_t trampoline_code[] = {0xd2801168u, 0xd4000001u};
+
+/* A signal handler has no argument of ours, and a thread runs one CPU. */
+static __thread struct user *current;
+
+/* arch/arm64/include/uapi/asm/sigcontext.h and ucontext.h. */
+struct guest_fpsimd {
+    uint32_t magic, size, fpsr, fpcr;
+    union arm64_vector v[32];
+};
+
+struct guest_context {
+    uint64_t fault_address, regs[31], sp, pc, pstate, pad;
+    struct guest_fpsimd fpsimd;
+    uint32_t end[2];
+    uint8_t reserved[4096 - sizeof(struct guest_fpsimd) - 8];
+};
+
+struct guest_ucontext {
+    uint64_t flags, link;
+    uint64_t stack_at;
+    uint32_t stack_flags, pad;
+    uint64_t stack_size;
+    uint64_t mask;
+    uint8_t unused[120 + 8]; /* the context is aligned to 16 */
+    struct guest_context context;
+};
+
+struct guest_frame {
+    siginfo_t info;
+    struct guest_ucontext uc;
+    uint64_t fp, lr;
+};
+
+static bool is_fault(int number)
+{
+    return number == SIGSEGV || number == SIGBUS || number == SIGFPE || number == SIGILL;
+}
+
+static void on_signal(int number, siginfo_t *info, void *context)
+{
+    struct user *user = current;
+    struct signals *s = &user->signals;
+    if (is_fault(number) && info->si_code > 0) {
+        if (emu_fault(user->cpu, context)) {
+            s->fault = *info;
+            return;
+        }
+        if (s->in_call != 0) {
+            s->in_call = 0;
+            siglongjmp(s->bad, 1);
+        }
+        (void)signal(number, SIG_DFL); /* ours: it comes again, and ends us */
+        return;
+    }
+    s->info[number] = *info;
+    (void)atomic_fetch_or(&s->pending, (uint64_t)1 << (number - 1));
+    emu_interrupt(user->cpu);
+}
+
+static int catch (int number)
+{
+    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    (void)sigfillset(&action.sa_mask);
+    return sigaction(number, &action, NULL) < 0 ? -errno : 0;
+}
+
+int signals_begin(struct user *user)
+{
+    struct signals *s = &user->signals;
+    current = user;
+    void *stack =
+        mmap(NULL, HOST_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int64_t page = memory_mmap(user, 0, sizeof(trampoline_code), PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (stack == MAP_FAILED || page < 0) {
+        return -ENOMEM;
+    }
+    const stack_t ss = {.ss_sp = stack, .ss_size = HOST_STACK_SIZE};
+    memcpy(user_pointer((uint64_t)page), trampoline_code, sizeof(trampoline_code));
+    s->trampoline = (uint64_t)page;
+    int64_t r =
+        memory_mprotect(user, s->trampoline, sizeof(trampoline_code), PROT_READ | PROT_EXEC);
+    if (r < 0 || sigaltstack(&ss, NULL) < 0) {
+        return r < 0 ? (int)r : -errno;
+    }
+    for (int number = 1; number <= SIGNALS_MAX; number++) {
+        struct sigaction old;
+        if (sigaction(number, NULL, &old) == 0 && old.sa_handler == SIG_IGN) {
+            s->action[number].handler = (uint64_t)(uintptr_t)SIG_IGN;
+        }
+    }
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+    for (size_t i = 0; r == 0 && i < sizeof(faults) / sizeof(faults[0]); i++) {
+        r = catch (faults[i]);
+    }
+    return (int)r;
+}
+
+static uint64_t host_mask(int how, const uint64_t *set)
+{
+    uint64_t old = 0;
+    (void)syscall(SYS_rt_sigprocmask, how, set, &old, sizeof(old));
+    return old;
+}
+
+static uint64_t *slots(struct arm64_state *state)
+{
+    return state->x;
+}
+
+static void fill_context(const struct arm64_state *state, struct guest_context *c)
+{
+    memcpy(c->regs, state->x, sizeof(c->regs));
+    c->sp = state->sp;
+    c->pc = state->pc;
+    c->pstate = state->nzcv;
+    c->fpsimd.magic = FPSIMD_MAGIC;
+    c->fpsimd.size = sizeof(c->fpsimd);
+    c->fpsimd.fpsr = state->fpsr;
+    c->fpsimd.fpcr = state->fpcr;
+    memcpy(c->fpsimd.v, state->v, sizeof(state->v));
+}
+
+static uint64_t place_frame(const struct signals *s, const struct signals_action *action,
+                            uint64_t sp)
+{
+    bool inside = sp - s->stack_at < s->stack_size;
+    if ((action->flags & SA_ONSTACK) != 0 && s->stack_size != 0 && !inside) {
+        sp = s->stack_at + s->stack_size;
+    }
+    return (sp - sizeof(struct guest_frame)) & ~(uint64_t)15;
+}
+
+/* The frame, and the registers with which the handler begins. */
+static void enter_handler(struct user *user, int number, const siginfo_t *info)
+{
+    struct signals *s = &user->signals;
+    struct arm64_state *state = emu_cpu_state(user->cpu);
+    const struct signals_action action = s->action[number];
+    uint64_t at = place_frame(s, &action, state->sp);
+    if (sigsetjmp(s->bad, 0) != 0) { /* no room on its stack */
+        (void)signal(SIGSEGV, SIG_DFL);
+        (void)kill(getpid(), SIGSEGV);
+        return;
+    }
+    s->in_call = 1;
+    struct guest_frame *frame = user_pointer(at);
+    memset(frame, 0, sizeof(*frame));
+    frame->info = *info;
+    frame->uc.stack_at = s->stack_at;
+    frame->uc.stack_size = s->stack_size;
+    frame->uc.stack_flags = s->stack_size == 0 ? SS_DISABLE : 0;
+    fill_context(state, &frame->uc.context);
+    frame->uc.context.fault_address = is_fault(number) ? (uint64_t)(uintptr_t)info->si_addr : 0;
+    frame->fp = state->x[29];
+    frame->lr = state->x[30];
+    s->in_call = 0;
+    uint64_t add =
+        action.mask | ((action.flags & SA_NODEFER) != 0 ? 0 : (uint64_t)1 << (number - 1));
+    uint64_t before = host_mask(SIG_BLOCK, &add);
+    frame->uc.mask = s->has_saved_mask ? s->saved_mask : before;
+    s->has_saved_mask = false;
+    slots(state)[0] = (uint64_t)number;
+    slots(state)[1] = (uint64_t)(uintptr_t)&frame->info;
+    slots(state)[2] = (uint64_t)(uintptr_t)&frame->uc;
+    slots(state)[29] = (uint64_t)(uintptr_t)&frame->fp;
+    slots(state)[30] = (action.flags & SA_RESTORER_FLAG) != 0 ? action.restorer : s->trampoline;
+    state->sp = at;
+    state->pc = action.handler;
+    if ((action.flags & SA_RESETHAND) != 0) {
+        s->action[number].handler = 0;
+        (void)(is_fault(number) ? SIG_DFL : signal(number, SIG_DFL));
+    }
+}
+
+void signals_deliver(struct user *user)
+{
+    struct signals *s = &user->signals;
+    uint64_t pending = atomic_exchange(&s->pending, 0);
+    for (int number = 1; number <= SIGNALS_MAX && pending != 0; number++) {
+        if ((pending >> (number - 1) & 1) != 0) {
+            pending &= ~((uint64_t)1 << (number - 1));
+            siginfo_t info = s->info[number];
+            if (s->action[number].handler > 1) {
+                enter_handler(user, number, &info);
+            }
+        }
+    }
+    if (s->has_saved_mask) {
+        s->has_saved_mask = false;
+        (void)host_mask(SIG_SETMASK, &s->saved_mask);
+    }
+}
+
+void signals_fault(struct user *user, int number, int code, uint64_t address)
+{
+    struct signals *s = &user->signals;
+    siginfo_t info = {.si_signo = number, .si_code = code};
+    uint64_t blocked = host_mask(SIG_BLOCK, NULL);
+    info.si_addr = user_pointer(address);
+    if (s->action[number].handler > 1 && (blocked >> (number - 1) & 1) == 0) {
+        enter_handler(user, number, &info);
+        return;
+    }
+    (void)fprintf(stderr,
+                  "isola-emu-aarch64: the program ended by signal %d at 0x%" PRIx64
+                  " (address 0x%" PRIx64 ")\n",
+                  number, emu_cpu_state(user->cpu)->pc, address);
+    const uint64_t this_one = (uint64_t)1 << (number - 1);
+    (void)signal(number, SIG_DFL);
+    (void)host_mask(SIG_UNBLOCK, &this_one);
+    (void)kill(getpid(), number);
+}
+
+int64_t signals_action(struct user *user, const uint64_t *a)
+{
+    struct signals *s = &user->signals;
+    int number = (int)a[0];
+    if (number < 1 || number > SIGNALS_MAX || a[3] != 8) {
+        return -EINVAL;
+    }
+    struct signals_action old = s->action[number];
+    if (a[1] != 0) {
+        struct signals_action fresh;
+        memcpy(&fresh, user_pointer(a[1]), sizeof(fresh));
+        if (number == SIGKILL || number == SIGSTOP) {
+            return -EINVAL;
+        }
+        s->action[number] = fresh;
+        if (fresh.handler > 1) {
+            int r = catch (number);
+            if (r < 0) {
+                return r;
+            }
+        } else if (!is_fault(number)) {
+            (void)signal(number, fresh.handler == 1 ? SIG_IGN : SIG_DFL);
+        }
+    }
+    if (a[2] != 0) {
+        memcpy(user_pointer(a[2]), &old, sizeof(old));
+    }
+    return 0;
+}
+
+/* Faults are never blocked to the host: signals_fault() looks at what the guest wants. */
+int64_t signals_mask(struct user *user, const uint64_t *a)
+{
+    (void)user;
+    return syscall(SYS_rt_sigprocmask, (int)a[0], a[1], a[2], a[3]) < 0 ? -errno : 0;
+}
+
+int64_t signals_stack(struct user *user, const uint64_t *a)
+{
+    struct signals *s = &user->signals;
+    if (a[1] != 0) {
+        const stack_t old = {.ss_sp = user_pointer(s->stack_at),
+                             .ss_flags = s->stack_size == 0 ? SS_DISABLE : 0,
+                             .ss_size = s->stack_size};
+        memcpy(user_pointer(a[1]), &old, sizeof(old));
+    }
+    if (a[0] != 0) {
+        stack_t fresh;
+        memcpy(&fresh, user_pointer(a[0]), sizeof(fresh));
+        bool off = (fresh.ss_flags & SS_DISABLE) != 0;
+        s->stack_at = off ? 0 : (uint64_t)(uintptr_t)fresh.ss_sp;
+        s->stack_size = off ? 0 : fresh.ss_size;
+    }
+    return 0;
+}
+
+int64_t signals_suspend(struct user *user, const uint64_t *a)
+{
+    struct signals *s = &user->signals;
+    uint64_t wanted = 0;
+    memcpy(&wanted, user_pointer(a[0]), sizeof(wanted));
+    s->saved_mask = host_mask(SIG_BLOCK, NULL);
+    (void)syscall(SYS_rt_sigsuspend, &wanted, sizeof(wanted));
+    s->has_saved_mask = true;
+    return -EINTR;
+}
+
+void signals_return(struct user *user)
+{
+    struct signals *s = &user->signals;
+    struct arm64_state *state = emu_cpu_state(user->cpu);
+    const struct guest_frame *frame = user_pointer(state->sp);
+    const struct guest_context *c = &frame->uc.context;
+    uint64_t mask = frame->uc.mask;
+    memcpy(state->x, c->regs, sizeof(c->regs));
+    state->pc = c->pc;
+    state->nzcv = (uint32_t)c->pstate & 0xf0000000u;
+    if (c->fpsimd.magic == FPSIMD_MAGIC) {
+        state->fpsr = c->fpsimd.fpsr;
+        memcpy(state->v, c->fpsimd.v, sizeof(state->v));
+    }
+    state->sp = c->sp;
+    (void)s;
+    (void)host_mask(SIG_SETMASK, &mask);
+}
+
+bool signals_restart(struct user *user, int64_t result)
+{
+    struct signals *s = &user->signals;
+    uint64_t pending = atomic_load(&s->pending);
+    if (result != -EINTR || pending == 0 || s->has_saved_mask) {
+        return false;
+    }
+    int number = __builtin_ctzll(pending) + 1;
+    if ((s->action[number].flags & SA_RESTART) == 0) {
+        return false;
+    }
+    emu_cpu_state(user->cpu)->pc -= 4;
+    return true;
+}

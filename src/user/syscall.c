@@ -1,0 +1,152 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "base/macros.h"
+#include "user/signals.h"
+#include "user/user.h"
+
+#define SYSCALL_MAX 512u
+
+/* Numbers of the guest for what is done here. */
+enum {
+#define SAME(number, name)
+#define OURS(number, name) GUEST_##name = (number),
+#include "user/syscall_table.inc"
+#undef SAME
+#undef OURS
+};
+
+static const struct {
+    const char *name;
+    int host; /* -1: done here */
+} calls[SYSCALL_MAX] = {
+#define SAME(number, name) [number] = {#name, SYS_##name},
+#define OURS(number, name) [number] = {#name, -1},
+#include "user/syscall_table.inc"
+#undef SAME
+#undef OURS
+};
+
+static int64_t get_uname(uint64_t at)
+{
+    struct utsname name;
+    if (uname(&name) < 0) {
+        return -errno;
+    }
+    (void)strcpy(name.machine, "aarch64");
+    memcpy(user_pointer(at), &name, sizeof(name));
+    return 0;
+}
+
+/* The rights of a speculative or tagged CPU are none that this one has. */
+static int64_t control_process(const uint64_t *a)
+{
+    switch (a[0]) {
+    case PR_SET_SECCOMP: /* filters would see the host's calls */
+    case PR_SET_MM:
+        return -EINVAL;
+    default:
+        return syscall(SYS_prctl, a[0], a[1], a[2], a[3], a[4]) < 0 ? -errno : 0;
+    }
+}
+
+static int64_t leave(struct user *user, uint64_t code)
+{
+    user->exited = true;
+    user->exit_code = (int)(code & 0xff);
+    return 0;
+}
+
+static int64_t call_here(struct user *user, uint64_t number, const uint64_t *a)
+{
+    switch (number) {
+    case GUEST_openat:
+        return file_openat(user, a);
+    case GUEST_fcntl:
+        return file_fcntl(user, a);
+    case GUEST_fstat:
+        return file_fstat(user, a);
+    case GUEST_newfstatat:
+        return file_newfstatat(user, a);
+    case GUEST_readlinkat:
+        return file_readlinkat(user, a);
+    case GUEST_epoll_ctl:
+        return file_epoll_ctl(user, a);
+    case GUEST_epoll_pwait:
+        return file_epoll_pwait(user, a);
+    case GUEST_exit:
+    case GUEST_exit_group:
+        return leave(user, a[0]);
+    case GUEST_brk:
+        return memory_brk(user, a[0]);
+    case GUEST_mmap:
+        return memory_mmap(user, a[0], a[1], (int)a[2], (int)a[3], (int)a[4], (int64_t)a[5]);
+    case GUEST_munmap:
+        return memory_munmap(user, a[0], a[1]);
+    case GUEST_mprotect:
+        return memory_mprotect(user, a[0], a[1], (int)a[2]);
+    case GUEST_mremap:
+        return memory_mremap(user, a[0], a[1], a[2], (int)a[3], a[4]);
+    case GUEST_clone:
+        return process_clone(user, a);
+    case GUEST_execve:
+        return process_execve(user, a[0], a[1], a[2]);
+    case GUEST_uname:
+        return get_uname(a[0]);
+    case GUEST_prctl:
+        return control_process(a);
+    case GUEST_rt_sigaction:
+        return signals_action(user, a);
+    case GUEST_rt_sigprocmask:
+        return signals_mask(user, a);
+    case GUEST_sigaltstack:
+        return signals_stack(user, a);
+    case GUEST_rt_sigsuspend:
+        return signals_suspend(user, a);
+    default:
+        return -ENOSYS;
+    }
+}
+
+static void trace(uint64_t number, const uint64_t *a, int64_t result)
+{
+    const char *name =
+        number < SYSCALL_MAX && calls[number].name != NULL ? calls[number].name : "?";
+    (void)fprintf(stderr,
+                  "%d %s[%" PRIu64 "](0x%" PRIx64 ", 0x%" PRIx64 ", 0x%" PRIx64 ", 0x%" PRIx64
+                  ") = %" PRId64 "\n",
+                  (int)getpid(), name, number, a[0], a[1], a[2], a[3], result);
+}
+
+void user_syscall(struct user *user)
+{
+    struct arm64_state *state = emu_cpu_state(user->cpu);
+    uint64_t number = state->x[8];
+    const uint64_t a[6] = {state->x[0], state->x[1], state->x[2],
+                           state->x[3], state->x[4], state->x[5]};
+    int64_t r = -ENOSYS;
+    if (number == GUEST_rt_sigreturn) {
+        signals_return(user);
+        return;
+    }
+    if (number >= SYSCALL_MAX || calls[number].name == NULL) {
+        user->unknown_calls++;
+    } else if (calls[number].host < 0) {
+        r = call_here(user, number, a);
+    } else {
+        long given = syscall(calls[number].host, a[0], a[1], a[2], a[3], a[4], a[5]);
+        r = given == -1 ? -errno : given;
+    }
+    if (user->options->trace) {
+        trace(number, a, r);
+    }
+    if (!signals_restart(user, r)) {
+        state->x[0] = (uint64_t)r;
+    }
+}

@@ -1,0 +1,75 @@
+/*
+ * user.h - a Linux program of another CPU in this process.
+ */
+#ifndef USER_USER_H
+#define USER_USER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "emu/emu.h"
+#include "user/pages.h"
+#include "user/signals.h"
+
+struct err;
+
+struct user_options {
+    const char *program; /* the file */
+    char **argv;         /* the guest's, with its name; NULL at the end */
+    char **envp;
+    const char *prefix; /* where interpreters are looked for first; NULL: nowhere else */
+    bool interpret;     /* never make host code */
+    bool trace;         /* system calls, to standard error */
+    bool counters;      /* say at the end what was translated */
+};
+
+struct user {
+    const struct user_options *options;
+    struct emu *emu;
+    struct emu_cpu *cpu;
+    struct pages pages;
+    uint64_t brk_start, brk;
+    int program_fd; /* what /proc/self/exe shows */
+    struct signals signals;
+    uint64_t unknown_calls;
+    bool exited;
+    int exit_code;
+};
+
+/* Runs to its end. The program's exit code, or a negative errno: it did not start. */
+int user_run(const struct user_options *options, struct err *err);
+
+/* loader.c: maps program and interpreter, makes the stack and sets pc and sp. */
+int loader_load(struct user *user, struct err *err);
+
+/* syscall.c: the call that the registers describe; its result is in x0. */
+void user_syscall(struct user *user);
+
+/* memory.c: what changes the map of pages. Results as system calls have them. */
+int64_t memory_mmap(struct user *user, uint64_t addr, uint64_t len, int prot, int flags, int fd,
+                    int64_t offset);
+int64_t memory_munmap(struct user *user, uint64_t addr, uint64_t len);
+int64_t memory_mprotect(struct user *user, uint64_t addr, uint64_t len, int prot);
+int64_t memory_mremap(struct user *user, uint64_t addr, uint64_t old_len, uint64_t len, int flags,
+                      uint64_t target);
+int64_t memory_brk(struct user *user, uint64_t addr);
+
+/* process.c */
+int64_t process_clone(struct user *user, const uint64_t *args);
+int64_t process_execve(struct user *user, uint64_t path, uint64_t argv, uint64_t envp);
+
+/* file.c */
+int64_t file_openat(struct user *user, const uint64_t *args);
+int64_t file_fcntl(struct user *user, const uint64_t *args);
+int64_t file_fstat(struct user *user, const uint64_t *args);
+int64_t file_newfstatat(struct user *user, const uint64_t *args);
+int64_t file_readlinkat(struct user *user, const uint64_t *args);
+int64_t file_epoll_ctl(struct user *user, const uint64_t *args);
+int64_t file_epoll_pwait(struct user *user, const uint64_t *args);
+
+static inline void *user_pointer(uint64_t address)
+{
+    return (void *)(uintptr_t)address; // NOLINT: guest addresses are ours
+}
+
+#endif
