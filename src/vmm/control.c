@@ -58,45 +58,47 @@ static int make_command_line(const struct vmm_config *config, struct buf *line, 
     return r < 0 ? err_set(err, -r, "make the command line") : 0;
 }
 
-static int load_kernel(struct machine *machine, const struct vmm_config *config, struct err *err)
+/* What machine_options.boot points to. */
+struct images {
+    int kernel, initrd;
+    struct buf line;
+    struct boot_plan plan;
+};
+
+static void images_done(struct images *images)
 {
-    AUTO(closep) int kernel = -1;
-    AUTO(closep) int initrd = -1;
-    AUTO(buf_donep) struct buf line = {0};
-    kernel = open_image(config->boot.kernel, "kernel", err);
-    if (kernel < 0) {
-        return kernel;
+    images->kernel = close_fd(images->kernel);
+    images->initrd = close_fd(images->initrd);
+    buf_done(&images->line);
+}
+DEFINE_DONEP(struct images, images_done)
+
+static int open_images(const struct vmm_config *config, struct images *ret, struct err *err)
+{
+    ret->kernel = open_image(config->boot.kernel, "kernel", err);
+    if (ret->kernel < 0) {
+        return ret->kernel;
     }
     if (config->boot.initrd != NULL) {
-        initrd = open_image(config->boot.initrd, "initrd", err);
-        if (initrd < 0) {
-            return initrd;
+        ret->initrd = open_image(config->boot.initrd, "initrd", err);
+        if (ret->initrd < 0) {
+            return ret->initrd;
         }
     }
-    int r = make_command_line(config, &line, err);
+    int r = make_command_line(config, &ret->line, err);
     if (r < 0) {
         return r;
     }
-    struct boot_plan plan = {
+    ret->plan = (struct boot_plan){
         .protocol = protocol_of(config->boot.protocol),
-        .kernel_fd = kernel,
+        .kernel_fd = ret->kernel,
         .kernel_name = config->boot.kernel,
-        .initrd_fd = initrd,
+        .initrd_fd = ret->initrd,
         .initrd_name = config->boot.initrd,
-        .command_line = line.data == NULL ? "" : line.data,
+        .command_line = ret->line.data == NULL ? "" : ret->line.data,
         .bare = !config->boot.board_arguments,
     };
-    return machine_boot(machine, &plan, err);
-}
-
-static int check_speed(struct machine *machine, struct err *err)
-{
-    int64_t ns = 0;
-    int r = speed_measure(machine_cpu(machine, 0), machine_memory(machine), &ns, err);
-    if (r == 0 && ns > SPEED_LIMIT_NS) {
-        r = speed_refuse(ns, err);
-    }
-    return r;
+    return 0;
 }
 
 static bool is_jailed(const struct control *control)
@@ -127,6 +129,7 @@ static struct machine_options options_of(const struct control *control)
         .serial_out_fd = serial_stdio ? STDOUT_FILENO : control->console_fd,
         .pci = config->pci,
         .jail = is_jailed(control),
+        .require_hardware = config->require_hardware,
     };
 }
 
@@ -349,6 +352,7 @@ static int start_apart(struct control *control, const struct snapshot_files *fil
 
 int control_start(struct control *control, struct err *err)
 {
+    AUTO(images_donep) struct images images = {.kernel = -1, .initrd = -1};
     AUTO(machine_freep) struct machine *machine = NULL;
     int r = take_config(control, err);
     if (r < 0 || control->place == CONTROL_APART) {
@@ -356,14 +360,16 @@ int control_start(struct control *control, struct err *err)
     }
     const struct vmm_config *config = &control->config;
     r = open_console(control, err);
+    r = r < 0 ? r : open_images(config, &images, err);
     if (r < 0) {
         return r;
     }
     struct machine_options options = options_of(control);
+    options.boot = &images.plan;
     r = machine_new(&options, control->loop, &machine, err);
-    r = r < 0 || !config->require_hardware ? r : check_speed(machine, err);
     r = r < 0 ? r : machine_add_devices(machine, config, err);
-    r = r < 0 ? r : load_kernel(machine, config, err);
+    r = r < 0 ? r : machine_boot(machine, err);
+    images_done(&images); /* no longer open than needed */
     return r < 0 ? r : run_machine(control, TAKE_PTR(machine), true, err);
 }
 
@@ -378,6 +384,7 @@ static int make_restored(struct control *control, const struct snapshot *snapsho
     }
     struct machine_options options = options_of(control);
     snapshot_set_memory(snapshot, &options);
+    options.require_hardware = false;
     /* Of a machine beside it: this one's memory is not to be touched. */
     r = control->config.require_hardware ? speed_check_kvm(-1, &ns, err) : 0;
     r = r < 0 ? r : machine_new(&options, control->loop, &machine, err);

@@ -17,9 +17,11 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/macros.h"
 #include "vmm/jail_filter.h"
@@ -28,6 +30,9 @@
 /* Newer than Debian 12's header: of ABI 4 and 6. */
 #define LANDLOCK_NET_TCP 3ULL /* bind and connect */
 #define LANDLOCK_SCOPES 3ULL  /* abstract Unix sockets and signals */
+
+#define LAST_THREAD_NS (200 * NS_PER_MS)
+#define LAST_THREAD_TRIES 2000
 
 /* The sanitizers' runtime makes calls of its own at any time: there is no list for that. */
 #if defined(__SANITIZE_ADDRESS__)
@@ -143,8 +148,9 @@ int jail_restrict_files(int dir_fd, uint64_t allowed)
 {
     long abi =
         syscall(SYS_landlock_create_ruleset, NULL, (size_t)0, LANDLOCK_CREATE_RULESET_VERSION);
-    if (abi <= 0) {
-        return 0;
+    if (abi < 0) {
+        /* Not in this kernel, or not switched on at its boot. Any other answer is no answer. */
+        return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -errno;
     }
     struct landlock_attributes attributes = {
         /* All rights of this ABI: 13 since 1, REFER since 2, TRUNCATE since 3, IOCTL_DEV since 5.
@@ -203,14 +209,30 @@ static int restrict_process(bool sockets)
     return jail_restrict_calls(rules, sockets ? COUNT(rules) : COUNT(process_rules));
 }
 
+/*
+ * Landlock and capabilities are a thread's own: another one would keep them. One that was joined is
+ * gone a moment later, when the kernel has taken it apart.
+ */
+static int check_alone(void)
+{
+    const struct timespec wait = {.tv_nsec = LAST_THREAD_NS / LAST_THREAD_TRIES};
+    for (int i = 0; unshare(CLONE_THREAD) < 0; i++) {
+        if (errno != EINVAL || i == LAST_THREAD_TRIES) {
+            return -errno;
+        }
+        (void)nanosleep(&wait, NULL);
+    }
+    return 0;
+}
+
 int jail_enter(const struct jail_options *options, struct err *err)
 {
     const uint64_t sockets = LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE |
                              LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE;
     const struct rlimit none = {0, 0};
-    /* Landlock and capabilities are a thread's own: another one would keep them. Refused then. */
-    if (unshare(CLONE_THREAD) < 0) {
-        return err_set(err, errno, "jail a process of more than one thread");
+    int r = check_alone();
+    if (r < 0) {
+        return err_set(err, -r, "jail a process of more than one thread");
     }
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||
         setrlimit(RLIMIT_CORE, &none) < 0) {
@@ -223,7 +245,7 @@ int jail_enter(const struct jail_options *options, struct err *err)
             return err_set(err, errno, "open '%s'", options->socket_dir);
         }
     }
-    int r = options->alone ? jail_space_enter(options->id, err) : 0;
+    r = options->alone ? jail_space_enter(options->id, err) : 0;
     if (r < 0) {
         return r;
     }

@@ -71,8 +71,7 @@ static int make_memory(struct machine *machine, struct err *err)
     if (r == 0 && options->memory > low) {
         r = memory_add(machine->memory, LAYOUT_HIGH, options->memory - low, err);
     }
-    r = r < 0 || !options->track_dirty ? r : memory_track(machine->memory, true, err);
-    return r < 0 ? r : memory_map(machine->memory, machine->board.engine, err);
+    return r < 0 || !options->track_dirty ? r : memory_track(machine->memory, true, err);
 }
 
 void machine_add_device(struct machine *machine, struct device *device)
@@ -275,8 +274,10 @@ int machine_new(const struct machine_options *options, struct loop *loop, struct
         .lapic_base = (uint32_t)LAYOUT_LAPIC,
         .ioapic_base = (uint32_t)LAYOUT_IOAPIC,
     };
-    r = make_board(machine, loop, err);
-    r = r < 0 ? r : make_memory(machine, err);
+    r = make_memory(machine, err);
+    r = r < 0 || options->boot == NULL ? r : machine_load_begin(machine, err);
+    r = r < 0 ? r : make_board(machine, loop, err);
+    r = r < 0 ? r : memory_map(machine->memory, machine->board.engine, err);
     r = r < 0 ? r : make_cpus(machine, err);
     r = r < 0 ? r : make_chips(machine, err);
     r = r < 0 || !options->pci ? r : make_pci(machine, err);
@@ -293,6 +294,7 @@ void machine_free(struct machine *machine)
         return;
     }
     machine->ended = NULL;
+    machine_load_end(machine);
     if (machine->cpu_count > 0 && machine->cpu[0].started) {
         machine_note_end(machine, BOARD_STOPPED, 0, NULL, NULL);
     }

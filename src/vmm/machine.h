@@ -29,6 +29,7 @@ struct machine_options {
     uint64_t memory; /* bytes, whole pages */
     bool huge_pages, mergeable, shared_memory;
     bool track_dirty;                /* for differences between snapshots */
+    bool require_hardware;           /* a KVM that emulates is refused by machine_start() */
     const char *const *features_off; /* see cpu_model */
     int kvm_fd;                      /* borrowed; -1: /dev/kvm is opened */
     bool pit;                        /* an 8254, for systems that know no other clock */
@@ -40,6 +41,11 @@ struct machine_options {
     bool jail; /* threads of CPUs restrict themselves; jail_enter() was called (jail.h) */
     bool memory_from_file; /* a snapshot's: mapped copy-on-write */
     int memory_fd;         /* of that; borrowed until machine_new() returns */
+    /*
+     * A kernel that is loaded on a thread of its own while the machine is made, for KVM and the
+     * disk keep us waiting; borrowed until machine_boot(). NULL: there is none.
+     */
+    const struct boot_plan *boot;
 };
 
 /* How it ended. */
@@ -64,8 +70,8 @@ uint32_t machine_cpu_count(const struct machine *machine);
 /* The machine frees it, and saves and resets it with the others. */
 void machine_add_device(struct machine *machine, struct device *device);
 
-/* Writes ACPI tables and loads the kernel; the first CPU stands at its entry. */
-int machine_boot(struct machine *machine, const struct boot_plan *plan, struct err *err);
+/* Writes ACPI tables and waits for options.boot; the first CPU stands at its kernel's entry. */
+int machine_boot(struct machine *machine, struct err *err);
 
 /*
  * CPUs run from here on. ended is called once, on the loop's thread, when the machine has ended and

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/macros.h"
+#include "base/thread.h"
 #include "vmm/boot/boot.h"
 #include "vmm/layout.h"
 #include "vmm/machine_internal.h"
@@ -53,7 +54,7 @@ static int write_acpi(struct machine *machine, struct err *err)
 static int make_board_arguments(const struct machine *machine, struct buf *ret)
 {
     return buf_printf(ret, "tsc=reliable cryptomgr.notests 8250.nr_uarts=%d%s",
-                      machine->options.serial ? 1 : 0, machine->pci == NULL ? " pci=off" : "");
+                      machine->options.serial ? 1 : 0, machine->options.pci ? "" : " pci=off");
 }
 
 int machine_new_generation(struct machine *machine, struct err *err)
@@ -66,39 +67,62 @@ int machine_new_generation(struct machine *machine, struct err *err)
     return r < 0 ? err_set(err, -r, "write the machine's generation id") : 0;
 }
 
-int machine_boot(struct machine *machine, const struct boot_plan *plan, struct err *err)
+static void *load_thread(void *data)
 {
-    struct boot_range range[4];
-    struct boot_plan whole = *plan;
+    struct machine_loader *loader = data;
+    loader->result = boot_load(&loader->plan, loader->memory, &loader->entry, &loader->err);
+    return NULL;
+}
+
+int machine_load_begin(struct machine *machine, struct err *err)
+{
+    struct machine_loader *loader = &machine->loader;
+    const struct boot_plan *plan = machine->options.boot;
+    loader->plan = *plan;
+    loader->memory = machine->memory;
+    int r = plan->bare ? 0 : make_board_arguments(machine, &loader->arguments);
+    if (r < 0) {
+        return err_set(err, -r, "make the command line");
+    }
+    loader->plan.board_arguments = loader->arguments.data;
+    loader->plan.rsdp = LAYOUT_ACPI;
+    loader->plan.ranges = loader->range;
+    loader->plan.range_count = make_ranges(machine, loader->range);
+    r = thread_start(&loader->thread, load_thread, loader, NULL);
+    loader->started = r == 0;
+    return r < 0 ? err_set(err, -r, "start to load the kernel") : 0;
+}
+
+void machine_load_end(struct machine *machine)
+{
+    if (machine->loader.started) {
+        (void)pthread_join(machine->loader.thread, NULL);
+        machine->loader.started = false;
+    }
+    buf_done(&machine->loader.arguments);
+}
+
+int machine_boot(struct machine *machine, struct err *err)
+{
     AUTO(freep) struct x86_state *state = calloc(1, sizeof(*state));
     if (state == NULL) {
         return err_set(err, ENOMEM, "boot");
     }
     struct cpu *cpu = machine->cpu[0].cpu;
-    int r = cpu->ops->get_core(cpu, state);
+    int r = write_acpi(machine, err);
+    machine_load_end(machine);
+    if (r == 0 && machine->loader.result < 0) {
+        *err = machine->loader.err;
+        r = machine->loader.result;
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = cpu->ops->get_core(cpu, state);
     if (r < 0) {
         return err_set(err, -r, "read the first CPU");
     }
-    r = write_acpi(machine, err);
-    if (r < 0) {
-        return r;
-    }
-    AUTO(buf_donep) struct buf arguments = {0};
-    if (!plan->bare) {
-        r = make_board_arguments(machine, &arguments);
-        if (r < 0) {
-            return err_set(err, -r, "make the command line");
-        }
-        whole.board_arguments = arguments.data;
-    }
-    whole.rsdp = LAYOUT_ACPI;
-    whole.ranges = range;
-    whole.range_count = make_ranges(machine, range);
-    enum boot_protocol protocol;
-    r = boot_load(&whole, machine->memory, state, &protocol, err);
-    if (r < 0) {
-        return r;
-    }
+    boot_enter(&machine->loader.entry, state);
     r = cpu->ops->set_core(cpu, state);
     return r < 0 ? err_set(err, -r, "set the first CPU") : 0;
 }

@@ -13,6 +13,7 @@
 #include "vmm/chip/ioapic.h"
 #include "vmm/jail.h"
 #include "vmm/machine_internal.h"
+#include "vmm/speed.h"
 
 static uint64_t load(const uint8_t *data, unsigned size)
 {
@@ -186,6 +187,8 @@ static void *cpu_thread(void *data)
         failed.failed.what = "the CPU's thread cannot be jailed";
         failed.failed.code = (uint64_t)-jailed;
         machine_note_end(machine, BOARD_UNEMULATED, 0, cpu, &failed);
+    } else if (cpu->on_trial) {
+        cpu->trial_result = speed_trial_run(cpu->cpu, &cpu->trial_ns);
     }
     for (;;) {
         if (atomic_load_explicit(&machine->halt, memory_order_acquire)) {
@@ -203,17 +206,56 @@ static void *cpu_thread(void *data)
     }
 }
 
-int machine_start_cpus(struct machine *machine, struct err *err)
+static int start_cpu(struct machine_cpu *cpu)
 {
     /* Signals of the process are the loop's, but for the one that kicks a CPU out of the guest. */
     const int open[] = {SIGRTMIN + 1, 0};
-    int r = 0;
-    for (uint32_t i = 0; r == 0 && i < machine->cpu_count; i++) {
-        struct machine_cpu *cpu = &machine->cpu[i];
-        r = thread_start(&cpu->thread, cpu_thread, cpu, open);
-        cpu->started = r == 0;
+    int r = thread_start(&cpu->thread, cpu_thread, cpu, open);
+    cpu->started = r == 0;
+    return r;
+}
+
+/* Starts the first CPU and refuses it if it is emulated. It stands afterwards. */
+static int try_first_cpu(struct machine *machine, struct err *err)
+{
+    struct machine_cpu *cpu = &machine->cpu[0];
+    struct speed_trial *trial;
+    int r = speed_trial_begin(cpu->cpu, machine->memory, &trial, err);
+    if (r < 0) {
+        return r;
     }
-    return r < 0 ? err_set(err, -r, "start the threads of %u CPUs", machine->cpu_count) : 0;
+    cpu->on_trial = true;
+    machine->paused = true;
+    atomic_store(&machine->halt, true);
+    r = start_cpu(cpu);
+    if (r == 0) {
+        r = machine_park_cpus(machine) ? cpu->trial_result : -ECHILD;
+    }
+    int back = speed_trial_end(trial);
+    r = r < 0 ? r : back;
+    if (r < 0) {
+        return err_set(err, -r, "start the first CPU");
+    }
+    return cpu->trial_ns > SPEED_LIMIT_NS ? speed_refuse(cpu->trial_ns, err) : 0;
+}
+
+int machine_start_cpus(struct machine *machine, struct err *err)
+{
+    bool stands = machine->paused;
+    int r = machine->options.require_hardware ? try_first_cpu(machine, err) : 0;
+    if (r < 0) {
+        return r;
+    }
+    for (uint32_t i = 0; r == 0 && i < machine->cpu_count; i++) {
+        r = machine->cpu[i].started ? 0 : start_cpu(&machine->cpu[i]);
+    }
+    if (r < 0) {
+        return err_set(err, -r, "start the threads of %u CPUs", machine->cpu_count);
+    }
+    if (!stands && machine->options.require_hardware) {
+        machine_unpark_cpus(machine);
+    }
+    return 0;
 }
 
 void machine_join_cpus(struct machine *machine)

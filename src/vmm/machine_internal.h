@@ -7,7 +7,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/buf.h"
+#include "base/err.h"
 #include "vmm/acpi/acpi.h"
+#include "vmm/boot/boot.h"
 #include "vmm/config.h"
 #include "vmm/device.h"
 #include "vmm/irq.h"
@@ -21,6 +24,9 @@ struct machine_cpu {
     struct cpu *cpu;
     pthread_t thread;
     bool started;
+    bool on_trial;    /* before the guest it runs speed.h's loop, for: */
+    int trial_result; /* read when it has parked, as the next one */
+    int64_t trial_ns;
     bool parked;        /* under machine.lock */
     bool held;          /* under machine.lock: stands although the machine runs */
     bool debug_stopped; /* under machine.lock: a breakpoint or a step ended */
@@ -31,6 +37,19 @@ struct machine_cpu {
 struct machine_share {
     struct machine *machine;
     char tag[VIRTIO_FS_TAG_MAX + 1];
+};
+
+/* machine_boot.c: the kernel on its way into memory; the thread's until it is joined. */
+struct machine_loader {
+    pthread_t thread;
+    bool started;
+    struct memory *memory;
+    struct boot_plan plan;
+    struct boot_range range[4];
+    struct buf arguments;
+    struct boot_entry entry;
+    int result;
+    struct err err;
 };
 
 struct machine {
@@ -64,6 +83,7 @@ struct machine {
     bool shares_cpus;             /* the loop has no CPU that no CPU of the guest can be on */
     bool stands;                  /* between pause and resume; the loop's thread */
     struct machine_ending ending; /* under lock until ended */
+    struct machine_loader loader;
 
     struct {
         bool known; /* there is one: */
@@ -85,6 +105,9 @@ struct machine {
 
 /* machine_boot.c: another one than before, so that the guest knows that it is a copy. */
 int machine_new_generation(struct machine *machine, struct err *err);
+/* When there is memory. machine_load_end() waits for it, and is due in any case. */
+int machine_load_begin(struct machine *machine, struct err *err);
+void machine_load_end(struct machine *machine);
 
 /* machine_pause.c: what is under way ends on the thread that began it. */
 void machine_stop_io_threads(struct machine *machine);

@@ -26,7 +26,7 @@
 #define PAGE_PRESENT_WRITE 3ULL
 #define PAGE_LARGE 0x80ULL
 
-/* mov $SPEED_INSTRUCTIONS / 2, %ecx; 1: dec %ecx; jnz 1b; out %al, $0xf5; jmp . */
+/* 1: mov $SPEED_INSTRUCTIONS / 2, %ecx; 2: dec %ecx; jnz 2b; out %al, $0xf5; jmp 1b */
 static const uint8_t code[] = {
     0xb9,
     (SPEED_INSTRUCTIONS / 2) & 0xff,
@@ -40,7 +40,14 @@ static const uint8_t code[] = {
     0xe6,
     0xf5,
     0xeb,
-    0xfe,
+    0xf3,
+};
+
+struct speed_trial {
+    struct cpu *cpu;
+    uint8_t *low; /* the guest's memory */
+    struct x86_state state;
+    uint8_t before[USED];
 };
 
 static int write_guest(struct memory *memory)
@@ -94,21 +101,38 @@ static int run_once(struct cpu *cpu, int64_t *ret_ns)
     }
 }
 
-static int measure(struct cpu *cpu, struct memory *memory, const struct x86_state *reset,
-                   int64_t *ret_ns)
+int speed_trial_begin(struct cpu *cpu, struct memory *memory, struct speed_trial **ret,
+                      struct err *err)
 {
+    AUTO(freep) struct speed_trial *trial = calloc(1, sizeof(*trial));
     AUTO(freep) struct x86_state *state = malloc(sizeof(*state));
-    if (state == NULL) {
-        return -ENOMEM;
+    if (trial == NULL || state == NULL) {
+        return err_set(err, ENOMEM, "measure the CPU engine");
     }
-    *state = *reset;
-    enter_long_mode(state);
-    int r = write_guest(memory);
+    trial->cpu = cpu;
+    trial->low = memory_at(memory, 0, USED);
+    int r = trial->low == NULL ? -EFAULT : cpu->ops->get_core(cpu, &trial->state);
+    if (r == 0) {
+        memcpy(trial->before, trial->low, USED);
+        *state = trial->state;
+        enter_long_mode(state);
+        r = write_guest(memory);
+        r = r < 0 ? r : cpu->ops->set_core(cpu, state);
+    }
+    if (r < 0) {
+        return err_set(err, -r, "measure the CPU engine");
+    }
+    *ret = TAKE_PTR(trial);
+    return 0;
+}
+
+int speed_trial_run(struct cpu *cpu, int64_t *ret_ns)
+{
     int64_t best = INT64_MAX;
+    int r = 0;
     for (int i = 0; r == 0 && i < 3 && best > SPEED_LIMIT_NS; i++) {
         int64_t ns = 0;
-        r = cpu->ops->set_core(cpu, state);
-        r = r < 0 ? r : run_once(cpu, &ns);
+        r = run_once(cpu, &ns);
         best = MIN(best, ns);
     }
     if (r == 0) {
@@ -117,20 +141,23 @@ static int measure(struct cpu *cpu, struct memory *memory, const struct x86_stat
     return r;
 }
 
+int speed_trial_end(struct speed_trial *trial)
+{
+    memcpy(trial->low, trial->before, USED);
+    int r = trial->cpu->ops->set_core(trial->cpu, &trial->state);
+    free(trial);
+    return r;
+}
+
 int speed_measure(struct cpu *cpu, struct memory *memory, int64_t *ret_ns, struct err *err)
 {
-    AUTO(freep) struct x86_state *reset = calloc(1, sizeof(*reset));
-    if (reset == NULL) {
-        return err_set(err, ENOMEM, "measure the CPU engine");
+    struct speed_trial *trial;
+    int r = speed_trial_begin(cpu, memory, &trial, err);
+    if (r < 0) {
+        return r;
     }
-    int r = cpu->ops->get_core(cpu, reset);
-    r = r < 0 ? r : measure(cpu, memory, reset, ret_ns);
-    /* The access that ended the loop is completed by this, too. */
-    int back = cpu->ops->set_core(cpu, reset);
-    void *low = memory_at(memory, 0, USED);
-    if (low != NULL) {
-        memset(low, 0, USED);
-    }
+    r = speed_trial_run(cpu, ret_ns);
+    int back = speed_trial_end(trial);
     r = r < 0 ? r : back;
     return r < 0 ? err_set(err, -r, "measure the CPU engine") : 0;
 }

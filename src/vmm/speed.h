@@ -21,9 +21,21 @@ struct memory;
 #define SPEED_LIMIT_NS 4000000
 
 /*
- * Runs a loop in long mode on cpu, which must not have run yet, and leaves it and the memory below
- * 64 KiB as they were: the memory must be zero there. *ret_ns is the best of up to three runs.
+ * A loop in long mode on a CPU that has not run yet, whose registers and low memory come back as
+ * they were. In three steps, for KVM lets a CPU move to another thread only after a grace period of
+ * RCU (some milliseconds): the second one is for the thread that will run the CPU.
  */
+struct speed_trial;
+
+/* Puts the loop into place. The CPU is the caller's until speed_trial_end(), which is due then. */
+int speed_trial_begin(struct cpu *cpu, struct memory *memory, struct speed_trial **ret,
+                      struct err *err);
+/* *ret_ns is the best of up to three runs. 0 or a negative errno. Makes no call but the CPU's. */
+int speed_trial_run(struct cpu *cpu, int64_t *ret_ns);
+/* Frees the trial. The port access that ended the loop is completed by this or by a settle(). */
+int speed_trial_end(struct speed_trial *trial);
+
+/* All three on this thread. */
 int speed_measure(struct cpu *cpu, struct memory *memory, int64_t *ret_ns, struct err *err);
 
 /* -EOPNOTSUPP with what was measured and the remedy. */

@@ -34,15 +34,13 @@ static void load(int fd, enum boot_protocol protocol)
     };
     const struct memory_options options = {.kind = MEMORY_PRIVATE, .fd = -1};
     AUTO(memory_freep) struct memory *memory = NULL;
-    AUTO(freep) struct x86_state *state = calloc(1, sizeof(*state));
-    enum boot_protocol used = BOOT_AUTO;
+    struct boot_entry entry = {.protocol = BOOT_AUTO};
     struct err err = ERR_NONE;
-    if (state == NULL || memory_new(&options, &memory) < 0 ||
-        memory_add(memory, 0, MEMORY_SIZE, &err) < 0) {
+    if (memory_new(&options, &memory) < 0 || memory_add(memory, 0, MEMORY_SIZE, &err) < 0) {
         abort();
     }
-    int r = boot_load(&plan, memory, state, &used, &err);
-    if (r == 0 && (used == BOOT_AUTO || memory_at(memory, state->rip, 1) == NULL)) {
+    int r = boot_load(&plan, memory, &entry, &err);
+    if (r == 0 && (entry.protocol == BOOT_AUTO || memory_at(memory, entry.ip, 1) == NULL)) {
         abort();
     }
     if (r < 0 && err.text[0] == '\0') {

@@ -64,7 +64,13 @@ static int load(const struct boot_plan *plan, struct machine *m)
     m->state->run_state = X86_UNINITIALIZED;
     ck_assert_int_eq(memory_new(&options, &m->memory), 0);
     ck_assert_int_eq(memory_add(m->memory, 0, MEMORY_SIZE, &m->err), 0);
-    return boot_load(plan, m->memory, m->state, &m->used, &m->err);
+    struct boot_entry entry;
+    int r = boot_load(plan, m->memory, &entry, &m->err);
+    if (r == 0) {
+        boot_enter(&entry, m->state);
+        m->used = entry.protocol;
+    }
+    return r;
 }
 
 static const uint8_t *at(const struct machine *m, uint64_t gpa, uint64_t len)

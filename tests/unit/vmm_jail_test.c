@@ -8,8 +8,10 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/io_uring.h>
 #include <linux/landlock.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -669,9 +671,42 @@ START_TEST(a_process_with_threads_is_not_jailed)
 }
 END_TEST
 
+/* A host whose kernel answers so when it is asked for Landlock. */
+static int restrict_files_where_landlock_is(uint32_t answer)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_landlock_create_ruleset, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | answer),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {.len = COUNT(code), .filter = code};
+    int status = -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+            syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0) {
+            _exit(255);
+        }
+        _exit(-jail_restrict_files(-1, 0));
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFEXITED(status));
+    return -WEXITSTATUS(status);
+}
+
+START_TEST(a_kernel_without_landlock_is_told_from_one_that_refuses_it)
+{
+    ck_assert_int_eq(restrict_files_where_landlock_is(ENOSYS), 0);
+    ck_assert_int_eq(restrict_files_where_landlock_is(EOPNOTSUPP), 0);
+    ck_assert_int_eq(restrict_files_where_landlock_is(EPERM), -EPERM);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const spaces[] = {
+        a_kernel_without_landlock_is_told_from_one_that_refuses_it,
         what_is_outside_of_the_process_is_out_of_reach_without_a_list_of_system_calls,
         NULL,
     };
@@ -682,6 +717,7 @@ int main(void)
     /* Not everything works unjailed for an ordinary user. */
     const TTest *const tests[] = {
         spaces[0],
+        spaces[1],
         no_attack_works_from_a_server_of_files,
         nor_from_one_in_a_container,
         no_attack_works_from_a_cpu_s_thread,

@@ -421,6 +421,33 @@ START_TEST(emulating_kvm_is_told_from_real_one)
 }
 END_TEST
 
+/* Tried on the thread that will run it; the guest's memory and registers come back. */
+START_TEST(what_requires_hardware_starts_where_there_is_some_and_is_refused_elsewhere)
+{
+    struct guest guest;
+    struct machine_options options = guest_options();
+    options.require_hardware = true;
+    guest_open(&guest, &options);
+    guest_load_real(&guest, hello);
+    uint8_t *low = memory_at(machine_memory(guest.machine), 0, 0x5000);
+    uint8_t *before = malloc(0x5000);
+    ck_assert_ptr_nonnull(before);
+    memset(low, 0x5a, 0x1000);
+    memcpy(before, low, 0x5000);
+    int r = machine_start(guest.machine, guest_on_end, guest.loop, &guest.err);
+    if (access("/sys/module/kvm_pvm", F_OK) == 0) {
+        ck_assert_int_eq(r, -EOPNOTSUPP);
+        ck_assert_ptr_nonnull(strstr(err_text(&guest.err), "one instruction at a time"));
+        ck_assert_mem_eq(low, before, 0x5000);
+    } else {
+        ck_assert_msg(r == 0, "%s", err_text(&guest.err));
+        guest_finish(&guest, BOARD_DEBUG_EXIT, 42);
+    }
+    free(before);
+    guest_close(&guest);
+}
+END_TEST
+
 /* A machine with entropy and so many disks, all of one file. */
 static int add_disks(struct guest *guest, bool pci, size_t disks)
 {
@@ -497,6 +524,7 @@ int main(void)
         a_running_machine_can_be_thrown_away,
         wrong_machines_are_refused_with_the_reason,
         measuring_the_engine_leaves_no_trace,
+        what_requires_hardware_starts_where_there_is_some_and_is_refused_elsewhere,
         emulating_kvm_is_told_from_real_one,
         devices_are_pci_functions_where_the_machine_has_pci,
         without_pci_there_is_a_limit_that_names_it,

@@ -26,19 +26,19 @@ static enum boot_protocol choose(const struct loader *loader, const struct elf_k
 }
 
 static int load_by(struct loader *loader, const struct elf_kernel *kernel, int pvh, uint64_t entry,
-                   enum boot_protocol protocol, struct x86_state *state, struct err *err)
+                   enum boot_protocol protocol, struct boot_entry *ret, struct err *err)
 {
     switch (protocol) {
     case BOOT_PVH:
         if (pvh == 0) {
             return loader_refuse(loader, err, "has no ELF note XEN_ELFNOTE_PHYS32_ENTRY");
         }
-        return pvh_load(loader, kernel, entry, state, err);
+        return pvh_load(loader, kernel, entry, ret, err);
     case BOOT_LINUX64:
-        return kernel != NULL ? linux64_load_elf(loader, kernel, state, err)
-                              : linux64_load_bzimage(loader, state, err);
+        return kernel != NULL ? linux64_load_elf(loader, kernel, ret, err)
+                              : linux64_load_bzimage(loader, ret, err);
     case BOOT_MULTIBOOT:
-        return multiboot_load(loader, kernel, state, err);
+        return multiboot_load(loader, kernel, ret, err);
     case BOOT_AUTO:
         break;
     }
@@ -70,8 +70,8 @@ static int add_board_arguments(struct loader *loader, const struct elf_kernel *k
     return 0;
 }
 
-int boot_load(const struct boot_plan *plan, struct memory *memory, struct x86_state *state,
-              enum boot_protocol *ret_protocol, struct err *err)
+int boot_load(const struct boot_plan *plan, struct memory *memory, struct boot_entry *ret,
+              struct err *err)
 {
     struct loader loader;
     struct elf_kernel kernel;
@@ -93,9 +93,6 @@ int boot_load(const struct boot_plan *plan, struct memory *memory, struct x86_st
     enum boot_protocol protocol = choose(&loader, elf, pvh);
     AUTO(buf_donep) struct buf line = {0};
     r = add_board_arguments(&loader, elf, protocol, &line, err);
-    r = r < 0 ? r : load_by(&loader, elf, pvh, entry, protocol, state, err);
-    if (r == 0) {
-        *ret_protocol = protocol;
-    }
-    return r;
+    *ret = (struct boot_entry){.protocol = protocol};
+    return r < 0 ? r : load_by(&loader, elf, pvh, entry, protocol, ret, err);
 }

@@ -52,14 +52,25 @@ struct boot_plan {
     size_t range_count;
 };
 
+/* The first CPU at the kernel's entry. */
+struct boot_entry {
+    enum boot_protocol protocol; /* what was used */
+    bool is_64;                  /* 64-bit mode, the first 4 GiB mapped to themselves; else 32-bit
+                                    protected mode with flat segments, no paging */
+    uint64_t ip;
+    uint64_t rax, rbx, rsi; /* the other registers are 0 */
+};
+
 /*
  * Loads everything into memory that is still zero: what the kernel wants zeroed is not touched.
- * -ENOEXEC: the kernel is not one, or damaged; -ENOMEM: it or the RAM disk does not fit. *state
- * comes as the CPU after reset and leaves as the CPU at the kernel's entry. *ret_protocol says what
- * was used.
+ * -ENOEXEC: the kernel is not one, or damaged; -ENOMEM: it or the RAM disk does not fit. Any
+ * thread: neither engine nor CPUs need be there yet.
  */
-int boot_load(const struct boot_plan *plan, struct memory *memory, struct x86_state *state,
-              enum boot_protocol *ret_protocol, struct err *err);
+int boot_load(const struct boot_plan *plan, struct memory *memory, struct boot_entry *ret,
+              struct err *err);
+
+/* state comes as the CPU after reset and leaves as the CPU at the entry. */
+void boot_enter(const struct boot_entry *entry, struct x86_state *state);
 
 /*
  * The ELF kernel inside a bzImage, unpacked once: cache_dir_fd keeps it as DIGEST.vmlinux, by the

@@ -68,25 +68,28 @@ static void set_segments(struct x86_state *state, bool is_64)
     state->idt = (struct x86_table){0};
 }
 
-static void set_registers(struct x86_state *state, uint64_t entry)
+void boot_enter(const struct boot_entry *entry, struct x86_state *state)
 {
     memset(state->reg, 0, sizeof(state->reg));
-    state->rip = entry;
+    state->reg[X86_RAX] = entry->rax;
+    state->reg[X86_RBX] = entry->rbx;
+    state->reg[X86_RSI] = entry->rsi;
+    state->rip = entry->ip;
     state->rflags = RFLAGS_FIXED;
+    state->cr0 = CR0_PE | CR0_ET | (entry->is_64 ? CR0_PG : 0);
     state->cr2 = 0;
+    state->cr3 = entry->is_64 ? PLACE_PAGES : 0;
+    state->cr4 = entry->is_64 ? CR4_PAE : 0;
     state->cr8 = 0;
+    state->efer = entry->is_64 ? EFER_LME | EFER_LMA : 0;
     state->run_state = X86_RUNNABLE;
+    set_segments(state, entry->is_64);
 }
 
-int loader_enter_flat(struct loader *loader, uint64_t entry, struct x86_state *state,
-                      struct err *err)
+int loader_enter_flat(struct loader *loader, uint64_t ip, struct boot_entry *ret, struct err *err)
 {
-    set_registers(state, entry);
-    set_segments(state, false);
-    state->cr0 = CR0_PE | CR0_ET;
-    state->cr3 = 0;
-    state->cr4 = 0;
-    state->efer = 0;
+    ret->is_64 = false;
+    ret->ip = ip;
     return put_gdt(loader, DESCRIPTOR_CODE_32, err);
 }
 
@@ -101,8 +104,7 @@ static int put_table(struct loader *loader, uint64_t gpa, unsigned count, uint64
     return loader_put(loader, gpa, raw, sizeof(raw), err);
 }
 
-int loader_enter_long(struct loader *loader, uint64_t entry, struct x86_state *state,
-                      struct err *err)
+int loader_enter_long(struct loader *loader, uint64_t ip, struct boot_entry *ret, struct err *err)
 {
     const uint64_t large = 2ULL << 20;
     int r =
@@ -115,11 +117,7 @@ int loader_enter_long(struct loader *loader, uint64_t entry, struct x86_state *s
         r = put_table(loader, PLACE_PAGES + (2 + i) * TABLE_BYTES, TABLE_ENTRIES,
                       first | PAGE_LARGE | PAGE_PRESENT_WRITE, large, err);
     }
-    set_registers(state, entry);
-    set_segments(state, true);
-    state->cr0 = CR0_PE | CR0_ET | CR0_PG;
-    state->cr3 = PLACE_PAGES;
-    state->cr4 = CR4_PAE;
-    state->efer = EFER_LME | EFER_LMA;
+    ret->is_64 = true;
+    ret->ip = ip;
     return r < 0 ? r : put_gdt(loader, DESCRIPTOR_CODE_64, err);
 }

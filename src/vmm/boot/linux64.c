@@ -36,7 +36,7 @@
 #define ENTRY_64_OFFSET 0x200u
 
 /* What both kinds of kernel are told. page holds the header already. */
-static int finish(struct loader *loader, uint8_t *page, uint64_t entry, struct x86_state *state,
+static int finish(struct loader *loader, uint8_t *page, uint64_t entry, struct boot_entry *ret,
                   struct err *err)
 {
     const struct boot_plan *plan = loader->plan;
@@ -53,15 +53,15 @@ static int finish(struct loader *loader, uint8_t *page, uint64_t entry, struct x
         store_le32(entry_raw + 16, plan->ranges[i].type);
     }
     int r = loader_put(loader, PLACE_INFO, page, ZERO_PAGE, err);
-    r = r < 0 ? r : loader_enter_long(loader, entry, state, err);
+    r = r < 0 ? r : loader_enter_long(loader, entry, ret, err);
     if (r == 0) {
-        state->reg[X86_RSI] = PLACE_INFO;
+        ret->rsi = PLACE_INFO;
     }
     return r;
 }
 
-int linux64_load_elf(struct loader *loader, const struct elf_kernel *kernel,
-                     struct x86_state *state, struct err *err)
+int linux64_load_elf(struct loader *loader, const struct elf_kernel *kernel, struct boot_entry *ret,
+                     struct err *err)
 {
     uint64_t entry = kernel->header.entry;
     if (!kernel->header.is_64 || kernel->header.machine != ELF_MACHINE_X86_64) {
@@ -84,7 +84,7 @@ int linux64_load_elf(struct loader *loader, const struct elf_kernel *kernel,
     store_le32(page + Z_KERNEL_ALIGNMENT, VMLINUX_ALIGNMENT);
     r = loader_initrd(loader, LAYOUT_HIGH, err);
     r = r < 0 ? r : loader_command_line(loader, LAYOUT_COMMAND_LINE_MAX, err);
-    return r < 0 ? r : finish(loader, page, entry, state, err);
+    return r < 0 ? r : finish(loader, page, entry, ret, err);
 }
 
 /* The memory that the kernel unpacks itself into must be there, and the RAM disk lie behind it. */
@@ -104,7 +104,7 @@ static int take_room(struct loader *loader, const struct setup_header *h, struct
     return loader_place(loader, &room, err);
 }
 
-int linux64_load_bzimage(struct loader *loader, struct x86_state *state, struct err *err)
+int linux64_load_bzimage(struct loader *loader, struct boot_entry *ret, struct err *err)
 {
     struct setup_header h;
     struct setup_fault fault = {0};
@@ -139,5 +139,5 @@ int linux64_load_bzimage(struct loader *loader, struct x86_state *state, struct 
     memcpy(page + SETUP_HEADER_START, loader->head + SETUP_HEADER_START,
            h.end - SETUP_HEADER_START);
     store_le32(page + Z_CODE32_START, (uint32_t)LAYOUT_KERNEL);
-    return finish(loader, page, LAYOUT_KERNEL + ENTRY_64_OFFSET, state, err);
+    return finish(loader, page, LAYOUT_KERNEL + ENTRY_64_OFFSET, ret, err);
 }

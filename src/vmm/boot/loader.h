@@ -73,12 +73,10 @@ int loader_command_line(struct loader *loader, uint64_t limit, struct err *err);
 /* Writes data that is ours, not the kernel's. */
 int loader_put(struct loader *loader, uint64_t gpa, const void *data, size_t len, struct err *err);
 
-/* The CPU in 32-bit protected mode with flat segments, paging and interrupts off. */
-int loader_enter_flat(struct loader *loader, uint64_t entry, struct x86_state *state,
-                      struct err *err);
-/* The CPU in 64-bit mode, the first 4 GiB mapped to themselves. */
-int loader_enter_long(struct loader *loader, uint64_t entry, struct x86_state *state,
-                      struct err *err);
+/* The tables that a CPU in 32-bit mode leans on at its entry, ret->ip and ret->is_64. */
+int loader_enter_flat(struct loader *loader, uint64_t ip, struct boot_entry *ret, struct err *err);
+/* The same for 64-bit mode. */
+int loader_enter_long(struct loader *loader, uint64_t ip, struct boot_entry *ret, struct err *err);
 
 /* elf.c */
 bool elf_kernel_is(const struct loader *loader);
@@ -97,17 +95,17 @@ int elf_kernel_is_linux(const struct loader *loader, const struct elf_kernel *ke
 int pvh_ready(const struct loader *loader, const struct elf_kernel *kernel, uint64_t *ret_entry,
               struct err *err);
 int pvh_load(struct loader *loader, const struct elf_kernel *kernel, uint64_t entry,
-             struct x86_state *state, struct err *err);
+             struct boot_entry *ret, struct err *err);
 
 /* linux64.c */
-int linux64_load_elf(struct loader *loader, const struct elf_kernel *kernel,
-                     struct x86_state *state, struct err *err);
-int linux64_load_bzimage(struct loader *loader, struct x86_state *state, struct err *err);
+int linux64_load_elf(struct loader *loader, const struct elf_kernel *kernel, struct boot_entry *ret,
+                     struct err *err);
+int linux64_load_bzimage(struct loader *loader, struct boot_entry *ret, struct err *err);
 
 /* multiboot.c */
 bool multiboot_is(const struct loader *loader);
 /* kernel: NULL when the file is no ELF file. */
-int multiboot_load(struct loader *loader, const struct elf_kernel *kernel, struct x86_state *state,
+int multiboot_load(struct loader *loader, const struct elf_kernel *kernel, struct boot_entry *ret,
                    struct err *err);
 
 #endif

@@ -147,7 +147,7 @@ static int put_info(struct loader *loader, struct err *err)
     return r < 0 ? r : loader_put(loader, PLACE_INFO, raw, sizeof(raw), err);
 }
 
-int multiboot_load(struct loader *loader, const struct elf_kernel *kernel, struct x86_state *state,
+int multiboot_load(struct loader *loader, const struct elf_kernel *kernel, struct boot_entry *ret,
                    struct err *err)
 {
     struct multiboot_header h;
@@ -180,10 +180,10 @@ int multiboot_load(struct loader *loader, const struct elf_kernel *kernel, struc
     r = r < 0 ? r : loader_command_line(loader, LAYOUT_COMMAND_LINE_MAX, err);
     r = r < 0 ? r : put_map(loader, err);
     r = r < 0 ? r : put_info(loader, err);
-    r = r < 0 ? r : loader_enter_flat(loader, entry, state, err);
+    r = r < 0 ? r : loader_enter_flat(loader, entry, ret, err);
     if (r == 0) {
-        state->reg[X86_RAX] = ENTRY_MAGIC;
-        state->reg[X86_RBX] = PLACE_INFO;
+        ret->rax = ENTRY_MAGIC;
+        ret->rbx = PLACE_INFO;
     }
     return r;
 }

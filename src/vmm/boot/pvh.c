@@ -58,7 +58,7 @@ static int put_start(struct loader *loader, struct err *err)
 }
 
 int pvh_load(struct loader *loader, const struct elf_kernel *kernel, uint64_t entry,
-             struct x86_state *state, struct err *err)
+             struct boot_entry *ret, struct err *err)
 {
     int r = elf_kernel_load(loader, kernel, err);
     if (r == 0 && !loader_has(loader, entry)) {
@@ -69,9 +69,9 @@ int pvh_load(struct loader *loader, const struct elf_kernel *kernel, uint64_t en
     r = r < 0 ? r : loader_command_line(loader, LAYOUT_COMMAND_LINE_MAX, err);
     r = r < 0 ? r : put_map(loader, err);
     r = r < 0 ? r : put_start(loader, err);
-    r = r < 0 ? r : loader_enter_flat(loader, entry, state, err);
+    r = r < 0 ? r : loader_enter_flat(loader, entry, ret, err);
     if (r == 0) {
-        state->reg[X86_RBX] = PLACE_INFO;
+        ret->rbx = PLACE_INFO;
     }
     return r;
 }
