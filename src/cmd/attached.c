@@ -14,6 +14,9 @@
 #include "engine/shim_process.h"
 #include "engine/status.h"
 
+/* Of isola-vmm, and of workloads that choose to end so. */
+#define EXIT_MACHINE_FAILED 126
+
 struct target {
     struct engine *engine;
     const char *id;
@@ -48,6 +51,30 @@ static void explain(struct engine *engine, const char *id)
     }
 }
 
+static void say_reaped(int control_fd)
+{
+    const struct shim_message reaped = {.type = SHIM_REAPED};
+    (void)send(control_fd, &reaped, sizeof(reaped), MSG_NOSIGNAL);
+}
+
+/*
+ * With SHIM_ENDING the workload is removed before its shim has come to its end. Where that cannot
+ * be, the end is waited for as ever.
+ */
+static int follow(struct target *target, int *control_fd, const struct session_options *session,
+                  enum session_end *ret_end, int *ret_code, struct err *err)
+{
+    int r = session_run(control_fd, session, ret_end, ret_code, err);
+    if (r == 0 && *ret_end == SESSION_ENDING) {
+        if (end_remove_ahead(target->engine, target->id, *ret_code, NULL) == 0) {
+            say_reaped(*control_fd);
+            return 0;
+        }
+        r = session_run(control_fd, session, ret_end, ret_code, err);
+    }
+    return r;
+}
+
 int attached_run(struct engine *engine, const char *id, bool tty, int *control_fd,
                  const struct attached_options *options, struct err *err)
 {
@@ -56,7 +83,8 @@ int attached_run(struct engine *engine, const char *id, bool tty, int *control_f
         .id = id,
         .roles = (unsigned)SHIM_WATCH |
                  (options->input || options->started ? (unsigned)SHIM_INPUT : 0U) |
-                 (options->reaper ? (unsigned)SHIM_REAPER : 0U),
+                 (options->reaper ? (unsigned)SHIM_REAPER : 0U) |
+                 (options->remover ? (unsigned)SHIM_REMOVER : 0U),
     };
     const struct session_options session = {
         .tty = tty,
@@ -71,7 +99,7 @@ int attached_run(struct engine *engine, const char *id, bool tty, int *control_f
     int exit_code = 0;
     AUTO(closep) int held = shim_process_hold(engine, id);
     target.held_fd = held;
-    int r = session_run(control_fd, &session, &end, &exit_code, err);
+    int r = follow(&target, control_fd, &session, &end, &exit_code, err);
     if (r < 0) {
         return r;
     }
@@ -79,15 +107,16 @@ int attached_run(struct engine *engine, const char *id, bool tty, int *control_f
     case SESSION_DETACHED:
         (void)fprintf(stderr, "\r\n");
         return 0;
+    case SESSION_ENDING:
+        return exit_code;
     case SESSION_EXITED:
-        if (exit_code == 128 + SIGKILL) {
+        if (exit_code == 128 + SIGKILL || exit_code == EXIT_MACHINE_FAILED) {
             explain(engine, id);
         }
         if (options->reaper) {
-            const struct shim_message reaped = {.type = SHIM_REAPED};
             r = end_run(engine, id, err);
             if (r == 0) {
-                (void)send(*control_fd, &reaped, sizeof(reaped), MSG_NOSIGNAL);
+                say_reaped(*control_fd);
             }
         }
         return r < 0 ? r : exit_code;

@@ -15,6 +15,7 @@ struct attached_options {
     bool started; /* we started it: our end is the end of its standard input */
     bool proxy;   /* pass signals on */
     bool reaper;  /* we end the run, as was agreed with the shim at its start */
+    bool remover; /* and that removes the workload (--rm), agreed as well */
     const char *detach_keys;
 };
 

@@ -161,6 +161,7 @@ static int start_and_follow(struct engine *engine, const char *id, const struct 
     const struct start_options start = {
         .watch = !o->detach,
         .reaper = policy.kind == RESTART_NO,
+        .remover = o->config.rm,
     };
     AUTO(closep) int control = -1;
     if (r == 0) {
@@ -182,6 +183,7 @@ static int start_and_follow(struct engine *engine, const char *id, const struct 
         .proxy = o->sig_proxy && !o->config.tty,
         .started = true,
         .reaper = start.reaper,
+        .remover = start.remover,
         .detach_keys = o->detach_keys,
     };
     return attached_run(engine, id, o->config.tty, &control, &attached, err);

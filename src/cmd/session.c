@@ -331,6 +331,9 @@ static void handle_packet(struct session *s, const char *packet, size_t len)
     case SHIM_EXITED:
         finish(s, SESSION_EXITED, (int)message.value);
         break;
+    case SHIM_ENDING:
+        finish(s, SESSION_ENDING, (int)message.value);
+        break;
     default:
         break;
     }
@@ -615,7 +618,7 @@ static int run_session(int *control_fd, struct session_process *process,
         return r;
     }
     *ret_end = s.end;
-    if (s.end == SESSION_EXITED) {
+    if (s.end == SESSION_EXITED || s.end == SESSION_ENDING) {
         *ret_exit_code = s.exit_code;
     }
     return 0;

@@ -32,6 +32,7 @@ struct session_options {
 
 enum session_end {
     SESSION_EXITED,
+    SESSION_ENDING, /* the same, but the shim is still at it: SHIM_ENDING, of who asks for it */
     SESSION_DETACHED,
     SESSION_LOST, /* the other side vanished without an exit code */
 };
@@ -39,7 +40,8 @@ enum session_end {
 /*
  * Copies between our stdio and a shim's connection until the workload ends or the user detaches.
  * The connection stays open; *control_fd is another after a reconnection. *ret_exit_code is set for
- * SESSION_EXITED.
+ * SESSION_EXITED
+ * and SESSION_ENDING.
  */
 int session_run(int *control_fd, const struct session_options *options, enum session_end *ret_end,
                 int *ret_exit_code, struct err *err);

@@ -57,7 +57,11 @@ static int start_attached(struct engine *engine, const char *name,
     if (r < 0) {
         return r;
     }
-    const struct start_options start = {.watch = true, .reaper = policy.kind == RESTART_NO};
+    const struct start_options start = {
+        .watch = true,
+        .reaper = policy.kind == RESTART_NO,
+        .remover = workload.config.rm,
+    };
     r = start_workload(engine, workload.id, &start, &control, NULL, err);
     if (r < 0) {
         return r;
@@ -67,6 +71,7 @@ static int start_attached(struct engine *engine, const char *name,
         .proxy = o->sig_proxy && !workload.config.tty,
         .started = true,
         .reaper = start.reaper,
+        .remover = start.remover,
         .detach_keys = o->detach_keys,
     };
     return attached_run(engine, workload.id, workload.config.tty, &control, &attached, err);

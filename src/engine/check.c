@@ -12,6 +12,7 @@
 #include "base/str.h"
 #include "engine/end.h"
 #include "engine/network.h"
+#include "engine/status.h"
 #include "engine/vm_store.h"
 #include "engine/volume.h"
 #include "image/store.h"
@@ -112,6 +113,16 @@ enum keep {
     KEEP_LIVE,  /* only what belongs to one that runs */
 };
 
+/* Its workload is removed, but its shim has not come to its end yet (end_remove_ahead()). */
+static bool is_ending(const struct engine *engine, const char *id)
+{
+    struct workload_status status;
+    AUTO(freep) char *path = workload_run_path(engine, id, NULL);
+    AUTO(closep)
+    int dir = path == NULL ? -1 : open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return dir >= 0 && status_read(dir, &status) == 0 && status_shim_alive(&status);
+}
+
 /*
  * A second look, under the lock of the workload: since the lists were made it may have been
  * created, started or ended, or somebody is about to. Returns the lock when the thing is really
@@ -132,6 +143,9 @@ static int claim(struct check *c, const char *id, enum keep keep, struct err *er
     if (r == -ENOENT) {
         /* Ids do not come again: nobody will want this lock but those who look as we do. */
         workload_remove_lock(c->engine, id);
+        if (is_ending(c->engine, id)) {
+            return -EALREADY;
+        }
     }
     bool runs = r == 0 && (now.state == WORKLOAD_STARTING || now.state == WORKLOAD_RUNNING ||
                            now.state == WORKLOAD_PAUSED);

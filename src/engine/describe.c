@@ -279,7 +279,7 @@ static json_t *describe_host_config(const struct workload *workload)
     const struct workload_config *c = &workload->config;
     return json_pack(
         "{s:o, s:s, s:b, s:b, s:b, s:o, s:o, s:o, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I,"
-        " s:s, s:I, s:I, s:o, s:o, s:o, s:o}",
+        " s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:s*}",
         "Binds", json_from_strv(&c->volume), "NetworkMode",
         c->network.count > 0 ? c->network.items[0] : "bridge", "Privileged", c->privileged,
         "ReadonlyRootfs", c->read_only, "AutoRemove", c->rm, "CapAdd", json_from_strv(&c->cap_add),
@@ -292,7 +292,7 @@ static json_t *describe_host_config(const struct workload *workload)
         text(c->cpuset_cpus), "ShmSize", (json_int_t)(c->shm_size != 0 ? c->shm_size : 64 << 20),
         "OomScoreAdj", (json_int_t)c->oom_score_adj, "Dns", json_from_strv(&c->dns), "ExtraHosts",
         json_from_strv(&c->add_host), "Tmpfs", json_from_strv(&c->tmpfs), "RestartPolicy",
-        describe_restart_policy(c));
+        describe_restart_policy(c), "Kernel", c->kernel);
 }
 
 /* Docker's old fields beside Networks: those of the first network. */

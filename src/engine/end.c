@@ -79,14 +79,18 @@ static void give_network_back(struct engine *engine, struct network_host *host,
     }
 }
 
-static void clean_up_host(struct engine *engine, const char *id)
+static void clean_up_wall(struct engine *engine, const char *id)
+{
+    const struct wall *wall;
+    if (wall_find(NULL, &wall, NULL) == 0) {
+        (void)wall->remove(engine->containers_dir, id, NULL);
+    }
+}
+
+static void clean_up_network(struct engine *engine, const char *id)
 {
     struct network_host *host;
-    const struct wall *wall;
     struct err err = ERR_NONE;
-    if (wall_find(NULL, &wall, &err) == 0) {
-        (void)wall->remove(engine->containers_dir, id, &err);
-    }
     if (engine_network(engine, &host, &err) == 0) {
         AUTO(network_lease_donep) struct network_lease lease = {0};
         if (network_load(host, id, &lease, &err) == 0) {
@@ -110,7 +114,8 @@ void end_remove_run_dir(struct engine *engine, const char *id)
 
 void end_clean_up(struct engine *engine, const char *id)
 {
-    clean_up_host(engine, id);
+    clean_up_wall(engine, id);
+    clean_up_network(engine, id);
     end_remove_run_dir(engine, id);
 }
 
@@ -199,16 +204,17 @@ static int destroy(struct engine *engine, struct workload *workload, bool volume
 
 /*
  * The caller holds the lock, and removes the run directory behind us: with the status file in it an
- * end that is cut short here is ended again, with the same exit code.
+ * end that is cut short here is ended again, with the same exit code. keep_wall: somebody else
+ * removes what the wall has made.
  */
-static int finish(struct engine *engine, struct workload *workload, struct err *err)
+static int finish(struct engine *engine, struct workload *workload, bool keep_wall, struct err *err)
 {
     struct workload_run *run = &workload->run;
     const struct workload_status *status = &workload->status;
     bool started = workload->state != WORKLOAD_STARTING || status->started_ns != 0;
     if (started) {
         run->started_ns = status->started_ns != 0 ? status->started_ns : run->started_ns;
-        run->oom_killed = was_oom_killed(engine, workload->id);
+        run->oom_killed = status->oom_killed || was_oom_killed(engine, workload->id);
         run->finished_ns = status->finished_ns != 0 ? status->finished_ns : clock_realtime_ns();
         run->exit_code = status->finished_ns != 0 ? status->exit_code : EXIT_CODE_LOST;
         run->error = status_reason_text(status->finished_ns != 0 ? status->reason
@@ -217,7 +223,10 @@ static int finish(struct engine *engine, struct workload *workload, struct err *
         run->error = "its start was cut short"; /* the last run's end stays what it was */
     }
     run->pid = 0;
-    clean_up_host(engine, workload->id);
+    if (!keep_wall) {
+        clean_up_wall(engine, workload->id);
+    }
+    clean_up_network(engine, workload->id);
     if (workload->config.rm) {
         return destroy(engine, workload, true, true, err);
     }
@@ -246,6 +255,7 @@ int end_run(struct engine *engine, const char *id, struct err *err)
     struct err missing = ERR_NONE;
     int r = workload_load(engine, id, &workload, &missing);
     if (r == -ENOENT) {
+        end_clean_up(engine, id); /* of one who was removing it and did not come to the end */
         workload_remove_lock(engine, id);
         return 0;
     }
@@ -263,10 +273,29 @@ int end_run(struct engine *engine, const char *id, struct err *err)
             return r;
         }
     }
-    r = finish(engine, &workload, err);
+    r = finish(engine, &workload, false, err);
     if (r == 0) {
         end_remove_run_dir(engine, id);
     }
+    return r < 0 ? err_wrap(err, -r, "end the run of '%s'", workload.name) : 0;
+}
+
+int end_remove_ahead(struct engine *engine, const char *id, int exit_code, struct err *err)
+{
+    AUTO(workload_donep) struct workload workload = {0};
+    AUTO(closep) int lock = workload_lock(engine, id, err);
+    int r = lock < 0 ? lock : workload_load(engine, id, &workload, err);
+    if (r < 0) {
+        return r;
+    }
+    if (workload.state != WORKLOAD_RUNNING || !workload.config.rm ||
+        workload.status.started_ns == 0) {
+        return err_say(err, EINVAL, "workload '%s' is %s", workload.name,
+                       workload_state_name(workload.state));
+    }
+    workload.status.finished_ns = clock_realtime_ns();
+    workload.status.exit_code = exit_code;
+    r = finish(engine, &workload, true, err);
     return r < 0 ? err_wrap(err, -r, "end the run of '%s'", workload.name) : 0;
 }
 

@@ -18,6 +18,12 @@ bool end_is_due(const struct workload *workload);
  */
 int end_run(struct engine *engine, const char *id, struct err *err);
 
+/*
+ * end_run() after SHIM_ENDING, of a workload with --rm: it is removed, but for what its wall has
+ * made and its RUN directory, which its shim removes when it hears SHIM_REAPED.
+ */
+int end_remove_ahead(struct engine *engine, const char *id, int exit_code, struct err *err);
+
 /* end_run() for `isola reap`: also waits for and does the restart that the policy wants. */
 int end_run_and_restart(struct engine *engine, const char *id, struct err *err);
 

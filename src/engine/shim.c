@@ -33,7 +33,7 @@ void shim_close_ends(const struct shim *shim)
     const int ends[] = {
         shim->input_fd,   shim->output_fd[0], shim->output_fd[1], shim->listen_fd,  shim->log.fd,
         shim->log_dir_fd, shim->scratch[0],   shim->scratch[1],   shim->process_fd, shim->waiter_fd,
-        shim->wake_fd,    shim->tail_fd,      shim->files_fd,
+        shim->wake_fd,    shim->tail_fd,      shim->files_fd,     shim->report_fd,
     };
     for (size_t i = 0; i < COUNT(ends); i++) {
         (void)close_fd(ends[i]);
@@ -108,6 +108,9 @@ void shim_start(struct shim *shim)
 
 void shim_leave(struct shim *shim)
 {
+    if (atomic_load(&shim->shared->removed) && shim->phase != SHIM_PHASE_EXITED) {
+        return; /* there is something to sweep */
+    }
     if (atomic_load(&shim->shared->ended) && shim->awaited == 0 && !shim_client_is_slow(shim) &&
         !shim_proxy_is_busy(shim->proxy)) {
         loop_quit(shim->loop, 0);
@@ -147,7 +150,7 @@ void shim_end(struct shim *shim)
     shim_leave(shim);
 }
 
-static void find_reaper(struct shim *shim)
+void shim_find_reaper(struct shim *shim)
 {
     for (struct shim_client *c = shim->clients; c != NULL && shim->reaper == NULL; c = c->next) {
         shim->reaper = !c->gone && (c->roles & SHIM_REAPER) != 0 ? c : NULL;
@@ -164,6 +167,7 @@ void shim_workload_exit(struct shim *shim, int wait_status)
             shim->status.reason = STATUS_REASON_MACHINE_KILLED;
         }
     }
+    shim_report_read(shim);
     /* Before anybody hears of the end: the next start wants the ports. */
     if (shim->proxy != NULL) {
         shim_proxy_stop(shim->proxy);
@@ -175,7 +179,11 @@ void shim_workload_exit(struct shim *shim, int wait_status)
     loop_remove(TAKE_PTR(shim->health_timer));
     (void)status_write(shim->run_fd, &shim->status);
     atomic_store(&shim->shared->final, SHIM_EXITED_BIT | (uint32_t)shim->status.exit_code);
-    find_reaper(shim);
+    if (atomic_load(&shim->shared->removed)) {
+        shim_report_sweep(shim);
+    } else {
+        shim_find_reaper(shim);
+    }
     shim_client_tell(shim, SHIM_EXITED, (uint32_t)shim->status.exit_code, NULL, 0);
     shim_end(shim);
 }
@@ -210,6 +218,7 @@ static void on_created(struct shim *shim)
     shim->phase = shim->status.started_ns != 0 ? SHIM_PHASE_RUNNING : SHIM_PHASE_CREATED;
     struct err err = ERR_NONE;
     int r = shim_io_start(shim);
+    r = r < 0 ? r : shim_report_watch(shim);
     if (r == 0) {
         r = status_write(shim->run_fd, &shim->status);
     }
@@ -292,7 +301,7 @@ static void settle(struct shim *shim)
         shim_io_end_input(shim);
     }
     if (shim->phase == SHIM_PHASE_EXITED) {
-        find_reaper(shim);
+        shim_find_reaper(shim);
         if (shim->shared->create.error != 0) {
             loop_quit(shim->loop, 1);
         }

@@ -82,6 +82,7 @@ struct shim {
     int tail_fd;    /* the file of shim_tail.c */
     int listen_fd;  /* shim.sock */
     int files_fd;   /* a message with the directory of the workload's files waits in it */
+    int report_fd;  /* a pipe in which the wall tells of its end; -1: it does not */
     bool successor; /* a worker was before this one */
 
     /* The worker's */
@@ -112,7 +113,9 @@ struct shim {
 
     struct loop_source *listen_source;
     struct shim_client *clients;
-    struct shim_client *reaper; /* the run's end waits for it */
+    struct shim_client *reaper;  /* the run's end waits for it */
+    struct shim_client *remover; /* was told SHIM_ENDING, and removes the workload */
+    struct loop_source *report_source, *report_timer;
 
     struct dns *dns;          /* NULL: no user-defined network */
     struct shim_proxy *proxy; /* NULL: no port on [::1] */
@@ -128,11 +131,12 @@ struct shim_build_fds {
     int console[2]; /* socket pair: [1] goes to the builder, the pty's master comes out of [0] */
     int start;
     int files;
+    int report;
 };
 
 #define SHIM_BUILD_FDS_INIT                                                                        \
     {                                                                                              \
-        .stdio = {-1, -1, -1}, .console = {-1, -1}, .start = -1, .files = -1                       \
+        .stdio = {-1, -1, -1}, .console = {-1, -1}, .start = -1, .files = -1, .report = -1         \
     }
 
 void shim_build_fds_done(struct shim_build_fds *fds);
@@ -164,12 +168,23 @@ int shim_proxy_serve(struct shim *shim, struct err *err);
 void shim_end(struct shim *shim);
 /* The first process has ended so: writes down its end. */
 void shim_workload_exit(struct shim *shim, int wait_status);
+/* The client that will end the run, if there is one, is the reaper from now on. */
+void shim_find_reaper(struct shim *shim);
 /* Leaves the loop when the run is ended and every client has what it is to have. */
 void shim_leave(struct shim *shim);
 /* A client that was connected before with these roles is back. */
 void shim_client_is_back(struct shim *shim, uint32_t roles);
 /* Ends the run by a process of its own, which outlives us. */
 void shim_spawn_reap(const struct shim_options *options);
+
+/* shim_report.c: what a wall tells of its end before it has ended. */
+int shim_report_watch(struct shim *shim);
+/* When it has ended: what was not read yet. */
+void shim_report_read(struct shim *shim);
+/* The remover has removed all but what the wall made and RUN/workloads/ID. */
+void shim_report_removed(struct shim *shim);
+/* Behind the end of a workload that was removed so: the rest. */
+void shim_report_sweep(const struct shim *shim);
 
 /* shim_orphan.c: the waiter was killed. */
 void shim_orphan_start(struct shim *shim);
@@ -215,6 +230,8 @@ void shim_client_output(struct shim *shim);
 /* Sends each watching client the tail, as fast as it takes it. */
 void shim_client_tail(struct shim *shim);
 void shim_client_tell(struct shim *shim, enum shim_message_type type, uint32_t value,
+                      const void *data, size_t len);
+void shim_client_send(struct shim_client *client, enum shim_message_type type, uint32_t value,
                       const void *data, size_t len);
 /* Stops (and resumes) reading from those who send standard input. */
 void shim_client_hold_input(struct shim *shim, bool hold);

@@ -46,6 +46,7 @@ void shim_build_fds_done(struct shim_build_fds *fds)
     fds->console[1] = close_fd(fds->console[1]);
     fds->start = close_fd(fds->start);
     fds->files = close_fd(fds->files);
+    fds->report = close_fd(fds->report);
 }
 
 static int make_pipe(int *ret_ours, int *ret_theirs, bool we_read)
@@ -73,6 +74,13 @@ static int open_stdio(struct shim *shim, struct shim_build_fds *fds)
     }
     shim->files_fd = files[0];
     fds->files = files[1];
+    const struct wall *wall;
+    if (wall_find(shim->options->wall, &wall, NULL) == 0 && wall->reports) {
+        int made = make_pipe(&shim->report_fd, &fds->report, true);
+        if (made < 0) {
+            return made;
+        }
+    }
     if (shim->options->tty) {
         return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds->console) < 0 ? -errno : 0;
     }
@@ -131,6 +139,7 @@ static _Noreturn void build_create(struct shim *shim, const struct shim_build_fd
             .io = CONTAINER_IO_INIT,
             .start_fd = fds->start,
             .copies_fd = fds->files,
+            .report_fd = fds->report,
         };
         for (int i = 0; i < 3; i++) {
             create.io.stdio[i] = fds->stdio[i];

@@ -79,6 +79,9 @@ static void client_drop(struct shim_client *client)
         shim->reaper = NULL;
         shim_end(shim);
     }
+    if (shim->remover == client) {
+        shim->remover = NULL;
+    }
     shim_leave(shim);
 }
 
@@ -143,8 +146,8 @@ static int add_packet(struct shim_client *client, bool tail, const void *data, s
     return 0;
 }
 
-static void client_send(struct shim_client *client, enum shim_message_type type, uint32_t value,
-                        const void *data, size_t len)
+void shim_client_send(struct shim_client *client, enum shim_message_type type, uint32_t value,
+                      const void *data, size_t len)
 {
     char packet[sizeof(struct shim_message) + SHIM_DATA_MAX];
     const struct shim_message message = {.type = type, .value = value};
@@ -189,8 +192,8 @@ void shim_client_output(struct shim *shim)
     for (struct shim_client *c = shim->clients; c != NULL; c = c->next) {
         size_t skip = pass_over(c, stream, atomic_load(&shared->offset), len);
         if ((c->roles & SHIM_WATCH) != 0 && skip < len) {
-            client_send(c, stream == 0 ? SHIM_STDOUT : SHIM_STDERR, 0, shared->data + skip,
-                        len - skip);
+            shim_client_send(c, stream == 0 ? SHIM_STDOUT : SHIM_STDERR, 0, shared->data + skip,
+                             len - skip);
         }
     }
     if (shim_client_is_slow(shim)) {
@@ -202,7 +205,7 @@ void shim_client_tell(struct shim *shim, enum shim_message_type type, uint32_t v
                       const void *data, size_t len)
 {
     for (struct shim_client *c = shim->clients; c != NULL; c = c->next) {
-        client_send(c, type, value, data, len);
+        shim_client_send(c, type, value, data, len);
     }
 }
 
@@ -288,17 +291,17 @@ static void tell_phase(struct shim_client *client)
     const struct shim_build *start = &shim->shared->start;
     if (starter && shim->phase == SHIM_PHASE_EXITED && (create->error != 0 || start->error != 0)) {
         const struct shim_build *failed = create->error != 0 ? create : start;
-        client_send(client, SHIM_FAILED, shim_build_exit_code(failed), &failed->err,
-                    sizeof(failed->err));
+        shim_client_send(client, SHIM_FAILED, shim_build_exit_code(failed), &failed->err,
+                         sizeof(failed->err));
         return;
     }
     if (starter && shim->phase == SHIM_PHASE_CREATED) {
-        client_send(client, SHIM_CREATED, (uint32_t)shim->status.pid, NULL, 0);
+        shim_client_send(client, SHIM_CREATED, (uint32_t)shim->status.pid, NULL, 0);
     } else if (starter && shim->phase != SHIM_PHASE_BUILDING) {
-        client_send(client, SHIM_STARTED, 0, NULL, 0);
+        shim_client_send(client, SHIM_STARTED, 0, NULL, 0);
     }
     if (shim->phase == SHIM_PHASE_EXITED) {
-        client_send(client, SHIM_EXITED, (uint32_t)shim->status.exit_code, NULL, 0);
+        shim_client_send(client, SHIM_EXITED, (uint32_t)shim->status.exit_code, NULL, 0);
     }
 }
 
@@ -319,7 +322,7 @@ static void on_hello(struct shim_client *client, uint32_t roles, const char *dat
     } else {
         memcpy(client->at, seen.bytes, sizeof(client->at));
         if ((roles & SHIM_WATCH) != 0 && (seen.bytes[0] != 0 || seen.bytes[1] != 0)) {
-            client_send(client, SHIM_SEEN, 0, &seen, sizeof(seen));
+            shim_client_send(client, SHIM_SEEN, 0, &seen, sizeof(seen));
         }
     }
     client_watch(client);
@@ -344,7 +347,7 @@ static void on_files(struct shim_client *client)
     r = r < 0 ? r : unix_send_fds(client->fd, &answer, sizeof(answer), &dir, 1);
     (void)close_fd(dir);
     if (r < 0) {
-        client_send(client, SHIM_FILES, r == -EAGAIN ? ENOENT : (uint32_t)-r, NULL, 0);
+        shim_client_send(client, SHIM_FILES, r == -EAGAIN ? ENOENT : (uint32_t)-r, NULL, 0);
     }
 }
 
@@ -375,13 +378,16 @@ static void on_message(struct shim_client *client, const struct shim_message *me
         struct err err = ERR_NONE;
         int r = shim->phase == SHIM_PHASE_RUNNING ? shim_dns_start(shim, &err) : 0;
         r = r == 0 && shim->phase == SHIM_PHASE_RUNNING ? shim_proxy_serve(shim, &err) : r;
-        client_send(client, SHIM_DNS, (uint32_t)-r, &err, sizeof(err));
+        shim_client_send(client, SHIM_DNS, (uint32_t)-r, &err, sizeof(err));
         break;
     }
     case SHIM_FILES:
         on_files(client);
         break;
     case SHIM_REAPED:
+        if (shim->remover == client) {
+            shim_report_removed(shim);
+        }
         if (shim->reaper == client) {
             shim->reaper = NULL;
             atomic_store(&shim->shared->ended, true);
@@ -394,6 +400,7 @@ static void on_message(struct shim_client *client, const struct shim_message *me
     case SHIM_STDOUT:
     case SHIM_STDERR:
     case SHIM_EXITED:
+    case SHIM_ENDING:
     case SHIM_SEEN:
     default:
         /* Not for us, or from a newer isola: ignored. */

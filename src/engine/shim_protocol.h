@@ -41,14 +41,21 @@ enum shim_message_type {
     SHIM_STDERR = 20,
     SHIM_EXITED = 21, /* value: exit code; all output was sent before */
     SHIM_SEEN = 22,   /* data: struct shim_seen: the output before what comes now */
+    /*
+     * To one client with SHIM_REMOVER; value: exit code. As SHIM_EXITED, but what holds the
+     * workload is still being taken down: who removes the workload now leaves that to the shim, and
+     * says SHIM_REAPED.
+     */
+    SHIM_ENDING = 23,
 };
 
 enum shim_role {
-    SHIM_WATCH = 1,   /* wants SHIM_STDOUT, SHIM_STDERR */
-    SHIM_INPUT = 2,   /* its end is the end of standard input, unless there is a terminal */
-    SHIM_REAPER = 4,  /* will end the run itself after SHIM_EXITED */
-    SHIM_STARTER = 8, /* its death before SHIM_START ends the workload */
-    SHIM_RESUME = 16, /* was connected before: the worker died */
+    SHIM_WATCH = 1,    /* wants SHIM_STDOUT, SHIM_STDERR */
+    SHIM_INPUT = 2,    /* its end is the end of standard input, unless there is a terminal */
+    SHIM_REAPER = 4,   /* will end the run itself after SHIM_EXITED */
+    SHIM_STARTER = 8,  /* its death before SHIM_START ends the workload */
+    SHIM_RESUME = 16,  /* was connected before: the worker died */
+    SHIM_REMOVER = 32, /* with SHIM_REAPER: it will remove the workload */
 };
 
 struct shim_message {

@@ -42,6 +42,7 @@ struct shim_shared {
     _Atomic bool input_ended; /* the waiter is to close its end of standard input */
     _Atomic uint64_t final;   /* SHIM_EXITED_BIT | exit code that the status file has */
     _Atomic bool ended;       /* the database knows of the end, or somebody is told to see to it */
+    _Atomic bool removed;     /* shim_report_removed() */
     _Atomic uint32_t roles;   /* enum shim_role bits of the clients */
     struct log_note log;
 

@@ -215,6 +215,7 @@ int shim_main(const struct shim_options *options)
         .scratch = {-1, -1},
         .tail_fd = -1,
         .files_fd = -1,
+        .report_fd = -1,
         .waiter_fd = -1,
         .process_fd = -1,
         .input_fd = -1,

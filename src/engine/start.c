@@ -32,8 +32,10 @@ static ssize_t receive(int fd, void *packet, size_t size)
 
 static uint32_t roles_of(const struct start_options *options)
 {
-    return options->watch ? (unsigned)SHIM_WATCH | SHIM_INPUT | (options->reaper ? SHIM_REAPER : 0U)
-                          : 0U;
+    return options->watch
+               ? (unsigned)SHIM_WATCH | SHIM_INPUT | (options->reaper ? SHIM_REAPER : 0U) |
+                     (options->reaper && options->remover ? SHIM_REMOVER : 0U)
+               : 0U;
 }
 
 static int send_start(int fd, const struct start_options *options)

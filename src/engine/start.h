@@ -13,6 +13,7 @@ struct err;
 struct start_options {
     bool watch;   /* keep the control connection: output comes through it */
     bool reaper;  /* the caller will end the run itself after SHIM_EXITED */
+    bool remover; /* and with that remove the workload: SHIM_ENDING is welcome */
     bool restart; /* by the restart policy: keeps the count */
 };
 

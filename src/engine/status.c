@@ -30,7 +30,8 @@
     F(health_failures)                                                                             \
     F(health_checked_ns)                                                                           \
     F(health_exit_code)                                                                            \
-    F(reason)
+    F(reason)                                                                                      \
+    F(oom_killed)
 
 /*
  * Over the old one, whose page is there: on a full file system an exit status that a crash may tear
@@ -107,6 +108,14 @@ const char *status_reason_text(enum status_reason reason)
         [STATUS_REASON_WAITER_KILLED] = "its isola-shim was killed",
         [STATUS_REASON_WORKERS_DIE] = "its isola-shim died again and again",
         [STATUS_REASON_MACHINE_KILLED] = "its isola-vmm, the virtual machine, was killed",
+        [STATUS_REASON_MACHINE_SHUTDOWN] =
+            "its virtual machine met a triple fault; its log says where",
+        [STATUS_REASON_MACHINE_PANIC] =
+            "the kernel of its virtual machine panicked; its log says why",
+        [STATUS_REASON_MACHINE_UNEMULATED] =
+            "KVM could not go on with its virtual machine; its log says why",
+        [STATUS_REASON_MACHINE_SHARE_LOST] =
+            "isola-fs, which gives its virtual machine a volume, ended",
     };
     return (size_t)reason < COUNT(texts) ? texts[reason] : texts[STATUS_REASON_WAITER_KILLED];
 }

@@ -24,6 +24,10 @@ enum status_reason {
     STATUS_REASON_WAITER_KILLED,
     STATUS_REASON_WORKERS_DIE,
     STATUS_REASON_MACHINE_KILLED,
+    STATUS_REASON_MACHINE_SHUTDOWN,
+    STATUS_REASON_MACHINE_PANIC,
+    STATUS_REASON_MACHINE_UNEMULATED,
+    STATUS_REASON_MACHINE_SHARE_LOST,
 };
 
 struct workload_status {
@@ -42,6 +46,7 @@ struct workload_status {
     int64_t health_checked_ns;
     int health_exit_code;
     enum status_reason reason;
+    bool oom_killed; /* as the wall has told; others are asked what they count */
 };
 
 #define STATUS_FILE "status.json"

@@ -23,6 +23,7 @@
 #include "vmm/machine.h"
 #include "vmm/machine_devices.h"
 #include "vmm/monitor_protocol.h"
+#include "vmm/report.h"
 
 #define EXIT_NOT_MADE 125
 #define EXIT_GUEST_FAILED 126
@@ -240,14 +241,16 @@ static bool ask_agent(struct machine *machine, struct agent *agent, int *ret_cod
     return agent != NULL && agent_has_exit(agent, ret_code);
 }
 
-int monitor_finish(struct control *control)
+int monitor_finish(struct control *control, struct vmm_report *ret)
 {
     int code = 0;
+    *ret = (struct vmm_report){.size = sizeof(*ret)};
     if (control->machine == NULL) {
         return 0;
     }
     if (ask_agent(control->machine, control->agent, &code)) {
-        if (agent_oom_kills(control->agent) > 0) {
+        ret->oom_kills = (uint32_t)MIN(agent_oom_kills(control->agent), (int64_t)UINT32_MAX);
+        if (ret->oom_kills > 0) {
             (void)fprintf(stderr, "isola-vmm: the machine ran out of memory, and its kernel killed "
                                   "processes of the workload\n");
         }
@@ -265,9 +268,16 @@ int monitor_finish(struct control *control)
     case BOARD_DEBUG_EXIT:
         return (int)(ending->code & 0xff);
     case BOARD_SHUTDOWN:
+        ret->why = VMM_REPORT_SHUTDOWN;
+        break;
     case BOARD_PANIC:
+        ret->why = VMM_REPORT_PANIC;
+        break;
     case BOARD_UNEMULATED:
+        ret->why = VMM_REPORT_UNEMULATED;
+        break;
     case BOARD_SHARE_LOST:
+        ret->why = VMM_REPORT_SHARE_LOST;
         break;
     }
     machine_describe_ending(control->machine, text, sizeof(text));
@@ -304,7 +314,8 @@ static int run(struct program *program, struct loop *loop)
     }
     int r = loop_add_fd(loop, program->calls_fd, EPOLLIN, on_call, program, &program->calls_source);
     r = r < 0 ? r : loop_run(loop);
-    return r < 0 ? EXIT_GUEST_FAILED : monitor_finish(control);
+    struct vmm_report report;
+    return r < 0 ? EXIT_GUEST_FAILED : monitor_finish(control, &report);
 }
 
 void monitor_main(const char *calls_fd)

@@ -6,6 +6,7 @@
 #define VMM_MONITOR_PROGRAM_H
 
 struct control;
+struct vmm_report;
 
 /* The first word of its command line; the second is the number of the socket for calls. */
 #define MONITOR_OPTION "--monitor"
@@ -13,8 +14,10 @@ struct control;
 /* Never returns: nothing that runs at a program's end is to run in the jail. */
 _Noreturn void monitor_main(const char *calls_fd);
 
-/* After the loop has ended, where the machine runs: its exit code; says why when it is a failure.
+/*
+ * After the loop has ended, where the machine runs: its exit code; says why when it is a failure.
+ * Fills *ret, but for exit_code.
  */
-int monitor_finish(struct control *control);
+int monitor_finish(struct control *control, struct vmm_report *ret);
 
 #endif

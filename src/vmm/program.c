@@ -1,12 +1,14 @@
 #include "vmm/program.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/io.h"
 #include "base/loop.h"
 #include "base/option.h"
 #include "base/str.h"
@@ -16,6 +18,7 @@
 #include "vmm/machine.h"
 #include "vmm/monitor.h"
 #include "vmm/monitor_program.h"
+#include "vmm/report.h"
 
 #define EXIT_NOT_MADE 125
 
@@ -28,6 +31,7 @@ static const struct option_spec option_table[] = {
      "Wait for gdb at unix:PATH or 127.0.0.1:PORT before the guest runs", NULL},
     {"no-jail", 0, OPTION_FLAG, AT(no_jail), NULL,
      "Run the machine with all rights of who starts it", NULL},
+    {"report-fd", 0, OPTION_INT, AT(report_fd), "FD", "Tell this open descriptor of the end", NULL},
     {"id", 0, OPTION_STRING, AT(id), "NAME", "Of the machine, for messages", NULL},
     {0},
 };
@@ -132,7 +136,14 @@ static int run(const struct vmm_options *options, int *ret_code, struct err *err
     if (r < 0) {
         return err_set(err, -r, "run the machine");
     }
-    *ret_code = control.ended ? monitor_exit_code(control.monitor) : monitor_finish(&control);
+    struct vmm_report report = {.size = sizeof(report)};
+    *ret_code =
+        control.ended ? monitor_exit_code(control.monitor) : monitor_finish(&control, &report);
+    report.exit_code = (uint32_t)*ret_code;
+    if (options->report_fd >= 0) {
+        /* Who does not listen any more learns it from our exit status. */
+        (void)!write((int)options->report_fd, &report, sizeof(report));
+    }
     return 0;
 }
 
@@ -147,7 +158,7 @@ static void print_help(void)
 int vmm_main(int argc, char **argv)
 {
     struct err err = ERR_NONE;
-    struct vmm_options options = {0};
+    struct vmm_options options = {.report_fd = -1};
     const struct option_parse parse = {.specs = option_table, .target = &options};
     bool help = false;
     int code = EXIT_NOT_MADE;
@@ -164,6 +175,17 @@ int vmm_main(int argc, char **argv)
         r = err_say(&err, EINVAL, "'%s' is not understood; see --help", argv[1]);
     } else if (r == 0 && options.config_file == NULL && options.api_socket == NULL) {
         r = err_say(&err, EINVAL, "--config-file or --api-sock is missing; see --help");
+    }
+    /* isola-fs is not to have it. */
+    if (r == 0 && options.report_fd >= 0 &&
+        (options.report_fd > INT32_MAX || set_cloexec((int)options.report_fd, true) < 0)) {
+        r = err_say(&err, EBADF, "--report-fd %" PRId64 " is not an open descriptor",
+                    options.report_fd);
+    }
+    if (r == 0 && options.report_fd >= 0 && place_of(&options) == CONTROL_APART) {
+        r = err_say(&err, EINVAL,
+                    "--report-fd is of a machine in this very process: alone in a "
+                    "container, or with --no-jail");
     }
     r = r < 0 ? r : run(&options, &code, &err);
     if (r < 0) {

@@ -5,12 +5,14 @@
 #define VMM_PROGRAM_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct vmm_options {
     const char *config_file;
     const char *api_socket;
     const char *id;
     const char *gdb;
+    int64_t report_fd; /* see report.h; -1: none */
     bool no_jail;
 };
 

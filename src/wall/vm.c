@@ -70,7 +70,8 @@ static int move_up(int *fd)
     return 0;
 }
 
-static int place_taps(const json_t *vm, struct container_create_args *create, struct err *err)
+static int place_fds(const json_t *vm, int report_fd, struct container_create_args *create,
+                     struct err *err)
 {
     const json_t *taps = json_object_get(vm, "taps");
     size_t count = json_array_size(taps);
@@ -78,7 +79,8 @@ static int place_taps(const json_t *vm, struct container_create_args *create, st
     if (count > TAPS_MAX) {
         return err_say(err, EINVAL, "a machine has at most %d networks", TAPS_MAX);
     }
-    int r = move_up(&create->start_fd);
+    int r = move_up(&report_fd);
+    r = r < 0 ? r : move_up(&create->start_fd);
     r = r < 0 ? r : move_up(&create->io.console_fd);
     for (int i = 0; r == 0 && i < 3; i++) {
         r = move_up(&create->io.stdio[i]);
@@ -101,6 +103,12 @@ static int place_taps(const json_t *vm, struct container_create_args *create, st
         (void)close(fds[i]);
     }
     create->io.preserve_fds = (unsigned)count;
+    if (report_fd >= 0) {
+        if (dup2(report_fd, FIRST_TAP_FD + (int)count) < 0) {
+            return err_set(err, errno, "arrange descriptors");
+        }
+        create->io.preserve_fds++;
+    }
     return 0;
 }
 
@@ -112,12 +120,13 @@ static int write_json(int dir, const char *name, const json_t *json, struct err 
 }
 
 /* Files beside config.json, and the empty directories that the machine is bound to. */
-static int prepare_bundle(int dir, json_t *vm, struct err *err)
+static int prepare_bundle(int dir, json_t *vm, bool reports, struct err *err)
 {
     AUTO(json_unrefp) json_t *workload = NULL;
     AUTO(json_unrefp) json_t *outer = NULL;
+    int report_fd = FIRST_TAP_FD + (int)json_array_size(json_object_get(vm, "taps"));
     int r = json_load_at(dir, "config.json", SPEC_FILE_SIZE_MAX, &workload, err);
-    r = r < 0 ? r : vm_outer_spec(vm, workload, &outer, err);
+    r = r < 0 ? r : vm_outer_spec(vm, workload, reports ? report_fd : -1, &outer, err);
     r = r < 0 ? r : write_json(dir, OUTER_FILE, outer, err);
     r = r < 0 ? r : write_json(dir, MACHINE_FILE, json_object_get(vm, "machine"), err);
     static const char *const directories[] = {"vm-root", VM_SOCKET_DIR};
@@ -167,7 +176,7 @@ static int vm_create(const struct wall_create *args, struct container_process *r
     create.io = args->io;
     create.start_fd = args->start_fd;
     int r = json_load_at(bundle, VM_FILE, VM_FILE_MAX, &vm, err);
-    r = r < 0 ? r : prepare_bundle(bundle, vm, err);
+    r = r < 0 ? r : prepare_bundle(bundle, vm, args->report_fd >= 0, err);
     r = r < 0 ? r : spec_load(bundle, OUTER_FILE, &spec, err);
     if (r < 0) {
         return r;
@@ -177,7 +186,7 @@ static int vm_create(const struct wall_create *args, struct container_process *r
     bundle = close_fd(bundle);
     AUTO(closep) int slave = -1;
     r = place_terminal(args->bundle, &create, &slave, err);
-    r = r < 0 ? r : place_taps(vm, &create, err);
+    r = r < 0 ? r : place_fds(vm, args->report_fd, &create, err);
     return r < 0 ? r : container_create(&create, ret, ret_exec_failed, err);
 }
 
@@ -495,6 +504,7 @@ static int vm_check(struct err *err)
 const struct wall vm_wall = {
     .name = "vm",
     .summary = "a kernel of its own in a virtual machine",
+    .reports = true,
     .check = vm_check,
     .create = vm_create,
     .start = vm_start,

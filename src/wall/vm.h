@@ -29,8 +29,12 @@
 
 extern const struct wall vm_wall;
 
-/* vm_spec.c: the container around isola-vmm. workload is the parsed config.json. */
-int vm_outer_spec(const json_t *vm, const json_t *workload, json_t **ret, struct err *err);
+/*
+ * vm_spec.c: the container around isola-vmm, which tells report_fd of its end (-1: nobody).
+ * workload is the parsed config.json.
+ */
+int vm_outer_spec(const json_t *vm, const json_t *workload, int report_fd, json_t **ret,
+                  struct err *err);
 
 /*
  * vm_client.c: a connection to the agent of the machine in bundle; waits up to timeout_ms while

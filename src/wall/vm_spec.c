@@ -3,6 +3,7 @@
  * limits of the workload.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -19,13 +20,21 @@ static json_t *make_capabilities(bool shares)
                   : json_array();
 }
 
-static json_t *make_process(bool shares)
+static json_t *make_process(bool shares, int report_fd)
 {
-    return json_pack("{s:{s:i, s:i}, s:[s, s, s], s:[], s:s, s:b, s:{s:o, s:o, s:o, s:[]}}", "user",
-                     "uid", 0, "gid", 0, "args", "/isola-vmm", "--config-file", "/machine.json",
-                     "env", "cwd", "/", "noNewPrivileges", true, "capabilities", "bounding",
-                     make_capabilities(shares), "effective", make_capabilities(shares), "permitted",
-                     make_capabilities(shares), "inheritable");
+    char number[16];
+    json_t *process = json_pack(
+        "{s:{s:i, s:i}, s:[s, s, s], s:[], s:s, s:b, s:{s:o, s:o, s:o, s:[]}}", "user", "uid", 0,
+        "gid", 0, "args", "/isola-vmm", "--config-file", "/machine.json", "env", "cwd", "/",
+        "noNewPrivileges", true, "capabilities", "bounding", make_capabilities(shares), "effective",
+        make_capabilities(shares), "permitted", make_capabilities(shares), "inheritable");
+    if (process != NULL && report_fd >= 0) {
+        json_t *args = json_object_get(process, "args");
+        (void)snprintf(number, sizeof(number), "%d", report_fd);
+        (void)json_array_append_new(args, json_string("--report-fd"));
+        (void)json_array_append_new(args, json_string(number));
+    }
+    return process;
 }
 
 static int add_mount(json_t *mounts, const char *to, const char *type, const char *from,
@@ -94,7 +103,8 @@ static json_t *make_resources(const json_t *workload)
     return resources;
 }
 
-int vm_outer_spec(const json_t *vm, const json_t *workload, json_t **ret, struct err *err)
+int vm_outer_spec(const json_t *vm, const json_t *workload, int report_fd, json_t **ret,
+                  struct err *err)
 {
     const char *program = json_string_value(json_object_get(vm, "program"));
     if (program == NULL) {
@@ -112,10 +122,10 @@ int vm_outer_spec(const json_t *vm, const json_t *workload, json_t **ret, struct
         "{s:s, s:{s:s, s:b}, s:o, s:O, s:{s:o, s:[{s:s}, {s:s}, {s:s}, {s:s}, {s:s}, {s:s}], "
         "s:[{s:s, s:s, s:i, s:i, s:i}]}}",
         "ociVersion", "1.2.0", "root", "path", "vm-root", "readonly", true, "process",
-        make_process(shares), "mounts", mounts, "linux", "resources", make_resources(workload),
-        "namespaces", "type", "mount", "type", "pid", "type", "ipc", "type", "uts", "type",
-        "network", "type", "cgroup", "devices", "path", "/dev/kvm", "type", "c", "major", 10,
-        "minor", 232, "fileMode", 0600);
+        make_process(shares, report_fd), "mounts", mounts, "linux", "resources",
+        make_resources(workload), "namespaces", "type", "mount", "type", "pid", "type", "ipc",
+        "type", "uts", "type", "network", "type", "cgroup", "devices", "path", "/dev/kvm", "type",
+        "c", "major", 10, "minor", 232, "fileMode", 0600);
     if (spec == NULL) {
         return err_set(err, ENOMEM, "describe the machine's container");
     }

@@ -25,11 +25,13 @@ struct wall_create {
     struct container_io io;
     int start_fd;  /* see container_create_args.start_fd */
     int copies_fd; /* and copies_fd there */
+    int report_fd; /* of a wall that reports: its end is told here, see vmm/report.h. -1: none */
 };
 
 struct wall {
     const char *name; /* "container" */
     const char *summary;
+    bool reports; /* it tells of its end before the exit status comes: wall_create.report_fd */
     /*
      * Whether this host can run it; -EOPNOTSUPP or another error with the remedy in err. May take
      * some milliseconds. NULL: nothing to look at.

@@ -13,7 +13,7 @@ cat >"$job/job" <<'SH'
 . /host/engine.sh
 vm="--isolation vm"
 kernel=$(isola kernel ls -q)
-plan 65
+plan 71
 out=$(echo abc | isola run --rm -i $vm --network none --kernel "$kernel" $image sh -c 'cat; cat /proc/sys/kernel/random/boot_id; echo err >&2; exit 7' 2>/tmp/err)
 is "the exit code is the command's" 7 $?
 is "standard input and output are joined" abc "$(echo "$out" | head -n 1)"
@@ -22,6 +22,17 @@ $([ "$(echo "$out" | sed -n 2p)" = "$(cat /proc/sys/kernel/random/boot_id)" ] &&
 is "standard error is apart" err "$(cat /tmp/err)"
 out=$(isola run --rm $vm --network none $image /no/such/program 2>&1)
 is "a missing program is 127, named" "127 1" "$? $(echo "$out" | grep -c /no/such/program)"
+
+isola run --rm --name quick $vm --network none $image sh -c 'exit 4'
+is "--rm has removed it when run returns, though its machine is still taken apart" "4 0 nothing to repair" "$? $(isola ps -aq | wc -l) $(isola system check)"
+isola run --rm --name quick $vm --network none $image true
+is "and its name is free" 0 $?
+claim "a moment later nothing of it is left" within 5 sh -c '[ -z "$(ls $ISOLA_RUN/workloads; ls $ISOLA_RUN/containers)" ]'
+isola run -d --name one $vm --network none $image sleep 1000 >/dev/null &
+isola run -d --name two $vm --network none $image sleep 1000 >/dev/null
+wait $!
+is "two machines start at once" "0 one two" "$? $(isola exec one echo one) $(isola exec two echo two)"
+isola rm -f one two >/dev/null
 
 # Options: one machine has many.
 echo 'FILED=yes' >/tmp/env
@@ -61,8 +72,9 @@ isola run -dit --name seen $vm --network none $image sh >/dev/null
 out=$( (sleep 1; printf 'stty size\n'; sleep 1; printf '\030'; sleep 1) | script -qec "stty rows 33 cols 99; isola attach --detach-keys ctrl-x seen; echo attach=\$?" /dev/null | tr -d '\r')
 is "attach has the size of ours, and its keys detach" "1 1 running" "$(echo "$out" | grep -c '^33 99') $(echo "$out" | grep -c 'attach=0') $(isola ps --format '{{.State}}')"
 isola rm -f seen >/dev/null
-isola run --name full $vm --network none -m 100m $image sh -c 'x=$(head -c 90000000 /dev/zero | tr "\0" a); echo ${#x}' >/tmp/out 2>&1
+isola run --name full $vm --kernel "$kernel" --network none -m 100m $image sh -c 'x=$(head -c 90000000 /dev/zero | tr "\0" a); echo ${#x}' >/tmp/out 2>&1
 is "a workload that has no memory left is told from one that was killed" "137 1" "$? $(isola logs full 2>&1 | grep -c 'ran out of memory')"
+is "inspect has that and the kernel it was asked for" "true $kernel" "$(isola inspect -f '{{.State.OOMKilled}} {{.HostConfig.Kernel}}' full)"
 isola rm full >/dev/null
 isola network create back >/dev/null
 isola run -d --name web $vm --network back -p 8080:80 -m 256m -h webhost -e A=b --init \
@@ -158,6 +170,7 @@ is "who is attached hears it" "137 1" "$? $(grep -c "'here' ended: its isola-vmm
 # Its kernel dies, and with it the agent.
 isola run -d --name fallen $vm --network none --privileged $image sh -c 'mount -t proc proc /mnt 2>/dev/null || { mkdir /mnt; mount -t proc proc /mnt; }; echo c >/mnt/sysrq-trigger; sleep 1000' >/dev/null
 is "a crash of the kernel is 126, with what it said in the log" "126 1" "$(isola wait fallen) $(isola logs fallen 2>&1 | grep -c 'Kernel panic - not syncing: sysrq')"
+is "inspect says what it was" 1 "$(isola inspect -f '{{.State.Error}}' fallen | grep -c 'its virtual machine met a triple fault')"
 isola rm fallen >/dev/null
 
 isola run -d --name again $vm --network none --restart on-failure:1 $image sh -c 'echo run >>/runs; exit 3' >/dev/null
