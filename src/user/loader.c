@@ -288,12 +288,11 @@ static int make_stack(struct user *user, const struct image *program, uint64_t b
     return 0;
 }
 
-int loader_load(struct user *user, struct err *err)
+int loader_load(struct user *user, struct arm64_state *state, struct err *err)
 {
     struct image program;
     struct image interpreter;
     const char *path = user->options->program;
-    struct arm64_state *state = emu_cpu_state(user->cpu);
     int r = read_image(user->program_fd, path, &program, err);
     r = r < 0 ? r : map_image(user, user->program_fd, path, &program, err);
     if (r < 0) {

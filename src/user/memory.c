@@ -74,7 +74,7 @@ int64_t memory_mremap(struct user *user, uint64_t addr, uint64_t old_len, uint64
 }
 
 /* As the kernel: where it cannot be, nothing changes. */
-int64_t memory_brk(struct user *user, uint64_t addr)
+static int64_t set_brk(struct user *user, uint64_t addr)
 {
     uint64_t now = whole_pages(user->brk);
     uint64_t wanted = whole_pages(addr);
@@ -95,4 +95,12 @@ int64_t memory_brk(struct user *user, uint64_t addr)
     }
     user->brk = addr;
     return (int64_t)user->brk;
+}
+
+int64_t memory_brk(struct user *user, uint64_t addr)
+{
+    (void)pthread_mutex_lock(&user->brk_lock);
+    int64_t r = set_brk(user, addr);
+    (void)pthread_mutex_unlock(&user->brk_lock);
+    return r;
 }

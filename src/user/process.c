@@ -1,11 +1,12 @@
 /*
- * process.c - fork and execve. Threads are not there: clone() with CLONE_VM is for vfork alone.
+ * process.c - fork and execve.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,19 +15,58 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/macros.h"
 #include "user/user.h"
 
 #define WORDS_MAX 65536u
 
+/* The locks that a child of fork() must find open. In their order. */
+static void fork_begin(struct user *user)
+{
+    (void)emu_fork_begin(user->emu);
+    (void)pthread_mutex_lock(&user->pages.lock);
+    (void)pthread_mutex_lock(&user->signals.lock);
+    (void)pthread_mutex_lock(&user->brk_lock);
+}
+
+static void fork_end(struct user *user, struct emu_cpu *cpu, bool child)
+{
+    (void)pthread_mutex_unlock(&user->brk_lock);
+    (void)pthread_mutex_unlock(&user->signals.lock);
+    (void)pthread_mutex_unlock(&user->pages.lock);
+    emu_fork_end(user->emu, cpu, child);
+}
+
+/*
+ * The C library's, which leaves its own locks open to the child, where it does what is asked for.
+ * arm64: flags, stack, parent_tid, tls, child_tid.
+ */
+static long fork_host(const uint64_t *a, uint64_t flags)
+{
+    const uint64_t ids = CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
+    if ((flags & ~(ids | CLONE_SETTLS)) != SIGCHLD) {
+        return syscall(SYS_clone, flags & ~(uint64_t)CLONE_SETTLS, 0, a[2], a[4], a[3]);
+    }
+    pid_t pid = fork();
+    if (pid > 0 && (flags & CLONE_PARENT_SETTID) != 0) {
+        memcpy(user_pointer(a[2]), &pid, sizeof(pid));
+    }
+    return pid;
+}
+
 /*
  * vfork's child may change its parent's memory, but for its stack nobody does: a fork, and the
- * parent waits for its end as it would for execve. arm64: flags, stack, parent_tid, tls, child_tid.
+ * parent waits for its end as it would for execve.
  */
-int64_t process_clone(struct user *user, const uint64_t *a)
+int64_t process_clone(struct thread *thread, const uint64_t *a)
 {
-    struct arm64_state *state = emu_cpu_state(user->cpu);
+    struct user *user = thread->user;
+    struct arm64_state *state = emu_cpu_state(thread->cpu);
     uint64_t flags = a[0];
     bool vfork_like = (flags & (CLONE_VM | CLONE_VFORK)) == (CLONE_VM | CLONE_VFORK);
+    if ((flags & CLONE_THREAD) != 0) {
+        return thread_clone(thread, a);
+    }
     if ((flags & CLONE_VM) != 0 && !vfork_like) {
         return -ENOSYS;
     }
@@ -35,17 +75,26 @@ int64_t process_clone(struct user *user, const uint64_t *a)
         return -errno;
     }
     flags &= ~(uint64_t)(CLONE_VM | CLONE_VFORK);
-    (void)emu_fork_begin(user->emu);
-    long pid = syscall(SYS_clone, flags, 0, a[2], a[4], a[3]);
+    fork_begin(user);
+    long pid = fork_host(a, flags);
     int saved = errno;
-    emu_fork_end(user->emu, user->cpu, pid == 0);
     if (pid == 0) {
+        atomic_store(&user->threads, 1);
+    }
+    fork_end(user, thread->cpu, pid == 0);
+    if (pid == 0) {
+        uint32_t tid = (uint32_t)getpid();
         if (a[1] != 0) {
             state->sp = a[1];
         }
         if ((flags & CLONE_SETTLS) != 0) {
             state->tpidr = a[3];
         }
+        if ((flags & CLONE_CHILD_SETTID) != 0) {
+            memcpy(user_pointer(a[4]), &tid, sizeof(tid));
+        }
+        thread->clear_tid = (flags & CLONE_CHILD_CLEARTID) != 0 ? a[4] : 0;
+        thread->robust_list = 0;
         (void)close_fd(waiting[0]); /* the other end closes with execve or the end */
         return 0;
     }
@@ -57,6 +106,34 @@ int64_t process_clone(struct user *user, const uint64_t *a)
     }
     (void)close_fd(waiting[0]);
     return pid < 0 ? -saved : pid;
+}
+
+/* include/uapi/linux/sched.h: struct clone_args, the first version and what came later. */
+int64_t process_clone3(struct thread *thread, const uint64_t *a)
+{
+    struct {
+        uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
+        uint64_t set_tid, set_tid_size, cgroup;
+    } c = {0};
+    if (a[1] < 64) {
+        return -EINVAL;
+    }
+    memcpy(&c, user_pointer(a[0]), MIN((size_t)a[1], sizeof(c)));
+    bool both = (c.flags & CLONE_PIDFD) != 0 && (c.flags & CLONE_PARENT_SETTID) != 0;
+    if (a[1] > sizeof(c) || c.set_tid_size != 0 || (c.flags >> 32) != 0 || both) {
+        return -ENOSYS; /* the C library falls back on clone() */
+    }
+    if (c.exit_signal > SIGNALS_MAX || (c.flags & 0xff) != 0) {
+        return -EINVAL;
+    }
+    const uint64_t args[5] = {
+        c.flags | c.exit_signal,
+        c.stack == 0 ? 0 : c.stack + c.stack_size,
+        (c.flags & CLONE_PIDFD) != 0 ? c.pidfd : c.parent_tid,
+        c.tls,
+        c.child_tid,
+    };
+    return process_clone(thread, args);
 }
 
 static size_t count(uint64_t list)

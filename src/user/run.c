@@ -3,61 +3,18 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/err.h"
 #include "user/user.h"
+
+#define EXIT_FAILED 126
 
 static bool executable(void *data, uint64_t pc, size_t len)
 {
     return pages_executable(data, pc, len);
-}
-
-/* A pointer of the guest that leads nowhere is EFAULT, as the kernel says it. */
-static void call(struct user *user)
-{
-    if (sigsetjmp(user->signals.bad, 1) != 0) {
-        emu_cpu_state(user->cpu)->x[0] = (uint64_t)-EFAULT;
-        return;
-    }
-    user->signals.in_call = 1;
-    user_syscall(user);
-    user->signals.in_call = 0;
-}
-
-static int run(struct user *user, struct err *err)
-{
-    struct arm64_state *state = emu_cpu_state(user->cpu);
-    while (!user->exited) {
-        switch (emu_run(user->cpu)) {
-        case EMU_EXIT_SYSCALL:
-            call(user);
-            break;
-        case EMU_EXIT_BREAKPOINT:
-            signals_fault(user, SIGTRAP, TRAP_BRKPT, state->pc);
-            break;
-        case EMU_EXIT_UNDEFINED:
-            signals_fault(user, SIGILL, ILL_ILLOPC, state->pc);
-            break;
-        case EMU_EXIT_FETCH:
-            signals_fault(user, (state->pc & 3) != 0 ? SIGBUS : SIGSEGV,
-                          (state->pc & 3) != 0 ? BUS_ADRALN : SEGV_ACCERR, state->pc);
-            break;
-        case EMU_EXIT_FAULT:
-            signals_fault(user, user->signals.fault.si_signo, user->signals.fault.si_code,
-                          (uint64_t)(uintptr_t)user->signals.fault.si_addr);
-            break;
-        case EMU_EXIT_INTERRUPTED:
-            break;
-        case EMU_EXIT_NO_MEMORY:
-        default:
-            return err_say(err, ENOMEM, "the translator has no memory left");
-        }
-        if (user->signals.pending != 0 || user->signals.has_saved_mask) {
-            signals_deliver(user);
-        }
-    }
-    return user->exit_code;
 }
 
 static void say_counters(const struct user *user)
@@ -70,39 +27,70 @@ static void say_counters(const struct user *user)
                   c.blocks, c.guest_instructions, c.host_bytes, c.flushes, user->unknown_calls);
 }
 
+_Noreturn void user_end(const struct user *user, int exit_code)
+{
+    if (user->options->counters) {
+        say_counters(user);
+    }
+    _exit(exit_code);
+}
+
+_Noreturn void user_fail(const struct user *user, const char *why)
+{
+    (void)fprintf(stderr, "isola-emu-aarch64: %s: %s\n", user->options->program, why);
+    _exit(EXIT_FAILED);
+}
+
+/* High: the guest's own descriptors begin where it expects them. */
+static int open_program(const char *path)
+{
+    AUTO(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, 900);
+    high = high < 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 100) : high;
+    return high < 0 ? -errno : high;
+}
+
 int user_run(const struct user_options *options, struct err *err)
 {
+    struct thread *thread = NULL;
     struct user *user = calloc(1, sizeof(*user)); /* to the end of the process */
     if (user == NULL) {
         return err_set(err, ENOMEM, "run '%s'", options->program);
     }
     user->options = options;
+    user->threads = 1;
+    user->first_code = -1;
     pages_init(&user->pages);
-    /* High: the guest's own descriptors begin where it expects them. */
-    int fd = open(options->program, O_RDONLY | O_CLOEXEC);
-    user->program_fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 900);
-    if (fd >= 0 && user->program_fd < 0) {
-        user->program_fd = fcntl(fd, F_DUPFD_CLOEXEC, 100);
-    }
+    (void)pthread_mutex_init(&user->brk_lock, NULL);
+    user->program_fd = open_program(options->program);
     if (user->program_fd < 0) {
-        return err_set(err, errno, "open '%s'", options->program);
+        return err_set(err, -user->program_fd, "open '%s'", options->program);
     }
-    (void)close(fd);
     const struct emu_options emu = {
         .interpret = options->interpret, .executable = executable, .data = &user->pages};
     int r = emu_new(&emu, &user->emu, err);
     if (r < 0) {
         return r;
     }
-    r = emu_cpu_new(user->emu, &user->cpu);
+    r = thread_begin(user, &thread);
     r = r < 0 ? r : signals_begin(user);
     if (r < 0) {
         return err_set(err, -r, "run '%s'", options->program);
     }
-    r = loader_load(user, err);
-    r = r < 0 ? r : run(user, err);
-    if (options->counters) {
-        say_counters(user);
+    r = loader_load(user, emu_cpu_state(thread->cpu), err);
+    if (r < 0) {
+        return r;
     }
-    return r;
+    if (thread_run(thread) < 0) {
+        return err_say(err, ENOMEM, "the translator has no memory left");
+    }
+    /* Others may go on; the process's exit code is the first thread's in any case. */
+    int code = user->first_code = thread->exit_code;
+    thread_end(thread);
+    for (;;) {
+        (void)syscall(SYS_exit, code);
+    }
 }

@@ -19,7 +19,7 @@
 static const uint32_t trampoline_code[] = {0xd2801168u, 0xd4000001u};
 
 /* A signal handler has no argument of ours, and a thread runs one CPU. */
-static __thread struct user *current;
+static __thread struct thread *current;
 
 /* arch/arm64/include/uapi/asm/sigcontext.h and ucontext.h. */
 struct guest_fpsimd {
@@ -57,15 +57,17 @@ static bool is_fault(int number)
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
-    struct user *user = current;
-    struct signals *s = &user->signals;
+    struct thread *thread = current;
+    struct thread_signals *s = &thread->signals;
     if (is_fault(number) && info->si_code > 0) {
-        if (emu_fault(user->cpu, context)) {
+        if (emu_fault(thread->cpu, context)) {
             s->fault = *info;
             return;
         }
         if (s->in_call != 0) {
             s->in_call = 0;
+            /* As returning would: the jump does not. */
+            signals_set_mask(*(const uint64_t *)(void *)&((ucontext_t *)context)->uc_sigmask);
             siglongjmp(s->bad, 1);
         }
         (void)signal(number, SIG_DFL); /* ours: it comes again, and ends us */
@@ -73,35 +75,95 @@ static void on_signal(int number, siginfo_t *info, void *context)
     }
     s->info[number] = *info;
     (void)atomic_fetch_or(&s->pending, (uint64_t)1 << (number - 1));
-    emu_interrupt(user->cpu);
+    emu_interrupt(thread->cpu);
+}
+
+/* struct sigaction as the kernel has it. */
+struct host_action {
+    void (*handler)(int, siginfo_t *, void *);
+    uint64_t flags;
+    void (*restorer)(void);
+    uint64_t mask;
+};
+
+/*
+ * The C library keeps two signals to itself, for what no thread of ours does (pthread_cancel(),
+ * setuid() of all threads); the guest's C library wants the same two for that. Only the kernel can
+ * be asked for them, with what the library makes handlers return to.
+ */
+static int catch_any(int number)
+{
+    struct host_action action;
+    if (syscall(SYS_rt_sigaction, SIGSEGV, NULL, &action, sizeof(uint64_t)) < 0) {
+        return -errno;
+    }
+    action.handler = on_signal;
+    return syscall(SYS_rt_sigaction, number, &action, NULL, sizeof(uint64_t)) < 0 ? -errno : 0;
 }
 
 static int catch (int number)
 {
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     (void)sigfillset(&action.sa_mask);
-    return sigaction(number, &action, NULL) < 0 ? -errno : 0;
+    return sigaction(number, &action, NULL) == 0 ? 0 : catch_any(number);
+}
+
+static uint64_t host_mask(int how, const uint64_t *set)
+{
+    uint64_t old = 0;
+    (void)syscall(SYS_rt_sigprocmask, how, set, &old, sizeof(old));
+    return old;
+}
+
+uint64_t signals_block_all(void)
+{
+    const uint64_t all = ~(uint64_t)0;
+    return host_mask(SIG_SETMASK, &all);
+}
+
+void signals_set_mask(uint64_t mask)
+{
+    (void)host_mask(SIG_SETMASK, &mask);
+}
+
+int signals_enter(struct thread *thread)
+{
+    struct thread_signals *s = &thread->signals;
+    void *stack =
+        mmap(NULL, HOST_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (stack == MAP_FAILED) {
+        return -errno;
+    }
+    const stack_t ss = {.ss_sp = stack, .ss_size = HOST_STACK_SIZE};
+    s->host_stack = stack;
+    current = thread;
+    return sigaltstack(&ss, NULL) < 0 ? -errno : 0;
+}
+
+void signals_leave(struct thread *thread)
+{
+    const stack_t none = {.ss_flags = SS_DISABLE};
+    current = NULL;
+    (void)sigaltstack(&none, NULL);
+    if (thread->signals.host_stack != NULL) {
+        (void)munmap(thread->signals.host_stack, HOST_STACK_SIZE);
+        thread->signals.host_stack = NULL;
+    }
 }
 
 int signals_begin(struct user *user)
 {
     struct signals *s = &user->signals;
-    current = user;
-    void *stack =
-        mmap(NULL, HOST_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)pthread_mutex_init(&s->lock, NULL);
     int64_t page = memory_mmap(user, 0, sizeof(trampoline_code), PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (stack == MAP_FAILED || page < 0) {
+    if (page < 0) {
         return -ENOMEM;
     }
-    const stack_t ss = {.ss_sp = stack, .ss_size = HOST_STACK_SIZE};
     memcpy(user_pointer((uint64_t)page), trampoline_code, sizeof(trampoline_code));
     s->trampoline = (uint64_t)page;
     int64_t r =
         memory_mprotect(user, s->trampoline, sizeof(trampoline_code), PROT_READ | PROT_EXEC);
-    if (r < 0 || sigaltstack(&ss, NULL) < 0) {
-        return r < 0 ? (int)r : -errno;
-    }
     for (int number = 1; number <= SIGNALS_MAX; number++) {
         struct sigaction old;
         if (sigaction(number, NULL, &old) == 0 && old.sa_handler == SIG_IGN) {
@@ -115,11 +177,18 @@ int signals_begin(struct user *user)
     return (int)r;
 }
 
-static uint64_t host_mask(int how, const uint64_t *set)
+/* As it is now; SA_RESETHAND takes it away with that. */
+static struct signals_action take_action(struct user *user, int number)
 {
-    uint64_t old = 0;
-    (void)syscall(SYS_rt_sigprocmask, how, set, &old, sizeof(old));
-    return old;
+    struct signals *s = &user->signals;
+    (void)pthread_mutex_lock(&s->lock);
+    struct signals_action action = s->action[number];
+    if (action.handler > 1 && (action.flags & SA_RESETHAND) != 0) {
+        s->action[number].handler = 0;
+        (void)(is_fault(number) ? SIG_DFL : signal(number, SIG_DFL));
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+    return action;
 }
 
 static uint64_t *slots(struct arm64_state *state)
@@ -140,7 +209,7 @@ static void fill_context(const struct arm64_state *state, struct guest_context *
     memcpy(c->fpsimd.v, state->v, sizeof(state->v));
 }
 
-static uint64_t place_frame(const struct signals *s, const struct signals_action *action,
+static uint64_t place_frame(const struct thread_signals *s, const struct signals_action *action,
                             uint64_t sp)
 {
     bool inside = sp - s->stack_at < s->stack_size;
@@ -151,12 +220,12 @@ static uint64_t place_frame(const struct signals *s, const struct signals_action
 }
 
 /* The frame, and the registers with which the handler begins. */
-static void enter_handler(struct user *user, int number, const siginfo_t *info)
+static void enter_handler(struct thread *thread, int number, const siginfo_t *info,
+                          const struct signals_action *action)
 {
-    struct signals *s = &user->signals;
-    struct arm64_state *state = emu_cpu_state(user->cpu);
-    const struct signals_action action = s->action[number];
-    uint64_t at = place_frame(s, &action, state->sp);
+    struct thread_signals *s = &thread->signals;
+    struct arm64_state *state = emu_cpu_state(thread->cpu);
+    uint64_t at = place_frame(s, action, state->sp);
     if (sigsetjmp(s->bad, 0) != 0) { /* no room on its stack */
         (void)signal(SIGSEGV, SIG_DFL);
         (void)kill(getpid(), SIGSEGV);
@@ -175,7 +244,7 @@ static void enter_handler(struct user *user, int number, const siginfo_t *info)
     frame->lr = state->x[30];
     s->in_call = 0;
     uint64_t add =
-        action.mask | ((action.flags & SA_NODEFER) != 0 ? 0 : (uint64_t)1 << (number - 1));
+        action->mask | ((action->flags & SA_NODEFER) != 0 ? 0 : (uint64_t)1 << (number - 1));
     uint64_t before = host_mask(SIG_BLOCK, &add);
     frame->uc.mask = s->has_saved_mask ? s->saved_mask : before;
     s->has_saved_mask = false;
@@ -183,25 +252,23 @@ static void enter_handler(struct user *user, int number, const siginfo_t *info)
     slots(state)[1] = (uint64_t)(uintptr_t)&frame->info;
     slots(state)[2] = (uint64_t)(uintptr_t)&frame->uc;
     slots(state)[29] = (uint64_t)(uintptr_t)&frame->fp;
-    slots(state)[30] = (action.flags & SA_RESTORER_FLAG) != 0 ? action.restorer : s->trampoline;
+    slots(state)[30] = (action->flags & SA_RESTORER_FLAG) != 0 ? action->restorer
+                                                               : thread->user->signals.trampoline;
     state->sp = at;
-    state->pc = action.handler;
-    if ((action.flags & SA_RESETHAND) != 0) {
-        s->action[number].handler = 0;
-        (void)(is_fault(number) ? SIG_DFL : signal(number, SIG_DFL));
-    }
+    state->pc = action->handler;
 }
 
-void signals_deliver(struct user *user)
+void signals_deliver(struct thread *thread)
 {
-    struct signals *s = &user->signals;
+    struct thread_signals *s = &thread->signals;
     uint64_t pending = atomic_exchange(&s->pending, 0);
     for (int number = 1; number <= SIGNALS_MAX && pending != 0; number++) {
         if ((pending >> (number - 1) & 1) != 0) {
             pending &= ~((uint64_t)1 << (number - 1));
             siginfo_t info = s->info[number];
-            if (s->action[number].handler > 1) {
-                enter_handler(user, number, &info);
+            const struct signals_action action = take_action(thread->user, number);
+            if (action.handler > 1) {
+                enter_handler(thread, number, &info, &action);
             }
         }
     }
@@ -211,66 +278,78 @@ void signals_deliver(struct user *user)
     }
 }
 
-void signals_fault(struct user *user, int number, int code, uint64_t address)
+void signals_fault(struct thread *thread, int number, int code, uint64_t address)
 {
-    struct signals *s = &user->signals;
     siginfo_t info = {.si_signo = number, .si_code = code};
     uint64_t blocked = host_mask(SIG_BLOCK, NULL);
     info.si_addr = user_pointer(address);
-    if (s->action[number].handler > 1 && (blocked >> (number - 1) & 1) == 0) {
-        enter_handler(user, number, &info);
+    bool caught = (blocked >> (number - 1) & 1) == 0;
+    const struct signals_action action =
+        caught ? take_action(thread->user, number) : (struct signals_action){.handler = 0};
+    if (action.handler > 1) {
+        enter_handler(thread, number, &info, &action);
         return;
     }
     (void)fprintf(stderr,
                   "isola-emu-aarch64: the program ended by signal %d at 0x%" PRIx64
                   " (address 0x%" PRIx64 ")\n",
-                  number, emu_cpu_state(user->cpu)->pc, address);
+                  number, emu_cpu_state(thread->cpu)->pc, address);
     const uint64_t this_one = (uint64_t)1 << (number - 1);
     (void)signal(number, SIG_DFL);
     (void)host_mask(SIG_UNBLOCK, &this_one);
     (void)kill(getpid(), number);
 }
 
-int64_t signals_action(struct user *user, const uint64_t *a)
+/* The lock is held. */
+static int set_action(struct signals *s, int number, const struct signals_action *fresh)
 {
-    struct signals *s = &user->signals;
-    int number = (int)a[0];
-    if (number < 1 || number > SIGNALS_MAX || a[3] != 8) {
-        return -EINVAL;
+    s->action[number] = *fresh;
+    if (fresh->handler > 1) {
+        return catch (number);
     }
-    struct signals_action old = s->action[number];
-    if (a[1] != 0) {
-        struct signals_action fresh;
-        memcpy(&fresh, user_pointer(a[1]), sizeof(fresh));
-        if (number == SIGKILL || number == SIGSTOP) {
-            return -EINVAL;
-        }
-        s->action[number] = fresh;
-        if (fresh.handler > 1) {
-            int r = catch (number);
-            if (r < 0) {
-                return r;
-            }
-        } else if (!is_fault(number)) {
-            (void)signal(number, fresh.handler == 1 ? SIG_IGN : SIG_DFL);
-        }
-    }
-    if (a[2] != 0) {
-        memcpy(user_pointer(a[2]), &old, sizeof(old));
+    if (!is_fault(number)) {
+        (void)signal(number, fresh->handler == 1 ? SIG_IGN : SIG_DFL);
     }
     return 0;
 }
 
-/* Faults are never blocked to the host: signals_fault() looks at what the guest wants. */
-int64_t signals_mask(struct user *user, const uint64_t *a)
+int64_t signals_action(struct user *user, const uint64_t *a)
 {
-    (void)user;
+    struct signals *s = &user->signals;
+    struct signals_action fresh = {.handler = 0};
+    int number = (int)a[0];
+    int r = 0;
+    if (number < 1 || number > SIGNALS_MAX || a[3] != 8) {
+        return -EINVAL;
+    }
+    /* The guest's memory may be bad: not with the lock. */
+    if (a[1] != 0) {
+        memcpy(&fresh, user_pointer(a[1]), sizeof(fresh));
+        if (number == SIGKILL || number == SIGSTOP) {
+            return -EINVAL;
+        }
+    }
+    (void)pthread_mutex_lock(&s->lock);
+    const struct signals_action old = s->action[number];
+    if (a[1] != 0) {
+        r = set_action(s, number, &fresh);
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+    if (r == 0 && a[2] != 0) {
+        memcpy(user_pointer(a[2]), &old, sizeof(old));
+    }
+    return r;
+}
+
+/* Faults are never blocked to the host: signals_fault() looks at what the guest wants. */
+int64_t signals_mask(const uint64_t *a)
+{
     return syscall(SYS_rt_sigprocmask, (int)a[0], a[1], a[2], a[3]) < 0 ? -errno : 0;
 }
 
-int64_t signals_stack(struct user *user, const uint64_t *a)
+int64_t signals_stack(struct thread *thread, const uint64_t *a)
 {
-    struct signals *s = &user->signals;
+    struct thread_signals *s = &thread->signals;
     if (a[1] != 0) {
         const stack_t old = {.ss_sp = user_pointer(s->stack_at),
                              .ss_flags = s->stack_size == 0 ? SS_DISABLE : 0,
@@ -287,9 +366,9 @@ int64_t signals_stack(struct user *user, const uint64_t *a)
     return 0;
 }
 
-int64_t signals_suspend(struct user *user, const uint64_t *a)
+int64_t signals_suspend(struct thread *thread, const uint64_t *a)
 {
-    struct signals *s = &user->signals;
+    struct thread_signals *s = &thread->signals;
     uint64_t wanted = 0;
     memcpy(&wanted, user_pointer(a[0]), sizeof(wanted));
     s->saved_mask = host_mask(SIG_BLOCK, NULL);
@@ -298,10 +377,9 @@ int64_t signals_suspend(struct user *user, const uint64_t *a)
     return -EINTR;
 }
 
-void signals_return(struct user *user)
+void signals_return(struct thread *thread)
 {
-    struct signals *s = &user->signals;
-    struct arm64_state *state = emu_cpu_state(user->cpu);
+    struct arm64_state *state = emu_cpu_state(thread->cpu);
     const struct guest_frame *frame = user_pointer(state->sp);
     const struct guest_context *c = &frame->uc.context;
     uint64_t mask = frame->uc.mask;
@@ -313,21 +391,20 @@ void signals_return(struct user *user)
         memcpy(state->v, c->fpsimd.v, sizeof(state->v));
     }
     state->sp = c->sp;
-    (void)s;
     (void)host_mask(SIG_SETMASK, &mask);
 }
 
-bool signals_restart(struct user *user, int64_t result)
+bool signals_restart(struct thread *thread, int64_t result)
 {
-    struct signals *s = &user->signals;
+    struct thread_signals *s = &thread->signals;
     uint64_t pending = atomic_load(&s->pending);
     if (result != -EINTR || pending == 0 || s->has_saved_mask) {
         return false;
     }
     int number = __builtin_ctzll(pending) + 1;
-    if ((s->action[number].flags & SA_RESTART) == 0) {
+    if ((thread->user->signals.action[number].flags & SA_RESTART) == 0) {
         return false;
     }
-    emu_cpu_state(user->cpu)->pc -= 4;
+    emu_cpu_state(thread->cpu)->pc -= 4;
     return true;
 }

@@ -56,15 +56,43 @@ static int64_t control_process(const uint64_t *a)
     }
 }
 
-static int64_t leave(struct user *user, uint64_t code)
+static int64_t leave(struct thread *thread, uint64_t code)
 {
-    user->exited = true;
-    user->exit_code = (int)(code & 0xff);
+    thread->ended = true;
+    thread->exit_code = (int)(code & 0xff);
     return 0;
 }
 
-static int64_t call_here(struct user *user, uint64_t number, const uint64_t *a)
+static int64_t set_robust_list(struct thread *thread, uint64_t head, uint64_t len)
 {
+    if (len != 24) {
+        return -EINVAL;
+    }
+    thread->robust_list = head;
+    return 0;
+}
+
+/* Of the calling thread alone: others' are in no struct of ours that could be found by an id. */
+static int64_t get_robust_list(const struct thread *thread, const uint64_t *a)
+{
+    const uint64_t len = 24;
+    if (a[0] != 0 && a[0] != (uint64_t)syscall(SYS_gettid)) {
+        return -EPERM;
+    }
+    memcpy(user_pointer(a[1]), &thread->robust_list, sizeof(thread->robust_list));
+    memcpy(user_pointer(a[2]), &len, sizeof(len));
+    return 0;
+}
+
+static int64_t set_tid_address(struct thread *thread, uint64_t at)
+{
+    thread->clear_tid = at;
+    return syscall(SYS_gettid);
+}
+
+static int64_t call_here(struct thread *thread, uint64_t number, const uint64_t *a)
+{
+    struct user *user = thread->user;
     switch (number) {
     case GUEST_openat:
         return file_openat(user, a);
@@ -81,8 +109,15 @@ static int64_t call_here(struct user *user, uint64_t number, const uint64_t *a)
     case GUEST_epoll_pwait:
         return file_epoll_pwait(user, a);
     case GUEST_exit:
+        return leave(thread, a[0]);
     case GUEST_exit_group:
-        return leave(user, a[0]);
+        user_end(user, (int)(a[0] & 0xff));
+    case GUEST_set_tid_address:
+        return set_tid_address(thread, a[0]);
+    case GUEST_set_robust_list:
+        return set_robust_list(thread, a[0], a[1]);
+    case GUEST_get_robust_list:
+        return get_robust_list(thread, a);
     case GUEST_brk:
         return memory_brk(user, a[0]);
     case GUEST_mmap:
@@ -94,7 +129,9 @@ static int64_t call_here(struct user *user, uint64_t number, const uint64_t *a)
     case GUEST_mremap:
         return memory_mremap(user, a[0], a[1], a[2], (int)a[3], a[4]);
     case GUEST_clone:
-        return process_clone(user, a);
+        return process_clone(thread, a);
+    case GUEST_clone3:
+        return process_clone3(thread, a);
     case GUEST_execve:
         return process_execve(user, a[0], a[1], a[2]);
     case GUEST_uname:
@@ -104,11 +141,11 @@ static int64_t call_here(struct user *user, uint64_t number, const uint64_t *a)
     case GUEST_rt_sigaction:
         return signals_action(user, a);
     case GUEST_rt_sigprocmask:
-        return signals_mask(user, a);
+        return signals_mask(a);
     case GUEST_sigaltstack:
-        return signals_stack(user, a);
+        return signals_stack(thread, a);
     case GUEST_rt_sigsuspend:
-        return signals_suspend(user, a);
+        return signals_suspend(thread, a);
     default:
         return -ENOSYS;
     }
@@ -121,24 +158,25 @@ static void trace(uint64_t number, const uint64_t *a, int64_t result)
     (void)fprintf(stderr,
                   "%d %s[%" PRIu64 "](0x%" PRIx64 ", 0x%" PRIx64 ", 0x%" PRIx64 ", 0x%" PRIx64
                   ") = %" PRId64 "\n",
-                  (int)getpid(), name, number, a[0], a[1], a[2], a[3], result);
+                  (int)syscall(SYS_gettid), name, number, a[0], a[1], a[2], a[3], result);
 }
 
-void user_syscall(struct user *user)
+void user_syscall(struct thread *thread)
 {
-    struct arm64_state *state = emu_cpu_state(user->cpu);
+    struct user *user = thread->user;
+    struct arm64_state *state = emu_cpu_state(thread->cpu);
     uint64_t number = state->x[8];
     const uint64_t a[6] = {state->x[0], state->x[1], state->x[2],
                            state->x[3], state->x[4], state->x[5]};
     int64_t r = -ENOSYS;
     if (number == GUEST_rt_sigreturn) {
-        signals_return(user);
+        signals_return(thread);
         return;
     }
     if (number >= SYSCALL_MAX || calls[number].name == NULL) {
         user->unknown_calls++;
     } else if (calls[number].host < 0) {
-        r = call_here(user, number, a);
+        r = call_here(thread, number, a);
     } else {
         long given = syscall(calls[number].host, a[0], a[1], a[2], a[3], a[4], a[5]);
         r = given == -1 ? -errno : given;
@@ -146,7 +184,7 @@ void user_syscall(struct user *user)
     if (user->options->trace) {
         trace(number, a, r);
     }
-    if (!signals_restart(user, r)) {
+    if (!signals_restart(thread, r)) {
         state->x[0] = (uint64_t)r;
     }
 }

@@ -4,12 +4,14 @@
 #ifndef USER_USER_H
 #define USER_USER_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "emu/emu.h"
 #include "user/pages.h"
 #include "user/signals.h"
+#include "user/thread.h"
 
 struct err;
 
@@ -23,27 +25,32 @@ struct user_options {
     bool counters;      /* say at the end what was translated */
 };
 
+/* The process. */
 struct user {
     const struct user_options *options;
     struct emu *emu;
-    struct emu_cpu *cpu;
     struct pages pages;
+    pthread_mutex_t brk_lock;
     uint64_t brk_start, brk;
     int program_fd; /* what /proc/self/exe shows */
     struct signals signals;
-    uint64_t unknown_calls;
-    bool exited;
-    int exit_code;
+    _Atomic uint64_t unknown_calls;
+    _Atomic uint32_t threads; /* that have not ended */
+    _Atomic int first_code;   /* exit code of the first thread, which ended before others; -1 */
 };
 
-/* Runs to its end. The program's exit code, or a negative errno: it did not start. */
+/* Runs to its end, and does not return then. A negative errno: it did not start. */
 int user_run(const struct user_options *options, struct err *err);
+/* The end of the whole process. */
+_Noreturn void user_end(const struct user *user, int exit_code);
+/* The end because of ourselves: says why. */
+_Noreturn void user_fail(const struct user *user, const char *why);
 
-/* loader.c: maps program and interpreter, makes the stack and sets pc and sp. */
-int loader_load(struct user *user, struct err *err);
+/* loader.c: maps program and interpreter, makes the stack; state's pc and sp. */
+int loader_load(struct user *user, struct arm64_state *state, struct err *err);
 
 /* syscall.c: the call that the registers describe; its result is in x0. */
-void user_syscall(struct user *user);
+void user_syscall(struct thread *thread);
 
 /* memory.c: what changes the map of pages. Results as system calls have them. */
 int64_t memory_mmap(struct user *user, uint64_t addr, uint64_t len, int prot, int flags, int fd,
@@ -55,7 +62,8 @@ int64_t memory_mremap(struct user *user, uint64_t addr, uint64_t old_len, uint64
 int64_t memory_brk(struct user *user, uint64_t addr);
 
 /* process.c */
-int64_t process_clone(struct user *user, const uint64_t *args);
+int64_t process_clone(struct thread *thread, const uint64_t *args);
+int64_t process_clone3(struct thread *thread, const uint64_t *args);
 int64_t process_execve(struct user *user, uint64_t path, uint64_t argv, uint64_t envp);
 
 /* file.c */
