@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/macros.h"
+#include "user/host_call.h"
 #include "user/user.h"
 
 #define HOST_LARGEFILE 0100000
@@ -65,13 +67,33 @@ static const char *resolve(const struct user *user, uint64_t at, char *room, siz
     return path;
 }
 
-int64_t file_openat(struct user *user, const uint64_t *a)
+int64_t file_openat(struct thread *thread, const uint64_t *a)
 {
     char room[PATH_MAX];
-    const char *path = resolve(user, a[1], room, sizeof(room));
-    int flags = translate((int)a[2], true);
-    long fd = syscall(SYS_openat, (int)a[0], path, flags, a[3]);
-    return fd < 0 ? -errno : fd;
+    const char *path = resolve(thread->user, a[1], room, sizeof(room));
+    const uint64_t args[6] = {a[0], (uint64_t)(uintptr_t)path, (uint64_t)translate((int)a[2], true),
+                              a[3]};
+    return host_call(SYS_openat, args, &thread->signals.pending);
+}
+
+int64_t file_openat2(struct thread *thread, const uint64_t *a)
+{
+    struct open_how how = {0};
+    if (a[3] < sizeof(how)) {
+        return -EINVAL;
+    }
+    if (a[3] > sizeof(how)) {
+        return -E2BIG;
+    }
+    memcpy(&how, user_pointer(a[2]), sizeof(how));
+    how.flags = (how.flags & ~(uint64_t)UINT32_MAX) | (uint32_t)translate((int)how.flags, true);
+    char room[PATH_MAX];
+    /* What it forbids on the way holds for the path that was asked for. */
+    const char *path =
+        how.resolve == 0 ? resolve(thread->user, a[1], room, sizeof(room)) : user_pointer(a[1]);
+    const uint64_t args[6] = {a[0], (uint64_t)(uintptr_t)path, (uint64_t)(uintptr_t)&how,
+                              sizeof(how)};
+    return host_call(SYS_openat2, args, &thread->signals.pending);
 }
 
 int64_t file_fcntl(struct user *user, const uint64_t *a)
@@ -168,15 +190,25 @@ int64_t file_epoll_ctl(struct user *user, const uint64_t *a)
 
 #define EPOLL_AT_ONCE 64
 
-int64_t file_epoll_pwait(struct user *user, const uint64_t *a)
+static int64_t wait_for_events(struct thread *thread, long number, const uint64_t *a)
 {
     struct epoll_event events[EPOLL_AT_ONCE];
     struct guest_epoll_event *to = user_pointer(a[1]);
-    (void)user;
     int max = MIN((int)a[2], EPOLL_AT_ONCE);
-    long n = syscall(SYS_epoll_pwait, (int)a[0], events, max, (int)a[3], a[4], a[5]);
-    for (long i = 0; i < n; i++) {
+    const uint64_t args[6] = {a[0], (uint64_t)(uintptr_t)events, (uint64_t)max, a[3], a[4], a[5]};
+    int64_t n = host_call(number, args, &thread->signals.pending);
+    for (int64_t i = 0; i < n; i++) {
         to[i] = (struct guest_epoll_event){.events = events[i].events, .data = events[i].data.u64};
     }
-    return n < 0 ? -errno : n;
+    return n;
+}
+
+int64_t file_epoll_pwait(struct thread *thread, const uint64_t *a)
+{
+    return wait_for_events(thread, SYS_epoll_pwait, a);
+}
+
+int64_t file_epoll_pwait2(struct thread *thread, const uint64_t *a)
+{
+    return wait_for_events(thread, SYS_epoll_pwait2, a);
 }

@@ -33,6 +33,11 @@ static int64_t note(struct user *user, uint64_t addr, uint64_t len, int prot)
     return r;
 }
 
+int64_t memory_changed(struct user *user, uint64_t addr, uint64_t len)
+{
+    return note(user, addr, len, 0);
+}
+
 int64_t memory_mmap(struct user *user, uint64_t addr, uint64_t len, int prot, int flags, int fd,
                     int64_t offset)
 {

@@ -16,6 +16,8 @@
 
 #include "base/cleanup.h"
 #include "base/macros.h"
+#include "base/str.h"
+#include "user/host_call.h"
 #include "user/user.h"
 
 #define WORDS_MAX 65536u
@@ -95,6 +97,7 @@ int64_t process_clone(struct thread *thread, const uint64_t *a)
         }
         thread->clear_tid = (flags & CLONE_CHILD_CLEARTID) != 0 ? a[4] : 0;
         thread->robust_list = 0;
+        signals_fork_child(thread);
         (void)close_fd(waiting[0]); /* the other end closes with execve or the end */
         return 0;
     }
@@ -178,10 +181,19 @@ static size_t read_script(const char *path, char *line, size_t size, char *word[
     return *word[0] == '\0' ? 0 : *word[1] == '\0' ? 1 : 2;
 }
 
+/* What comes next inherits the mask: not one that holds signals back for us. */
+static int64_t exec(struct thread *thread, const char *path, char **argv, char **envp)
+{
+    const uint64_t args[6] = {(uint64_t)(uintptr_t)path, (uint64_t)(uintptr_t)argv,
+                              (uint64_t)(uintptr_t)envp};
+    return host_call(SYS_execve, args, &thread->signals.pending);
+}
+
 /* Ourselves again, with the options that we had: what we run is named behind "--". */
-static int64_t run_foreign(const struct user *user, const char *path, char **argv, size_t argc,
+static int64_t run_foreign(struct thread *thread, const char *path, char **argv, size_t argc,
                            char **envp, char **before, size_t before_count)
 {
+    const struct user *user = thread->user;
     char *own[12];
     size_t n = 0;
     own[n++] = (char *)(uintptr_t) "isola-emu-aarch64";
@@ -215,12 +227,12 @@ static int64_t run_foreign(const struct user *user, const char *path, char **arg
         all[at++] = argv[i];
     }
     all[at] = NULL;
-    (void)execve("/proc/self/exe", all, envp);
-    return -errno;
+    return exec(thread, "/proc/self/exe", all, envp);
 }
 
-int64_t process_execve(struct user *user, uint64_t path_at, uint64_t argv_at, uint64_t envp_at)
+int64_t process_execve(struct thread *thread, uint64_t path_at, uint64_t argv_at, uint64_t envp_at)
 {
+    const struct user *user = thread->user;
     static char *none[] = {NULL};
     const char *path = user_pointer(path_at);
     char **argv = argv_at == 0 ? none : user_pointer(argv_at);
@@ -245,12 +257,30 @@ int64_t process_execve(struct user *user, uint64_t path_at, uint64_t argv_at, ui
         return -errno;
     }
     if (is_foreign(path)) {
-        return run_foreign(user, path, argv, count(argv_at), envp, NULL, 0);
+        return run_foreign(thread, path, argv, count(argv_at), envp, NULL, 0);
     }
     size_t words = read_script(path, line, sizeof(line), word);
     if (words > 0 && is_foreign(word[0])) {
-        return run_foreign(user, path, argv, count(argv_at), envp, word, words);
+        return run_foreign(thread, path, argv, count(argv_at), envp, word, words);
     }
-    (void)execve(path, argv, envp);
-    return -errno;
+    return exec(thread, path, argv, envp);
+}
+
+int64_t process_execveat(struct thread *thread, const uint64_t *a)
+{
+    const char *path = user_pointer(a[1]);
+    int fd = (int)a[0];
+    bool itself = (a[4] & AT_EMPTY_PATH) != 0;
+    if (path == NULL) {
+        return -EFAULT;
+    }
+    if (fd == AT_FDCWD || path[0] == '/') {
+        return process_execve(thread, a[1], a[2], a[3]);
+    }
+    if (path[0] == '\0' && !itself) {
+        return -ENOENT;
+    }
+    AUTO(freep)
+    char *whole = str_printf("/proc/self/fd/%d%s%s", fd, path[0] == '\0' ? "" : "/", path);
+    return whole == NULL ? -ENOMEM : process_execve(thread, (uint64_t)(uintptr_t)whole, a[2], a[3]);
 }

@@ -10,6 +10,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "user/host_call.h"
 #include "user/user.h"
 
 #define HOST_STACK_SIZE ((size_t)64 << 10)
@@ -50,15 +51,27 @@ struct guest_frame {
     uint64_t fp, lr;
 };
 
+/* Those of instructions: blocked they would end the process. */
+#define BIT(number) ((uint64_t)1 << ((number)-1))
+#define ALL_BUT_FAULTS (~(BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGFPE) | BIT(SIGILL)))
+
 static bool is_fault(int number)
 {
     return number == SIGSEGV || number == SIGBUS || number == SIGFPE || number == SIGILL;
+}
+
+static uint64_t host_mask(int how, const uint64_t *set)
+{
+    uint64_t old = 0;
+    (void)syscall(SYS_rt_sigprocmask, how, set, &old, sizeof(old));
+    return old;
 }
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
     struct thread *thread = current;
     struct thread_signals *s = &thread->signals;
+    uint64_t *mask = (uint64_t *)(void *)&((ucontext_t *)context)->uc_sigmask;
     if (is_fault(number) && info->si_code > 0) {
         if (emu_fault(thread->cpu, context)) {
             s->fault = *info;
@@ -67,15 +80,21 @@ static void on_signal(int number, siginfo_t *info, void *context)
         if (s->in_call != 0) {
             s->in_call = 0;
             /* As returning would: the jump does not. */
-            signals_set_mask(*(const uint64_t *)(void *)&((ucontext_t *)context)->uc_sigmask);
+            (void)host_mask(SIG_SETMASK, mask);
             siglongjmp(s->bad, 1);
         }
         (void)signal(number, SIG_DFL); /* ours: it comes again, and ends us */
         return;
     }
+    if (!s->held) {
+        s->held_mask = *mask;
+        s->held = true;
+    }
+    *mask = ALL_BUT_FAULTS;
     s->info[number] = *info;
     (void)atomic_fetch_or(&s->pending, (uint64_t)1 << (number - 1));
     emu_interrupt(thread->cpu);
+    host_call_interrupt(context);
 }
 
 /* struct sigaction as the kernel has it. */
@@ -101,29 +120,41 @@ static int catch_any(int number)
     return syscall(SYS_rt_sigaction, number, &action, NULL, sizeof(uint64_t)) < 0 ? -errno : 0;
 }
 
-static int catch (int number)
+/* flags: the guest's; two of them are the kernel's business. */
+static int catch (int number, uint64_t flags)
 {
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    action.sa_flags |= (int)(flags & (SA_NOCLDSTOP | SA_NOCLDWAIT));
     (void)sigfillset(&action.sa_mask);
     return sigaction(number, &action, NULL) == 0 ? 0 : catch_any(number);
 }
 
-static uint64_t host_mask(int how, const uint64_t *set)
+uint64_t signals_block_all(const struct thread *thread)
 {
-    uint64_t old = 0;
-    (void)syscall(SYS_rt_sigprocmask, how, set, &old, sizeof(old));
-    return old;
+    const uint64_t all = ALL_BUT_FAULTS;
+    uint64_t before = host_mask(SIG_SETMASK, &all);
+    return thread->signals.held ? thread->signals.held_mask : before;
 }
 
-uint64_t signals_block_all(void)
+void signals_set_mask(struct thread *thread, uint64_t mask)
 {
-    const uint64_t all = ~(uint64_t)0;
-    return host_mask(SIG_SETMASK, &all);
+    (void)signals_block_all(thread);
+    if (thread->signals.held) {
+        thread->signals.held_mask = mask;
+    } else {
+        (void)host_mask(SIG_SETMASK, &mask);
+    }
 }
 
-void signals_set_mask(uint64_t mask)
+void signals_fork_child(struct thread *thread)
 {
-    (void)host_mask(SIG_SETMASK, &mask);
+    struct thread_signals *s = &thread->signals;
+    if (s->held) {
+        uint64_t mask = s->held_mask;
+        s->held = false;
+        atomic_store(&s->pending, 0);
+        (void)host_mask(SIG_SETMASK, &mask);
+    }
 }
 
 int signals_enter(struct thread *thread)
@@ -172,7 +203,7 @@ int signals_begin(struct user *user)
     }
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
     for (size_t i = 0; r == 0 && i < sizeof(faults) / sizeof(faults[0]); i++) {
-        r = catch (faults[i]);
+        r = catch (faults[i], 0);
     }
     return (int)r;
 }
@@ -219,9 +250,21 @@ static uint64_t place_frame(const struct thread_signals *s, const struct signals
     return (sp - sizeof(struct guest_frame)) & ~(uint64_t)15;
 }
 
+/* Everything is blocked then, until: */
+static uint64_t hold_guest_mask(const struct thread *thread)
+{
+    return signals_block_all(thread) | thread->signals.fault_mask;
+}
+
+static void set_guest_mask(struct thread *thread, uint64_t mask)
+{
+    thread->signals.fault_mask = mask & ~ALL_BUT_FAULTS;
+    signals_set_mask(thread, mask & ALL_BUT_FAULTS);
+}
+
 /* The frame, and the registers with which the handler begins. */
 static void enter_handler(struct thread *thread, int number, const siginfo_t *info,
-                          const struct signals_action *action)
+                          const struct signals_action *action, uint64_t before)
 {
     struct thread_signals *s = &thread->signals;
     struct arm64_state *state = emu_cpu_state(thread->cpu);
@@ -243,11 +286,10 @@ static void enter_handler(struct thread *thread, int number, const siginfo_t *in
     frame->fp = state->x[29];
     frame->lr = state->x[30];
     s->in_call = 0;
-    uint64_t add =
-        action->mask | ((action->flags & SA_NODEFER) != 0 ? 0 : (uint64_t)1 << (number - 1));
-    uint64_t before = host_mask(SIG_BLOCK, &add);
+    uint64_t add = action->mask | ((action->flags & SA_NODEFER) != 0 ? 0 : BIT(number));
     frame->uc.mask = s->has_saved_mask ? s->saved_mask : before;
     s->has_saved_mask = false;
+    set_guest_mask(thread, before | add);
     slots(state)[0] = (uint64_t)number;
     slots(state)[1] = (uint64_t)(uintptr_t)&frame->info;
     slots(state)[2] = (uint64_t)(uintptr_t)&frame->uc;
@@ -262,39 +304,42 @@ void signals_deliver(struct thread *thread)
 {
     struct thread_signals *s = &thread->signals;
     uint64_t pending = atomic_exchange(&s->pending, 0);
-    for (int number = 1; number <= SIGNALS_MAX && pending != 0; number++) {
-        if ((pending >> (number - 1) & 1) != 0) {
-            pending &= ~((uint64_t)1 << (number - 1));
-            siginfo_t info = s->info[number];
-            const struct signals_action action = take_action(thread->user, number);
-            if (action.handler > 1) {
-                enter_handler(thread, number, &info, &action);
-            }
+    if (pending != 0) {
+        /* One at a time, for the others are blocked since. */
+        int number = __builtin_ctzll(pending) + 1;
+        siginfo_t info = s->info[number];
+        const struct signals_action action = take_action(thread->user, number);
+        uint64_t before = s->held_mask | s->fault_mask;
+        s->held = false;
+        if (action.handler > 1) {
+            enter_handler(thread, number, &info, &action, before);
+        } else {
+            set_guest_mask(thread, before);
         }
     }
     if (s->has_saved_mask) {
         s->has_saved_mask = false;
-        (void)host_mask(SIG_SETMASK, &s->saved_mask);
+        set_guest_mask(thread, s->saved_mask);
     }
 }
 
 void signals_fault(struct thread *thread, int number, int code, uint64_t address)
 {
     siginfo_t info = {.si_signo = number, .si_code = code};
-    uint64_t blocked = host_mask(SIG_BLOCK, NULL);
+    uint64_t before = hold_guest_mask(thread);
     info.si_addr = user_pointer(address);
-    bool caught = (blocked >> (number - 1) & 1) == 0;
+    bool caught = (before & BIT(number)) == 0;
     const struct signals_action action =
         caught ? take_action(thread->user, number) : (struct signals_action){.handler = 0};
     if (action.handler > 1) {
-        enter_handler(thread, number, &info, &action);
+        enter_handler(thread, number, &info, &action, before);
         return;
     }
     (void)fprintf(stderr,
                   "isola-emu-aarch64: the program ended by signal %d at 0x%" PRIx64
                   " (address 0x%" PRIx64 ")\n",
                   number, emu_cpu_state(thread->cpu)->pc, address);
-    const uint64_t this_one = (uint64_t)1 << (number - 1);
+    const uint64_t this_one = BIT(number);
     (void)signal(number, SIG_DFL);
     (void)host_mask(SIG_UNBLOCK, &this_one);
     (void)kill(getpid(), number);
@@ -305,7 +350,7 @@ static int set_action(struct signals *s, int number, const struct signals_action
 {
     s->action[number] = *fresh;
     if (fresh->handler > 1) {
-        return catch (number);
+        return catch (number, fresh->flags);
     }
     if (!is_fault(number)) {
         (void)signal(number, fresh->handler == 1 ? SIG_IGN : SIG_DFL);
@@ -341,10 +386,39 @@ int64_t signals_action(struct user *user, const uint64_t *a)
     return r;
 }
 
-/* Faults are never blocked to the host: signals_fault() looks at what the guest wants. */
-int64_t signals_mask(const uint64_t *a)
+int64_t signals_mask(struct thread *thread, const uint64_t *a)
 {
-    return syscall(SYS_rt_sigprocmask, (int)a[0], a[1], a[2], a[3]) < 0 ? -errno : 0;
+    uint64_t given = 0;
+    if (a[3] != sizeof(given)) {
+        return -EINVAL;
+    }
+    if (a[1] != 0) {
+        memcpy(&given, user_pointer(a[1]), sizeof(given));
+    }
+    uint64_t before = hold_guest_mask(thread);
+    if (thread->signals.pending != 0) {
+        return HOST_CALL_AGAIN;
+    }
+    uint64_t mask = before;
+    switch (a[1] == 0 ? SIG_SETMASK : (int)a[0]) {
+    case SIG_BLOCK:
+        mask |= given;
+        break;
+    case SIG_UNBLOCK:
+        mask &= ~given;
+        break;
+    case SIG_SETMASK:
+        mask = a[1] == 0 ? before : given;
+        break;
+    default:
+        set_guest_mask(thread, before);
+        return -EINVAL;
+    }
+    set_guest_mask(thread, mask);
+    if (a[2] != 0) {
+        memcpy(user_pointer(a[2]), &before, sizeof(before));
+    }
+    return 0;
 }
 
 int64_t signals_stack(struct thread *thread, const uint64_t *a)
@@ -371,8 +445,19 @@ int64_t signals_suspend(struct thread *thread, const uint64_t *a)
     struct thread_signals *s = &thread->signals;
     uint64_t wanted = 0;
     memcpy(&wanted, user_pointer(a[0]), sizeof(wanted));
-    s->saved_mask = host_mask(SIG_BLOCK, NULL);
-    (void)syscall(SYS_rt_sigsuspend, &wanted, sizeof(wanted));
+    uint64_t before = hold_guest_mask(thread);
+    if (s->pending != 0) {
+        return HOST_CALL_AGAIN;
+    }
+    uint64_t waiting = wanted & ALL_BUT_FAULTS;
+    (void)syscall(SYS_rt_sigsuspend, &waiting, sizeof(waiting));
+    if (!s->held) {
+        set_guest_mask(thread, before);
+        return -EINTR;
+    }
+    /* The handler begins with what was waited with, and returns to what was before. */
+    s->held_mask = waiting;
+    s->saved_mask = before;
     s->has_saved_mask = true;
     return -EINTR;
 }
@@ -391,7 +476,7 @@ void signals_return(struct thread *thread)
         memcpy(state->v, c->fpsimd.v, sizeof(state->v));
     }
     state->sp = c->sp;
-    (void)host_mask(SIG_SETMASK, &mask);
+    set_guest_mask(thread, mask);
 }
 
 bool signals_restart(struct thread *thread, int64_t result)

@@ -33,7 +33,14 @@ struct thread_signals {
     siginfo_t info[SIGNALS_MAX + 1]; /* of those that are pending */
     _Atomic uint64_t pending;        /* bit number - 1 */
     uint64_t stack_at, stack_size;   /* sigaltstack; size 0: none */
-    uint64_t saved_mask;             /* rt_sigsuspend's, to be restored */
+    /*
+     * From the handler's note to the guest's frame everything is blocked, so that a second signal
+     * waits in the kernel, which queues those of real time. This is what the guest believes.
+     */
+    volatile bool held;
+    volatile uint64_t held_mask;
+    uint64_t fault_mask; /* faults that the guest blocks: the host never does */
+    uint64_t saved_mask; /* rt_sigsuspend's, to be restored */
     bool has_saved_mask;
     siginfo_t fault;               /* of the instruction that faulted last */
     volatile sig_atomic_t in_call; /* guest memory may be bad: to `bad` then */
@@ -46,9 +53,12 @@ int signals_begin(struct user *user);
 /* The calling thread takes signals for this one from now on; begin and end with all blocked. */
 int signals_enter(struct thread *thread);
 void signals_leave(struct thread *thread);
-/* Of the calling thread. Returns what was blocked before. */
-uint64_t signals_block_all(void);
-void signals_set_mask(uint64_t mask);
+/* Of the calling thread, and what the guest had blocked before. */
+uint64_t signals_block_all(const struct thread *thread);
+/* Ends that; a signal that was noted before stays to be delivered. */
+void signals_set_mask(struct thread *thread, uint64_t mask);
+/* In a child of fork(): what was noted is the parent's. */
+void signals_fork_child(struct thread *thread);
 
 /* Between two instructions: makes frames for what is pending and not blocked. */
 void signals_deliver(struct thread *thread);
@@ -57,7 +67,7 @@ void signals_fault(struct thread *thread, int number, int code, uint64_t address
 
 /* The calls; results as the kernel's. */
 int64_t signals_action(struct user *user, const uint64_t *args);
-int64_t signals_mask(const uint64_t *args);
+int64_t signals_mask(struct thread *thread, const uint64_t *args);
 int64_t signals_stack(struct thread *thread, const uint64_t *args);
 int64_t signals_suspend(struct thread *thread, const uint64_t *args);
 void signals_return(struct thread *thread);

@@ -8,14 +8,15 @@
 #include <unistd.h>
 
 #include "base/macros.h"
+#include "user/host_call.h"
 #include "user/signals.h"
 #include "user/user.h"
 
 #define SYSCALL_MAX 512u
 
-/* Numbers of the guest for what is done here. */
+/* Numbers of the guest. */
 enum {
-#define SAME(number, name)
+#define SAME(number, name) GUEST_##name = (number),
 #define OURS(number, name) GUEST_##name = (number),
 #include "user/syscall_table.inc"
 #undef SAME
@@ -95,7 +96,9 @@ static int64_t call_here(struct thread *thread, uint64_t number, const uint64_t 
     struct user *user = thread->user;
     switch (number) {
     case GUEST_openat:
-        return file_openat(user, a);
+        return file_openat(thread, a);
+    case GUEST_openat2:
+        return file_openat2(thread, a);
     case GUEST_fcntl:
         return file_fcntl(user, a);
     case GUEST_fstat:
@@ -107,7 +110,15 @@ static int64_t call_here(struct thread *thread, uint64_t number, const uint64_t 
     case GUEST_epoll_ctl:
         return file_epoll_ctl(user, a);
     case GUEST_epoll_pwait:
-        return file_epoll_pwait(user, a);
+        return file_epoll_pwait(thread, a);
+    case GUEST_epoll_pwait2:
+        return file_epoll_pwait2(thread, a);
+    case GUEST_semctl:
+        return ipc_semctl(a);
+    case GUEST_shmat:
+        return ipc_shmat(user, a);
+    case GUEST_execveat:
+        return process_execveat(thread, a);
     case GUEST_exit:
         return leave(thread, a[0]);
     case GUEST_exit_group:
@@ -133,7 +144,7 @@ static int64_t call_here(struct thread *thread, uint64_t number, const uint64_t 
     case GUEST_clone3:
         return process_clone3(thread, a);
     case GUEST_execve:
-        return process_execve(user, a[0], a[1], a[2]);
+        return process_execve(thread, a[0], a[1], a[2]);
     case GUEST_uname:
         return get_uname(a[0]);
     case GUEST_prctl:
@@ -141,7 +152,7 @@ static int64_t call_here(struct thread *thread, uint64_t number, const uint64_t 
     case GUEST_rt_sigaction:
         return signals_action(user, a);
     case GUEST_rt_sigprocmask:
-        return signals_mask(a);
+        return signals_mask(thread, a);
     case GUEST_sigaltstack:
         return signals_stack(thread, a);
     case GUEST_rt_sigsuspend:
@@ -151,14 +162,38 @@ static int64_t call_here(struct thread *thread, uint64_t number, const uint64_t 
     }
 }
 
-static void trace(uint64_t number, const uint64_t *a, int64_t result)
+/* result: NULL before a call that does not return. */
+static void trace(uint64_t number, const uint64_t *a, const int64_t *result)
 {
+    char text[24] = "?";
+    if (result != NULL) {
+        (void)snprintf(text, sizeof(text), "%" PRId64, *result);
+    }
     const char *name =
         number < SYSCALL_MAX && calls[number].name != NULL ? calls[number].name : "?";
     (void)fprintf(stderr,
                   "%d %s[%" PRIu64 "](0x%" PRIx64 ", 0x%" PRIx64 ", 0x%" PRIx64 ", 0x%" PRIx64
-                  ") = %" PRId64 "\n",
-                  (int)syscall(SYS_gettid), name, number, a[0], a[1], a[2], a[3], result);
+                  ") = %s\n",
+                  (int)syscall(SYS_gettid), name, number, a[0], a[1], a[2], a[3], text);
+}
+
+/* Interrupted, these are EINTR whatever SA_RESTART says (signal(7)). */
+static bool never_restarts(uint64_t number, const uint64_t *a)
+{
+    switch (number) {
+    case GUEST_futex:
+        return a[3] != 0; /* with a timeout */
+    case GUEST_nanosleep:
+    case GUEST_clock_nanosleep:
+    case GUEST_ppoll:
+    case GUEST_pselect6:
+    case GUEST_epoll_pwait:
+    case GUEST_rt_sigsuspend:
+    case GUEST_rt_sigtimedwait:
+        return true;
+    default:
+        return false;
+    }
 }
 
 void user_syscall(struct thread *thread)
@@ -169,6 +204,9 @@ void user_syscall(struct thread *thread)
     const uint64_t a[6] = {state->x[0], state->x[1], state->x[2],
                            state->x[3], state->x[4], state->x[5]};
     int64_t r = -ENOSYS;
+    if (user->options->trace && number == GUEST_exit_group) {
+        trace(number, a, NULL);
+    }
     if (number == GUEST_rt_sigreturn) {
         signals_return(thread);
         return;
@@ -178,13 +216,16 @@ void user_syscall(struct thread *thread)
     } else if (calls[number].host < 0) {
         r = call_here(thread, number, a);
     } else {
-        long given = syscall(calls[number].host, a[0], a[1], a[2], a[3], a[4], a[5]);
-        r = given == -1 ? -errno : given;
+        r = host_call(calls[number].host, a, &thread->signals.pending);
+    }
+    if (r == HOST_CALL_AGAIN) {
+        state->pc -= 4;
+        return;
     }
     if (user->options->trace) {
-        trace(number, a, r);
+        trace(number, a, &r);
     }
-    if (!signals_restart(thread, r)) {
+    if (never_restarts(number, a) || !signals_restart(thread, r)) {
         state->x[0] = (uint64_t)r;
     }
 }

@@ -83,7 +83,11 @@ int thread_run(struct thread *thread)
     while (!thread->ended) {
         switch (emu_run(thread->cpu)) {
         case EMU_EXIT_SYSCALL:
-            call(thread);
+            if (thread->signals.pending != 0) {
+                state->pc -= 4; /* the handler is first */
+            } else {
+                call(thread);
+            }
             break;
         case EMU_EXIT_BREAKPOINT:
             signals_fault(thread, SIGTRAP, TRAP_BRKPT, state->pc);
@@ -176,7 +180,7 @@ static void leave_memory(struct thread *thread)
 void thread_end(struct thread *thread)
 {
     struct user *user = thread->user;
-    signals_block_all();
+    (void)signals_block_all(thread);
     leave_memory(thread);
     int code = thread->exit_code;
     signals_leave(thread);
@@ -224,7 +228,7 @@ static void *thread_main(void *data)
     }
     (void)atomic_fetch_add(&thread->user->threads, 1);
     (void)sem_post(&birth->born); /* birth is gone behind this */
-    signals_set_mask(mask);
+    signals_set_mask(thread, mask);
     if (thread_run(thread) < 0) {
         user_fail(thread->user, "the translator has no memory left");
     }
@@ -248,13 +252,14 @@ int64_t thread_clone(struct thread *parent, const uint64_t *args)
     struct arm64_state *state = emu_cpu_state(birth.thread->cpu);
     *state = *emu_cpu_state(parent->cpu);
     state->exclusive_size = 0;
+    birth.thread->signals.fault_mask = parent->signals.fault_mask;
     state->x[0] = 0;
     state->sp = args[1];
     if ((args[0] & CLONE_SETTLS) != 0) {
         state->tpidr = args[3];
     }
     /* It begins with all signals blocked, until it can take them. */
-    birth.mask = signals_block_all();
+    birth.mask = signals_block_all(parent);
     (void)pthread_attr_init(&attr);
     (void)pthread_attr_setstacksize(&attr, STACK_SIZE);
     (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
@@ -262,7 +267,7 @@ int64_t thread_clone(struct thread *parent, const uint64_t *args)
     (void)pthread_attr_destroy(&attr);
     while (r == 0 && sem_wait(&birth.born) < 0) {
     }
-    signals_set_mask(birth.mask);
+    signals_set_mask(parent, birth.mask);
     (void)sem_destroy(&birth.born);
     if (birth.result < 0) {
         destroy(birth.thread);

@@ -60,20 +60,29 @@ int64_t memory_mprotect(struct user *user, uint64_t addr, uint64_t len, int prot
 int64_t memory_mremap(struct user *user, uint64_t addr, uint64_t old_len, uint64_t len, int flags,
                       uint64_t target);
 int64_t memory_brk(struct user *user, uint64_t addr);
+/* Something that is not to be executed was mapped there. 0 or -ENOMEM. */
+int64_t memory_changed(struct user *user, uint64_t addr, uint64_t len);
+
+/* ipc.c */
+int64_t ipc_semctl(const uint64_t *args);
+int64_t ipc_shmat(struct user *user, const uint64_t *args);
 
 /* process.c */
 int64_t process_clone(struct thread *thread, const uint64_t *args);
 int64_t process_clone3(struct thread *thread, const uint64_t *args);
-int64_t process_execve(struct user *user, uint64_t path, uint64_t argv, uint64_t envp);
+int64_t process_execve(struct thread *thread, uint64_t path, uint64_t argv, uint64_t envp);
+int64_t process_execveat(struct thread *thread, const uint64_t *args);
 
 /* file.c */
-int64_t file_openat(struct user *user, const uint64_t *args);
+int64_t file_openat(struct thread *thread, const uint64_t *args);
+int64_t file_openat2(struct thread *thread, const uint64_t *args);
 int64_t file_fcntl(struct user *user, const uint64_t *args);
 int64_t file_fstat(struct user *user, const uint64_t *args);
 int64_t file_newfstatat(struct user *user, const uint64_t *args);
 int64_t file_readlinkat(struct user *user, const uint64_t *args);
 int64_t file_epoll_ctl(struct user *user, const uint64_t *args);
-int64_t file_epoll_pwait(struct user *user, const uint64_t *args);
+int64_t file_epoll_pwait(struct thread *thread, const uint64_t *args);
+int64_t file_epoll_pwait2(struct thread *thread, const uint64_t *args);
 
 static inline void *user_pointer(uint64_t address)
 {

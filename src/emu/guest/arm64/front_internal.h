@@ -45,6 +45,11 @@ void front_exit(struct front *f, unsigned why, uint64_t pc);
 /* fn(state, imm) on vectors and floats. */
 void front_call(struct front *f, ir_call_fn *fn, uint64_t imm);
 
+/* front_pair.c */
+bool front_ldxp(struct front *f, const struct a64_args *a);
+bool front_stxp(struct front *f, const struct a64_args *a);
+bool front_casp(struct front *f, const struct a64_args *a);
+
 /* One table a file, by the operation. */
 #define FRONT_ROW(name) [A64_##name] = front_##name,
 extern front_fn *const arm64_front_integer[A64_OP_COUNT];

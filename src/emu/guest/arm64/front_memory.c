@@ -256,40 +256,6 @@ static bool front_stxr(struct front *f, const struct a64_args *a)
     return true;
 }
 
-/* Two words of 32 bits are one of 64; of two of 64 bits only what CASP and LSE replaced it by. */
-static bool front_ldxp(struct front *f, const struct a64_args *a)
-{
-    struct place p = at(f, a->rn, 0);
-    if (a->sz != 0) {
-        return false;
-    }
-    ir_value v = load(f, &p, 8, false, 8);
-    put_state(f, offsetof(struct arm64_state, exclusive_value), 8, v);
-    put_state(f, offsetof(struct arm64_state, exclusive_address), 8, p.base);
-    put_state(f, offsetof(struct arm64_state, exclusive_size), 4, ir_const(f->ir, 8));
-    front_put_x(f, a->rt, ir_op1i(f->ir, IR_ZEXT, 8, v, 4));
-    front_put_x(f, a->rt2, ir_op2(f->ir, IR_SHR, 8, v, ir_const(f->ir, 32)));
-    return true;
-}
-
-static bool front_stxp(struct front *f, const struct a64_args *a)
-{
-    if (a->sz != 0) {
-        return false;
-    }
-    struct place p = at(f, a->rn, 0);
-    ir_value low = ir_op1i(f->ir, IR_ZEXT, 8, front_x(f, a->rt), 4);
-    ir_value high = ir_op2(f->ir, IR_SHL, 8, front_x(f, a->rt2), ir_const(f->ir, 32));
-    ir_value both = ir_op2(f->ir, IR_OR, 8, low, high);
-    ir_value v = IR_NONE;
-    struct ir_insn *insn = ir_add(f->ir, IR_STX, &v);
-    insn->size = 8;
-    insn->operand[0] = p.base;
-    insn->operand[1] = both;
-    front_put_x(f, a->rs, v);
-    return true;
-}
-
 /* x86's loads acquire and its stores release; only a store before a load needs a fence. */
 static bool front_ldar(struct front *f, const struct a64_args *a)
 {

@@ -48,6 +48,7 @@ struct arm64_state {
     uint32_t exclusive_size;
     uint64_t exclusive_address;
     uint64_t exclusive_value[2];
+    uint64_t pair[4]; /* of the instruction that is being executed */
     _Alignas(16) union arm64_vector v[32];
 };
 
