@@ -15,3 +15,17 @@ within() { # SECONDS COMMAND...
     done
     return 1
 }
+# A job that hangs says where, before the laboratory ends it.
+(
+    sleep 450
+    echo "# still at work after 450 s:"
+    ps -o pid,ppid,stat,args | grep -v '\]$' | sed 's/^/# /'
+    for p in $(pidof isola isola-shim isola-vmm isola-fs script); do
+        echo "# $p $(tr '\0' ' ' <"/proc/$p/cmdline")"
+        for thread in /proc/"$p"/task/*; do
+            echo "#   $(cat "$thread/wchan") $(cat "$thread/syscall")"
+        done
+        ls -l "/proc/$p/fd" | sed 's/^.*:.. /#     /'
+    done
+    isola ps -a | sed 's/^/# /'
+) &
