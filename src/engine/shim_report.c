@@ -17,6 +17,7 @@
 #include "base/path.h"
 #include "base/process.h"
 #include "engine/shim.h"
+#include "engine/shim_proxy.h"
 #include "vmm/report.h"
 #include "wall/wall.h"
 
