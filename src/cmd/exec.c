@@ -18,6 +18,7 @@
 #include "container/container.h"
 #include "container/self.h"
 #include "engine/bundle.h"
+#include "engine/emulator.h"
 #include "engine/user.h"
 #include "engine/vm_start.h"
 #include "wall/wall.h"
@@ -56,7 +57,7 @@ struct exec {
     const struct wall *wall;
     struct spec *spec;
     struct user user;
-    struct strv env;
+    struct strv env, words;
     int console[2];
     int null_fd;
     int stdio[3];                /* the workload's ends of pipes; -1: none */
@@ -73,6 +74,7 @@ static void exec_done(struct exec *exec)
     spec_free(exec->spec);
     user_done(&exec->user);
     strv_done(&exec->env);
+    strv_done(&exec->words);
     const int fds[] = {
         exec->console[0],        exec->console[1],     exec->null_fd,       exec->stdio[0],
         exec->stdio[1],          exec->stdio[2],       exec->ours.input_fd, exec->ours.output_fd[0],
@@ -195,7 +197,16 @@ static int prepare(struct exec *exec, int argc, char **argv, struct err *err)
     }
     struct spec_process *process = &exec->spec->process;
     process->terminal = exec->options->tty;
-    process->args = (struct spec_strings){.items = argv + 1, .count = (size_t)argc - 1};
+    for (int i = 1; r == 0 && i < argc; i++) {
+        r = strv_add(&exec->words, argv[i]);
+    }
+    if (r == 0 && emulator_started(&process->args)) {
+        r = emulator_wrap(&exec->words);
+    }
+    if (r < 0) {
+        return err_set(err, -r, "execute a command");
+    }
+    process->args = (struct spec_strings){.items = exec->words.items, .count = exec->words.count};
     if (exec->options->workdir != NULL) {
         process->cwd = exec->options->workdir;
     }

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/process.h"
+#include "engine/emulator.h"
 #include "engine/id_range.h"
 
 static const char default_path[] =
@@ -47,7 +48,12 @@ static json_t *make_user(const struct user *user)
 
 static json_t *make_args(const struct bundle_inputs *in)
 {
-    json_t *args = json_from_strv(&in->config->args);
+    AUTO(strv_donep) struct strv words = {0};
+    if (strv_copy(&in->config->args, &words) < 0 ||
+        (in->emulator != NULL && emulator_wrap(&words) < 0)) {
+        return NULL;
+    }
+    json_t *args = json_from_strv(&words);
     if (in->config->init && args != NULL) {
         (void)json_array_insert_new(args, 0, json_string("--"));
         (void)json_array_insert_new(args, 0, json_string("/dev/init"));

@@ -24,8 +24,9 @@ struct bundle_inputs {
     const struct user *user;
     const char *files_dir; /* resolv.conf, hosts, hostname; NULL: the image's own */
     const char *hostname;
-    const char *cgroup;     /* path below the hierarchies' roots */
-    const char *init_path;  /* of isola-init, for --init */
+    const char *cgroup;    /* path below the hierarchies' roots */
+    const char *init_path; /* of isola-init, for --init */
+    const char *emulator; /* of isola-emu-aarch64, for programs of another CPU; NULL: of this one */
     const char *bundle_dir; /* the volumes' sources may be relative to it */
     /* Paths of namespaces to join, or NULL for one of its own; "" for the host's. */
     const char *net_path;

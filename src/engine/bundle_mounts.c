@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "engine/bundle.h"
+#include "engine/emulator.h"
 #include "engine/id_range.h"
 #include "engine/vm_bundle.h"
 
@@ -164,14 +165,18 @@ static int add_user_mount(const struct bundle_inputs *in, size_t index, json_t *
     return r < 0 ? r : add_mount(mounts, spec->target, "bind", source, &options);
 }
 
-static int add_init(const struct bundle_inputs *in, json_t *mounts)
+/* A program of ours, which a workload can neither change nor reach by way of the mount. */
+static int add_program(json_t *mounts, const char *target, const char *path)
 {
     AUTO(strv_donep) struct strv options = {0};
-    if (!in->config->init) {
-        return 0;
-    }
     int r = strv_split(&options, "isola-copy,ro", ",");
-    return r < 0 ? r : add_mount(mounts, "/dev/init", "bind", in->init_path, &options);
+    return r < 0 ? r : add_mount(mounts, target, "bind", path, &options);
+}
+
+static int add_init(const struct bundle_inputs *in, json_t *mounts)
+{
+    int r = in->config->init ? add_program(mounts, "/dev/init", in->init_path) : 0;
+    return r < 0 || in->emulator == NULL ? r : add_program(mounts, EMULATOR_PATH, in->emulator);
 }
 
 int bundle_add_mounts(const struct bundle_inputs *in, json_t *spec, struct err *err)

@@ -447,6 +447,8 @@ int create_workload(struct engine *engine, struct workload_config *config,
     AUTO(mount_specs_donep) struct mount_specs mounts = {0};
     struct image_store *store;
     struct platform platform;
+    struct platform host;
+    char shown[PLATFORM_TEXT_SIZE];
     AUTO(freep) char *kernel = NULL;
     int r = engine_store(engine, &store, err);
     if (r == 0 && config->platform != NULL) {
@@ -455,6 +457,12 @@ int create_workload(struct engine *engine, struct workload_config *config,
     if (r == 0) {
         r = image_resolve(store, config->image, config->platform != NULL ? &platform : NULL, &image,
                           err);
+    }
+    /* One that was asked for by its id is of the platform that it is. */
+    platform_host(&host);
+    if (r == 0 && config->platform == NULL && platform_match(&host, &image.platform) == 0) {
+        platform_format(&image.platform, shown);
+        config->platform = shown;
     }
     if (r == 0) {
         r = merge(config, &image, err);
@@ -487,6 +495,7 @@ int create_workload(struct engine *engine, struct workload_config *config,
     }
     *config = workload.config; /* the lists may have grown */
     config->kernel = kernel != NULL ? NULL : config->kernel;
+    config->platform = config->platform == shown ? NULL : config->platform;
     free(workload.name);
     if (r < 0) {
         (void)image_unpin(store, workload.id, NULL);

@@ -19,6 +19,7 @@
 #include "base/io.h"
 #include "base/process.h"
 #include "container/container.h"
+#include "engine/emulator.h"
 #include "engine/shim.h"
 #include "wall/wall.h"
 
@@ -110,6 +111,9 @@ static _Noreturn void run_check(struct shim *shim)
     }
     if (r == 0) {
         r = wall->exec_spec(shim->options->containers_dir, shim->options->id, &spec, &err);
+    }
+    if (r == 0 && emulator_started(&spec->process.args)) {
+        r = emulator_wrap(&words);
     }
     if (r == 0) {
         spec->process.terminal = false;

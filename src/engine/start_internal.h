@@ -33,7 +33,7 @@ struct start {
     struct shim_identity shim;
     char *root_dir; /* ROOT/workloads/ID */
     char *run_dir;  /* RUN/workloads/ID */
-    char *init_path;
+    char *init_path, *emulator_path;
     struct namespaces namespaces;
     char hostname[WORKLOAD_HOSTNAME_SIZE];
 };

@@ -18,9 +18,11 @@
 #include "engine/apparmor.h"
 #include "engine/bundle.h"
 #include "engine/create.h"
+#include "engine/emulator.h"
 #include "engine/rootfs.h"
 #include "engine/vm_start.h"
 #include "engine/volume.h"
+#include "image/platform.h"
 
 void start_done(struct start *start)
 {
@@ -34,6 +36,7 @@ void start_done(struct start *start)
     free(start->root_dir);
     free(start->run_dir);
     free(start->init_path);
+    free(start->emulator_path);
     namespaces_done(&start->namespaces);
 }
 
@@ -212,15 +215,41 @@ static char *cgroup_of(const struct start *start)
                : str_printf("%s/%s", parent != NULL ? parent : "/isola", start->workload.id);
 }
 
+/* 1: of another CPU, that is emulated; 0, or a negative errno. */
+static int is_foreign(const struct workload_config *config, struct err *err)
+{
+    struct platform platform;
+    struct platform host;
+    if (config->platform == NULL) {
+        return 0;
+    }
+    int r = platform_parse(config->platform, &platform, err);
+    platform_host(&host);
+    return r < 0                                                                          ? r
+           : platform_match(&host, &platform) == 0 && emulator_has(platform.architecture) ? 1
+                                                                                          : 0;
+}
+
 static int write_bundle(struct start *start, struct err *err)
 {
     const struct workload_config *config = &start->workload.config;
     AUTO(freep) char *cgroup = cgroup_of(start);
     start->init_path = dirs_helper("isola-init");
-    if (cgroup == NULL || start->init_path == NULL) {
+    start->emulator_path = dirs_helper(EMULATOR_PROGRAM);
+    if (cgroup == NULL || start->init_path == NULL || start->emulator_path == NULL) {
         return err_set(err, ENOMEM, "bundle");
     }
+    int foreign = is_foreign(config, err);
+    if (foreign < 0) {
+        return foreign;
+    }
     bool vm = vm_start_wanted(&start->workload);
+    if (vm && foreign > 0) {
+        return err_say(err, EOPNOTSUPP,
+                       "programs for %s are emulated behind the container wall only: leave "
+                       "--isolation vm out",
+                       config->platform);
+    }
     const struct bundle_inputs inputs = {
         .id = start->workload.id,
         .config = config,
@@ -235,6 +264,7 @@ static int write_bundle(struct start *start, struct err *err)
                                           : UINT32_MAX - 1,
         .cgroup = cgroup,
         .init_path = vm ? VM_GUEST_INIT : start->init_path,
+        .emulator = foreign > 0 ? start->emulator_path : NULL,
         .net_path = vm ? "" : start->namespaces.net,
         .ipc_path = start->namespaces.ipc,
         .pid_path = start->namespaces.pid,

@@ -150,7 +150,7 @@ static size_t count(uint64_t list)
 
 /* Whether it is for AArch64; scripts are looked at by the host's kernel, whose interpreter comes
  * here again. */
-static bool is_foreign(const char *path)
+bool process_is_foreign(const char *path)
 {
     unsigned char head[20] = "";
     AUTO(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -159,7 +159,7 @@ static bool is_foreign(const char *path)
 }
 
 /* "#!INTERPRETER [ARGUMENT]" for an interpreter of AArch64: its words, or 0. */
-static size_t read_script(const char *path, char *line, size_t size, char *word[2])
+size_t process_read_script(const char *path, char *line, size_t size, char *word[2])
 {
     AUTO(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, line, size - 1);
@@ -256,11 +256,11 @@ int64_t process_execve(struct thread *thread, uint64_t path_at, uint64_t argv_at
     if (access(path, X_OK) < 0) {
         return -errno;
     }
-    if (is_foreign(path)) {
+    if (process_is_foreign(path)) {
         return run_foreign(thread, path, argv, count(argv_at), envp, NULL, 0);
     }
-    size_t words = read_script(path, line, sizeof(line), word);
-    if (words > 0 && is_foreign(word[0])) {
+    size_t words = process_read_script(path, line, sizeof(line), word);
+    if (words > 0 && process_is_foreign(word[0])) {
         return run_foreign(thread, path, argv, count(argv_at), envp, word, words);
     }
     return exec(thread, path, argv, envp);

@@ -1,8 +1,11 @@
 #include "user/program.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/str.h"
@@ -17,12 +20,62 @@ static const char usage[] =
     "      --strace     say each system call on standard error\n"
     "      --counters   say at the end what was translated\n"
     "      --interpret  make no code for this CPU\n"
+    "      --or-native  run a program for this CPU as it is\n"
     "      --help, --version\n";
 
 /* The word behind an option that wants one, or NULL. */
 static const char *value(int argc, char **argv, int *at)
 {
     return *at + 1 < argc ? argv[++*at] : NULL;
+}
+
+/* As a shell finds it. Returns name itself where the search finds nothing. */
+static const char *find_program(const char *name, char *room, size_t size)
+{
+    const char *path = getenv("PATH");
+    if (strchr(name, '/') != NULL || path == NULL) {
+        return name;
+    }
+    for (const char *end; *path != '\0'; path = *end == '\0' ? end : end + 1) {
+        end = path + strcspn(path, ":");
+        int n = snprintf(room, size, "%.*s/%s", (int)(end - path), path, name);
+        if (n > 0 && (size_t)n < size && access(room, X_OK) == 0) {
+            return room;
+        }
+    }
+    return name;
+}
+
+/* A script becomes its interpreter; with --or-native a program for this CPU takes our place. */
+static int take_program(struct user_options *options, int argc, struct err *err)
+{
+    static char path[PATH_MAX];
+    static char line[PATH_MAX];
+    char *word[2] = {NULL, NULL};
+    options->program = find_program(options->program, path, sizeof(path));
+    if (process_is_foreign(options->program)) {
+        return 0;
+    }
+    size_t words = process_read_script(options->program, line, sizeof(line), word);
+    if (words > 0 && process_is_foreign(word[0])) {
+        char **argv = calloc((size_t)argc + words + 2, sizeof(char *));
+        if (argv == NULL) {
+            return err_set(err, ENOMEM, "run '%s'", options->program);
+        }
+        memcpy((void *)argv, (const void *)word, words * sizeof(char *));
+        argv[words] = (char *)(uintptr_t)options->program;
+        for (int i = 1; i < argc; i++) {
+            argv[words + (size_t)i] = options->argv[i];
+        }
+        options->argv = argv;
+        options->program = word[0];
+        return 0;
+    }
+    if (options->or_native && access(options->program, F_OK) == 0) {
+        (void)execve(options->program, options->argv, options->envp);
+        return err_set(err, errno, "execute '%s'", options->program);
+    }
+    return 0; /* the loader says what is wrong with it */
 }
 
 int user_main(int argc, char **argv, char **envp)
@@ -57,6 +110,8 @@ int user_main(int argc, char **argv, char **envp)
             options.counters = true;
         } else if (str_eq(word, "--interpret")) {
             options.interpret = true;
+        } else if (str_eq(word, "--or-native")) {
+            options.or_native = true;
         } else {
             good = false;
         }
@@ -76,7 +131,8 @@ int user_main(int argc, char **argv, char **envp)
         options.argv[0] = (char *)(uintptr_t)name;
     }
     struct err err = ERR_NONE;
-    int r = user_run(&options, &err);
+    int r = take_program(&options, argc - at, &err);
+    r = r < 0 ? r : user_run(&options, &err);
     if (r < 0) {
         (void)fprintf(stderr, "isola-emu-aarch64: %s\n", err_text(&err));
         return r == -ENOENT ? 127 : 126;

@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -61,6 +63,8 @@ int user_run(const struct user_options *options, struct err *err)
         return err_set(err, ENOMEM, "run '%s'", options->program);
     }
     user->options = options;
+    const char *slash = strrchr(options->program, '/');
+    (void)prctl(PR_SET_NAME, slash == NULL ? options->program : slash + 1);
     user->threads = 1;
     user->first_code = -1;
     pages_init(&user->pages);

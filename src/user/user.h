@@ -21,6 +21,7 @@ struct user_options {
     char **envp;
     const char *prefix; /* where interpreters are looked for first; NULL: nowhere else */
     bool interpret;     /* never make host code */
+    bool or_native;     /* what is for this CPU is executed as it is */
     bool trace;         /* system calls, to standard error */
     bool counters;      /* say at the end what was translated */
 };
@@ -68,6 +69,10 @@ int64_t ipc_semctl(const uint64_t *args);
 int64_t ipc_shmat(struct user *user, const uint64_t *args);
 
 /* process.c */
+/* Whether the file is a program for AArch64. */
+bool process_is_foreign(const char *path);
+/* "#!INTERPRETER [ARGUMENT]" of a script, in line: how many words; 0: it is none. */
+size_t process_read_script(const char *path, char *line, size_t size, char *word[2]);
 int64_t process_clone(struct thread *thread, const uint64_t *args);
 int64_t process_clone3(struct thread *thread, const uint64_t *args);
 int64_t process_execve(struct thread *thread, uint64_t path, uint64_t argv, uint64_t envp);

@@ -1,0 +1,44 @@
+#include "engine/emulator.h"
+
+#include <errno.h>
+
+bool emulator_has(const char *architecture)
+{
+#if defined(__x86_64__)
+    return str_eq(architecture, "arm64");
+#else
+    (void)architecture;
+    return false;
+#endif
+}
+
+int emulator_wrap(struct strv *words)
+{
+    /* Programs of this CPU in such an image run as they are. */
+    AUTO(strv_donep) struct strv all = {0};
+    const char *program = words->count > 0 ? words->items[0] : "";
+    const char *const own[] = {EMULATOR_PATH, "--or-native", "--argv0", program, "--"};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof(own) / sizeof(own[0]); i++) {
+        r = strv_add(&all, own[i]);
+    }
+    for (size_t i = 0; r == 0 && i < words->count; i++) {
+        r = strv_add(&all, words->items[i]);
+    }
+    if (r == 0) {
+        struct strv before = *words;
+        *words = all;
+        all = before;
+    }
+    return r;
+}
+
+bool emulator_started(const struct spec_strings *args)
+{
+    for (size_t i = 0; i < args->count && i < 3; i++) { /* --init has two words before */
+        if (str_eq(args->items[i], EMULATOR_PATH)) {
+            return true;
+        }
+    }
+    return false;
+}
