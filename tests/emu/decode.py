@@ -18,6 +18,7 @@ WORDS = 40
 BAD = [
     ("a 0000 rd:28\nb 00xx rd:28\n", "'a' and 'b'", "two lines that match one word"),
     ("a 0000 rd:28 : rd != 3\nb 0000 rd:28 : rd = 3\n", None, "lines that constraints keep apart are no overlap"),
+    ("a 0000 rd:28 : rd = 0x1234567\nb 0000 rd:28 : rd != 3\n", "both match", "an overlap of a single word"),
     ("a 0000 rd:28 > b\nb 00xx rd:28\n", None, "nor is a line that says it wins"),
     ("a 0000 rd:27\n", "31 bits", "a pattern that is too short"),
     ("a 0000 rd:29\n", "not 32", "one that is too long"),
