@@ -45,6 +45,15 @@ void front_exit(struct front *f, unsigned why, uint64_t pc);
 /* fn(state, imm) on vectors and floats. */
 void front_call(struct front *f, ir_call_fn *fn, uint64_t imm);
 
+/* front_element.c */
+bool front_simd_element(struct front *f, const struct a64_args *a);
+bool front_simd_element_s(struct front *f, const struct a64_args *a);
+bool front_simd_fpair_s(struct front *f, const struct a64_args *a);
+/* front_structure.c */
+bool front_ld_multiple(struct front *f, const struct a64_args *a);
+bool front_ld_multiple_post(struct front *f, const struct a64_args *a);
+bool front_ld_single(struct front *f, const struct a64_args *a);
+bool front_ld_single_post(struct front *f, const struct a64_args *a);
 /* front_pair.c */
 bool front_ldxp(struct front *f, const struct a64_args *a);
 bool front_stxp(struct front *f, const struct a64_args *a);

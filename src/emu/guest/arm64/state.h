@@ -50,6 +50,8 @@ struct arm64_state {
     uint64_t exclusive_value[2];
     uint64_t pair[4]; /* of the instruction that is being executed */
     _Alignas(16) union arm64_vector v[32];
+    /* Registers 32 to 35, of structures on their way; the kernel has only those before. */
+    union arm64_vector structure[4];
 };
 
 #endif
