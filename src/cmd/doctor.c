@@ -220,8 +220,7 @@ static int check_network(struct engine *engine, struct err *err)
 
 static int check_programs(void)
 {
-    static const char *const programs[] = {"isola-shim", "isola-init", "isola-image",
-                                           "isola-emu-aarch64"};
+    static const char *const programs[] = {"isola-shim", "isola-init", "isola-image"};
     int bad = 0;
     for (size_t i = 0; i < COUNT(programs); i++) {
         AUTO(freep) char *path = dirs_helper(programs[i]);
