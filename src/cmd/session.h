@@ -40,8 +40,7 @@ enum session_end {
 /*
  * Copies between our stdio and a shim's connection until the workload ends or the user detaches.
  * The connection stays open; *control_fd is another after a reconnection. *ret_exit_code is set for
- * SESSION_EXITED
- * and SESSION_ENDING.
+ * SESSION_EXITED and SESSION_ENDING.
  */
 int session_run(int *control_fd, const struct session_options *options, enum session_end *ret_end,
                 int *ret_exit_code, struct err *err);

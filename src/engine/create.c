@@ -458,12 +458,6 @@ int create_workload(struct engine *engine, struct workload_config *config,
         r = image_resolve(store, config->image, config->platform != NULL ? &platform : NULL, &image,
                           err);
     }
-    /* One that was asked for by its id is of the platform that it is. */
-    platform_host(&host);
-    if (r == 0 && config->platform == NULL && platform_match(&host, &image.platform) == 0) {
-        platform_format(&image.platform, shown);
-        config->platform = shown;
-    }
     if (r == 0) {
         r = merge(config, &image, err);
     }
@@ -476,6 +470,12 @@ int create_workload(struct engine *engine, struct workload_config *config,
     }
     struct workload workload = {
         .state = WORKLOAD_CREATED, .created_ns = clock_realtime_ns(), .config = *config};
+    /* One that was asked for without is of the platform that its image is. */
+    platform_host(&host);
+    if (config->platform == NULL && platform_match(&host, &image.platform) == 0) {
+        platform_format(&image.platform, shown);
+        workload.config.platform = shown;
+    }
     if (workload_new_id(workload.id) < 0) {
         return err_set(err, EIO, "make an id");
     }
@@ -493,9 +493,9 @@ int create_workload(struct engine *engine, struct workload_config *config,
     if (r == 0) {
         r = insert_named(engine, &workload, &mounts, err);
     }
+    workload.config.platform = config->platform;
     *config = workload.config; /* the lists may have grown */
     config->kernel = kernel != NULL ? NULL : config->kernel;
-    config->platform = config->platform == shown ? NULL : config->platform;
     free(workload.name);
     if (r < 0) {
         (void)image_unpin(store, workload.id, NULL);

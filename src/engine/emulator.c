@@ -1,6 +1,6 @@
 #include "engine/emulator.h"
 
-#include <errno.h>
+#include "base/macros.h"
 
 bool emulator_has(const char *architecture)
 {
@@ -19,7 +19,7 @@ int emulator_wrap(struct strv *words)
     const char *program = words->count > 0 ? words->items[0] : "";
     const char *const own[] = {EMULATOR_PATH, "--or-native", "--argv0", program, "--"};
     int r = 0;
-    for (size_t i = 0; r == 0 && i < sizeof(own) / sizeof(own[0]); i++) {
+    for (size_t i = 0; r == 0 && i < COUNT(own); i++) {
         r = strv_add(&all, own[i]);
     }
     for (size_t i = 0; r == 0 && i < words->count; i++) {
@@ -35,10 +35,7 @@ int emulator_wrap(struct strv *words)
 
 bool emulator_started(const struct spec_strings *args)
 {
-    for (size_t i = 0; i < args->count && i < 3; i++) { /* --init has two words before */
-        if (str_eq(args->items[i], EMULATOR_PATH)) {
-            return true;
-        }
-    }
-    return false;
+    bool init = args->count > 2 && str_eq(args->items[0], "/dev/init");
+    size_t first = init ? 2 : 0; /* behind "/dev/init --" */
+    return args->count > first && str_eq(args->items[first], EMULATOR_PATH);
 }

@@ -235,13 +235,14 @@ static int write_bundle(struct start *start, struct err *err)
     const struct workload_config *config = &start->workload.config;
     AUTO(freep) char *cgroup = cgroup_of(start);
     start->init_path = dirs_helper("isola-init");
-    start->emulator_path = dirs_helper(EMULATOR_PROGRAM);
-    if (cgroup == NULL || start->init_path == NULL || start->emulator_path == NULL) {
-        return err_set(err, ENOMEM, "bundle");
-    }
     int foreign = is_foreign(config, err);
     if (foreign < 0) {
         return foreign;
+    }
+    start->emulator_path = foreign > 0 ? dirs_helper(EMULATOR_PROGRAM) : NULL;
+    if (cgroup == NULL || start->init_path == NULL ||
+        (foreign > 0 && start->emulator_path == NULL)) {
+        return err_set(err, ENOMEM, "bundle");
     }
     bool vm = vm_start_wanted(&start->workload);
     if (vm && foreign > 0) {
@@ -264,7 +265,7 @@ static int write_bundle(struct start *start, struct err *err)
                                           : UINT32_MAX - 1,
         .cgroup = cgroup,
         .init_path = vm ? VM_GUEST_INIT : start->init_path,
-        .emulator = foreign > 0 ? start->emulator_path : NULL,
+        .emulator = start->emulator_path,
         .net_path = vm ? "" : start->namespaces.net,
         .ipc_path = start->namespaces.ipc,
         .pid_path = start->namespaces.pid,

@@ -96,18 +96,15 @@ int64_t file_openat2(struct thread *thread, const uint64_t *a)
     return host_call(SYS_openat2, args, &thread->signals.pending);
 }
 
-int64_t file_fcntl(struct user *user, const uint64_t *a)
+int64_t file_fcntl(struct thread *thread, const uint64_t *a)
 {
-    (void)user;
     uint64_t value = a[2];
     if ((int)a[1] == F_SETFL) {
         value = (uint64_t)translate((int)value, true);
     }
-    long r = syscall(SYS_fcntl, a[0], a[1], value);
-    if (r < 0) {
-        return -errno;
-    }
-    return (int)a[1] == F_GETFL ? translate((int)r, false) : r;
+    const uint64_t args[6] = {a[0], a[1], value}; /* F_SETLKW waits */
+    int64_t r = host_call(SYS_fcntl, args, &thread->signals.pending);
+    return r >= 0 && (int)a[1] == F_GETFL ? translate((int)r, false) : r;
 }
 
 /* struct stat of asm-generic/stat.h. */

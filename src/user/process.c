@@ -49,11 +49,7 @@ static long fork_host(const uint64_t *a, uint64_t flags)
     if ((flags & ~(ids | CLONE_SETTLS)) != SIGCHLD) {
         return syscall(SYS_clone, flags & ~(uint64_t)CLONE_SETTLS, 0, a[2], a[4], a[3]);
     }
-    pid_t pid = fork();
-    if (pid > 0 && (flags & CLONE_PARENT_SETTID) != 0) {
-        memcpy(user_pointer(a[2]), &pid, sizeof(pid));
-    }
-    return pid;
+    return fork();
 }
 
 /*
@@ -92,13 +88,13 @@ int64_t process_clone(struct thread *thread, const uint64_t *a)
         if ((flags & CLONE_SETTLS) != 0) {
             state->tpidr = a[3];
         }
-        if ((flags & CLONE_CHILD_SETTID) != 0) {
-            memcpy(user_pointer(a[4]), &tid, sizeof(tid));
-        }
         thread->clear_tid = (flags & CLONE_CHILD_CLEARTID) != 0 ? a[4] : 0;
         thread->robust_list = 0;
         signals_fork_child(thread);
         (void)close_fd(waiting[0]); /* the other end closes with execve or the end */
+        if ((flags & CLONE_CHILD_SETTID) != 0) {
+            memcpy(user_pointer(a[4]), &tid, sizeof(tid));
+        }
         return 0;
     }
     (void)close_fd(waiting[1]);
@@ -108,6 +104,11 @@ int64_t process_clone(struct thread *thread, const uint64_t *a)
         }
     }
     (void)close_fd(waiting[0]);
+    if (pid > 0 && (flags & CLONE_PARENT_SETTID) != 0) {
+        /* Last, for the guest's pointer may lead nowhere: without locks, and with nothing open. */
+        const uint32_t tid = (uint32_t)pid;
+        memcpy(user_pointer(a[2]), &tid, sizeof(tid));
+    }
     return pid < 0 ? -saved : pid;
 }
 

@@ -168,12 +168,24 @@ int signals_enter(struct thread *thread)
     const stack_t ss = {.ss_sp = stack, .ss_size = HOST_STACK_SIZE};
     s->host_stack = stack;
     current = thread;
-    return sigaltstack(&ss, NULL) < 0 ? -errno : 0;
+    if (sigaltstack(&ss, NULL) < 0) {
+        return -errno;
+    }
+    const uint64_t faults = ~ALL_BUT_FAULTS;
+    (void)host_mask(SIG_UNBLOCK, &faults);
+    return 0;
+}
+
+void signals_block_faults(void)
+{
+    const uint64_t all = ~(uint64_t)0;
+    (void)host_mask(SIG_SETMASK, &all);
 }
 
 void signals_leave(struct thread *thread)
 {
     const stack_t none = {.ss_flags = SS_DISABLE};
+    signals_block_faults();
     current = NULL;
     (void)sigaltstack(&none, NULL);
     if (thread->signals.host_stack != NULL) {

@@ -50,9 +50,14 @@ struct thread_signals {
 
 /* Handlers of the host for faults, and what the guest starts with. */
 int signals_begin(struct user *user);
-/* The calling thread takes signals for this one from now on; begin and end with all blocked. */
+/*
+ * The calling thread takes signals for this one from now on. It comes with all of them blocked but
+ * for the process's first, and leaves so.
+ */
 int signals_enter(struct thread *thread);
 void signals_leave(struct thread *thread);
+/* All, faults too: for a thread that has no handlers of ours yet, or no more. */
+void signals_block_faults(void);
 /* Of the calling thread, and what the guest had blocked before. */
 uint64_t signals_block_all(const struct thread *thread);
 /* Ends that; a signal that was noted before stays to be delivered. */

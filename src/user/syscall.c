@@ -100,7 +100,7 @@ static int64_t call_here(struct thread *thread, uint64_t number, const uint64_t 
     case GUEST_openat2:
         return file_openat2(thread, a);
     case GUEST_fcntl:
-        return file_fcntl(user, a);
+        return file_fcntl(thread, a);
     case GUEST_fstat:
         return file_fstat(user, a);
     case GUEST_newfstatat:
@@ -188,6 +188,13 @@ static bool never_restarts(uint64_t number, const uint64_t *a)
     case GUEST_ppoll:
     case GUEST_pselect6:
     case GUEST_epoll_pwait:
+    case GUEST_epoll_pwait2:
+    case GUEST_io_getevents:
+    case GUEST_io_pgetevents:
+    case GUEST_msgrcv:
+    case GUEST_msgsnd:
+    case GUEST_semop:
+    case GUEST_semtimedop:
     case GUEST_rt_sigsuspend:
     case GUEST_rt_sigtimedwait:
         return true;

@@ -121,15 +121,19 @@ static void wake(uint64_t address, int count)
     (void)syscall(SYS_futex, user_pointer(address), FUTEX_WAKE, count, NULL, NULL, 0);
 }
 
-/* A lock whose owner dies: says so to who takes it next (futex(2), kernel/futex/core.c's rules). */
-static void mark_dead(uint64_t address, uint32_t tid)
+/*
+ * A lock whose owner dies: says so to who takes it next (futex(2), kernel/futex/core.c's rules).
+ * One with priority inheritance (bit 0 of the entry) the kernel hands on by itself.
+ */
+static void mark_dead(uint64_t entry, int64_t offset, uint32_t tid)
 {
+    uint64_t address = (entry & ~(uint64_t)1) + (uint64_t)offset;
     _Atomic uint32_t *word = user_pointer(address);
     uint32_t value = atomic_load(word);
     while ((value & FUTEX_TID_MASK) == tid) {
         uint32_t dead = (value & FUTEX_WAITERS) | FUTEX_OWNER_DIED;
         if (atomic_compare_exchange_weak(word, &value, dead)) {
-            if ((value & FUTEX_WAITERS) != 0) {
+            if ((value & FUTEX_WAITERS) != 0 && (entry & 1) == 0) {
                 wake(address, 1);
             }
             return;
@@ -137,7 +141,6 @@ static void mark_dead(uint64_t address, uint32_t tid)
     }
 }
 
-/* Bit 0 of a pointer says that its lock has priority inheritance: those are the kernel's. */
 static void walk_robust_list(uint64_t head, uint32_t tid)
 {
     struct {
@@ -150,13 +153,13 @@ static void walk_robust_list(uint64_t head, uint32_t tid)
     for (int i = 0; (entry & ~(uint64_t)1) != head && i < ROBUST_MAX; i++) {
         uint64_t next = 0;
         memcpy(&next, user_pointer(entry & ~(uint64_t)1), sizeof(next));
-        if ((entry & ~(uint64_t)1) != (list.pending & ~(uint64_t)1)) {
-            mark_dead((entry & ~(uint64_t)1) + (uint64_t)list.offset, tid);
+        if ((entry ^ list.pending) > 1) {
+            mark_dead(entry, list.offset, tid);
         }
         entry = next;
     }
     if (list.pending != 0) {
-        mark_dead((list.pending & ~(uint64_t)1) + (uint64_t)list.offset, tid);
+        mark_dead(list.pending, list.offset, tid);
     }
 }
 
@@ -260,6 +263,7 @@ int64_t thread_clone(struct thread *parent, const uint64_t *args)
     }
     /* It begins with all signals blocked, until it can take them. */
     birth.mask = signals_block_all(parent);
+    signals_block_faults();
     (void)pthread_attr_init(&attr);
     (void)pthread_attr_setstacksize(&attr, STACK_SIZE);
     (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);

@@ -81,7 +81,7 @@ int64_t process_execveat(struct thread *thread, const uint64_t *args);
 /* file.c */
 int64_t file_openat(struct thread *thread, const uint64_t *args);
 int64_t file_openat2(struct thread *thread, const uint64_t *args);
-int64_t file_fcntl(struct user *user, const uint64_t *args);
+int64_t file_fcntl(struct thread *thread, const uint64_t *args);
 int64_t file_fstat(struct user *user, const uint64_t *args);
 int64_t file_newfstatat(struct user *user, const uint64_t *args);
 int64_t file_readlinkat(struct user *user, const uint64_t *args);

@@ -119,3 +119,9 @@ db.execute("UPDATE workload SET state = ?", ("running",)); db.commit()' "$ISOLA_
     equals 3 "$(limit 20 wait w)"
     equals exited "$(inspect w '{{.State.Status}}')"
 }
+
+@test "a workload that only names the emulator is none of another CPU" {
+    irun -d --name v $IMAGE env -u /dev/emulator sleep 100
+    equals here "$(isola exec v echo here)"
+    isola rm -f v
+}

@@ -32,7 +32,7 @@ is "random writes, synchronous, past the caches" "0 2 " "$(load sync / --rw=rand
 is "random reads and writes, 16 at a time, by io_uring" "0 2 " "$(load uring / --rw=randrw --ioengine=io_uring --iodepth=16 --direct=1)"
 is "the same by the older interface" "0 2 " "$(load aio / --rw=randrw --ioengine=libaio --iodepth=16 --direct=1)"
 is "through the caches, flushed every eighth write" "0 2 " "$(load flushed / --rw=randwrite --ioengine=psync --fsync=8)"
-is "blocks that are given back in between" "0 2 " "$(load trimmed / --rw=write --ioengine=psync --direct=1 --fallocate=posix)"
+is "into room that was taken before" "0 2 " "$(load taken / --rw=write --ioengine=psync --direct=1 --fallocate=posix)"
 is "a shared directory, past the caches" "0 2 " "$(load direct /shared --rw=randrw --ioengine=psync --direct=1)"
 is "and mapped into memory" "0 2 " "$(load mapped /shared --rw=randrw --ioengine=mmap)"
 is "its files are the host's" 4 "$(ls /var/tmp/shared | wc -l)"

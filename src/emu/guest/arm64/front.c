@@ -99,6 +99,45 @@ void front_call(struct front *f, ir_call_fn *fn, uint64_t imm)
     insn->imm = (int64_t)imm;
 }
 
+void front_put_state(struct front *f, size_t offset, unsigned width, ir_value v)
+{
+    struct ir_insn *insn = ir_add(f->ir, IR_PUTSTATE, NULL);
+    insn->width = (uint8_t)width;
+    insn->imm = (int64_t)offset;
+    insn->operand[0] = v;
+}
+
+ir_value front_get_state(struct front *f, size_t offset, unsigned width)
+{
+    ir_value v = IR_NONE;
+    struct ir_insn *insn = ir_add(f->ir, IR_GETSTATE, &v);
+    insn->width = (uint8_t)width;
+    insn->imm = (int64_t)offset;
+    return v;
+}
+
+ir_value front_load(struct front *f, ir_value base, int64_t offset, unsigned size)
+{
+    ir_value v = IR_NONE;
+    struct ir_insn *insn = ir_add(f->ir, IR_LOAD, &v);
+    insn->size = (uint8_t)size;
+    insn->width = 8;
+    insn->operand[0] = base;
+    insn->operand[1] = IR_NONE;
+    insn->imm = offset;
+    return v;
+}
+
+void front_store(struct front *f, ir_value base, int64_t offset, unsigned size, ir_value v)
+{
+    struct ir_insn *insn = ir_add(f->ir, IR_STORE, NULL);
+    insn->size = (uint8_t)size;
+    insn->operand[0] = base;
+    insn->operand[1] = IR_NONE;
+    insn->operand[2] = v;
+    insn->imm = offset;
+}
+
 static void jump(struct front *f, uint64_t target)
 {
     ir_add(f->ir, IR_JUMP, NULL)->imm = (int64_t)target;

@@ -112,27 +112,10 @@ static bool front_hint(struct front *f, const struct a64_args *a)
     return true;
 }
 
-static void put_state(struct front *f, size_t offset, unsigned width, ir_value v)
-{
-    struct ir_insn *insn = ir_add(f->ir, IR_PUTSTATE, NULL);
-    insn->width = (uint8_t)width;
-    insn->imm = (int64_t)offset;
-    insn->operand[0] = v;
-}
-
-static ir_value get_state(struct front *f, size_t offset, unsigned width)
-{
-    ir_value v = IR_NONE;
-    struct ir_insn *insn = ir_add(f->ir, IR_GETSTATE, &v);
-    insn->width = (uint8_t)width;
-    insn->imm = (int64_t)offset;
-    return v;
-}
-
 static bool front_clrex(struct front *f, const struct a64_args *a)
 {
     (void)a;
-    put_state(f, offsetof(struct arm64_state, exclusive_size), 4, ir_const(f->ir, 0));
+    front_put_state(f, offsetof(struct arm64_state, exclusive_size), 4, ir_const(f->ir, 0));
     return true;
 }
 
@@ -235,13 +218,13 @@ static bool front_mrs(struct front *f, const struct a64_args *a)
         (void)ir_add(f->ir, IR_GETNZCV, &v);
         break;
     case FPCR:
-        v = get_state(f, offsetof(struct arm64_state, fpcr), 4);
+        v = front_get_state(f, offsetof(struct arm64_state, fpcr), 4);
         break;
     case FPSR:
         v = call(f, read_fpsr, IR_NONE);
         break;
     case TPIDR_EL0:
-        v = get_state(f, offsetof(struct arm64_state, tpidr), 8);
+        v = front_get_state(f, offsetof(struct arm64_state, tpidr), 8);
         break;
     case TPIDRRO_EL0:
     case MIDR_EL1:
@@ -280,7 +263,7 @@ static bool front_msr(struct front *f, const struct a64_args *a)
         (void)call(f, write_fpsr, v);
         return true;
     case TPIDR_EL0:
-        put_state(f, offsetof(struct arm64_state, tpidr), 8, v);
+        front_put_state(f, offsetof(struct arm64_state, tpidr), 8, v);
         return true;
     default:
         return false;
@@ -309,7 +292,7 @@ static bool front_sys(struct front *f, const struct a64_args *a)
         return true;
     }
     case 5:
-        put_state(f, offsetof(struct emu_cpu, changed), 8, v);
+        front_put_state(f, offsetof(struct emu_cpu, changed), 8, v);
         front_exit(f, EMU_EXIT_CODE_CHANGED, f->pc + 4);
         return true;
     case 10: /* CVAC */

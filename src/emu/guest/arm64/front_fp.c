@@ -402,25 +402,14 @@ static bool front_fccmp(struct front *f, const struct a64_args *a)
     return true;
 }
 
-static size_t lane_offset(int32_t number, unsigned half)
-{
-    return offsetof(struct arm64_state, v) + 16 * (size_t)number + 8 * (size_t)half;
-}
-
 static ir_value get_lane(struct front *f, int32_t number, unsigned half, unsigned width)
 {
-    ir_value v = IR_NONE;
-    struct ir_insn *insn = ir_add(f->ir, IR_GETSTATE, &v);
-    insn->width = (uint8_t)width;
-    insn->imm = (int64_t)lane_offset(number, half);
-    return v;
+    return front_get_state(f, front_vector_offset((unsigned)number, 8 * half), width);
 }
 
 static void put_lane(struct front *f, int32_t number, unsigned half, ir_value v)
 {
-    struct ir_insn *insn = ir_add(f->ir, IR_PUTSTATE, NULL);
-    insn->imm = (int64_t)lane_offset(number, half);
-    insn->operand[0] = v;
+    front_put_state(f, front_vector_offset((unsigned)number, 8 * half), 8, v);
 }
 
 static void put_scalar(struct front *f, int32_t number, ir_value v)

@@ -4,6 +4,8 @@
 #ifndef EMU_GUEST_ARM64_FRONT_INTERNAL_H
 #define EMU_GUEST_ARM64_FRONT_INTERNAL_H
 
+#include <stddef.h>
+
 #include "emu/guest/arm64/a64_decode.h"
 #include "emu/guest/arm64/front.h"
 
@@ -41,6 +43,19 @@ bool front_bit_mask(int32_t n, int32_t imms, int32_t immr, unsigned width, uint6
 
 void front_branch(struct front *f, uint64_t target);
 void front_exit(struct front *f, unsigned why, uint64_t pc);
+
+/* width bytes at an offset of the state that is no slot. */
+void front_put_state(struct front *f, size_t offset, unsigned width, ir_value v);
+ir_value front_get_state(struct front *f, size_t offset, unsigned width);
+/* The same of a vector register's bytes from `byte` on. */
+static inline size_t front_vector_offset(unsigned number, unsigned byte)
+{
+    return offsetof(struct arm64_state, v) + 16 * (size_t)number + byte;
+}
+
+/* Memory at base + offset, of size bytes; loads are extended by zeros. */
+ir_value front_load(struct front *f, ir_value base, int64_t offset, unsigned size);
+void front_store(struct front *f, ir_value base, int64_t offset, unsigned size, ir_value v);
 
 /* fn(state, imm) on vectors and floats. */
 void front_call(struct front *f, ir_call_fn *fn, uint64_t imm);

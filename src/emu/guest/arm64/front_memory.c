@@ -223,22 +223,14 @@ static bool front_ldp_v(struct front *f, const struct a64_args *a)
     return true;
 }
 
-static void put_state(struct front *f, size_t offset, unsigned width, ir_value v)
-{
-    struct ir_insn *insn = ir_add(f->ir, IR_PUTSTATE, NULL);
-    insn->width = (uint8_t)width;
-    insn->imm = (int64_t)offset;
-    insn->operand[0] = v;
-}
-
 static bool front_ldxr(struct front *f, const struct a64_args *a)
 {
     unsigned size = 1u << a->size;
     struct place p = at(f, a->rn, 0);
     ir_value v = load(f, &p, size, false, size == 8 ? 8 : 4);
-    put_state(f, offsetof(struct arm64_state, exclusive_value), 8, v);
-    put_state(f, offsetof(struct arm64_state, exclusive_address), 8, p.base);
-    put_state(f, offsetof(struct arm64_state, exclusive_size), 4, ir_const(f->ir, size));
+    front_put_state(f, offsetof(struct arm64_state, exclusive_value), 8, v);
+    front_put_state(f, offsetof(struct arm64_state, exclusive_address), 8, p.base);
+    front_put_state(f, offsetof(struct arm64_state, exclusive_size), 4, ir_const(f->ir, size));
     front_put_x(f, a->rt, v);
     return true;
 }

@@ -2,8 +2,8 @@
  * front_pair.c - exclusive and compared pairs of registers (Arm ARM, C4.1.96): two words of 32 bits
  * are one of 64; two of 64 bits need the host's own pair.
  *
- * That is done in C, where guest memory must not fault: the first word is read and written before,
- * as it is.
+ * That is done in C, where guest memory must not fault: both words are read and written before, as
+ * they are.
  */
 #include <stddef.h>
 #include <string.h>
@@ -14,44 +14,19 @@
 
 typedef unsigned __int128 pair_u128;
 
-static void put_state(struct front *f, size_t offset, unsigned width, ir_value v)
-{
-    struct ir_insn *insn = ir_add(f->ir, IR_PUTSTATE, NULL);
-    insn->width = (uint8_t)width;
-    insn->imm = (int64_t)offset;
-    insn->operand[0] = v;
-}
-
-static ir_value get_state(struct front *f, size_t offset)
-{
-    ir_value v = IR_NONE;
-    struct ir_insn *insn = ir_add(f->ir, IR_GETSTATE, &v);
-    insn->width = 8;
-    insn->imm = (int64_t)offset;
-    return v;
-}
-
-static ir_value load(struct front *f, ir_value base, int64_t offset)
-{
-    ir_value v = IR_NONE;
-    struct ir_insn *insn = ir_add(f->ir, IR_LOAD, &v);
-    insn->size = 8;
-    insn->width = 8;
-    insn->operand[0] = base;
-    insn->operand[1] = IR_NONE;
-    insn->imm = offset;
-    return v;
-}
-
+/* Both words: an address that is not aligned may lie on two pages. */
 static void fault_if_it_must(struct front *f, ir_value base)
 {
-    ir_value v = IR_NONE;
     ir_value nothing = ir_const(f->ir, 0); /* before who uses it */
-    struct ir_insn *insn = ir_add(f->ir, IR_ATOMIC, &v);
-    insn->size = 8;
-    insn->operand[0] = base;
-    insn->operand[1] = nothing;
-    insn->imm = IR_FETCH_ADD;
+    for (uint64_t i = 0; i < 2; i++) {
+        ir_value at = i == 0 ? base : ir_op2(f->ir, IR_ADD, 8, base, ir_const(f->ir, 8));
+        ir_value v = IR_NONE;
+        struct ir_insn *insn = ir_add(f->ir, IR_ATOMIC, &v);
+        insn->size = 8;
+        insn->operand[0] = at;
+        insn->operand[1] = nothing;
+        insn->imm = IR_FETCH_ADD;
+    }
 }
 
 static ir_value call(struct front *f, ir_call_fn *fn, ir_value address)
@@ -113,14 +88,14 @@ static uint64_t store_pair(struct arm64_state *state, uint64_t imm, uint64_t add
 bool front_ldxp(struct front *f, const struct a64_args *a)
 {
     ir_value base = front_x_sp(f, a->rn);
-    ir_value low = load(f, base, 0);
-    ir_value high = a->sz != 0 ? load(f, base, 8) : IR_NONE;
-    put_state(f, STATE(exclusive_value), 8, low);
+    ir_value low = front_load(f, base, 0, 8);
+    ir_value high = a->sz != 0 ? front_load(f, base, 8, 8) : IR_NONE;
+    front_put_state(f, STATE(exclusive_value), 8, low);
     if (a->sz != 0) {
-        put_state(f, STATE(exclusive_value) + 8, 8, high);
+        front_put_state(f, STATE(exclusive_value) + 8, 8, high);
     }
-    put_state(f, STATE(exclusive_address), 8, base);
-    put_state(f, STATE(exclusive_size), 4, ir_const(f->ir, a->sz != 0 ? 16 : 8));
+    front_put_state(f, STATE(exclusive_address), 8, base);
+    front_put_state(f, STATE(exclusive_size), 4, ir_const(f->ir, a->sz != 0 ? 16 : 8));
     if (a->sz == 0) {
         high = ir_op2(f->ir, IR_SHR, 8, low, ir_const(f->ir, 32));
         low = ir_op1i(f->ir, IR_ZEXT, 8, low, 4);
@@ -136,8 +111,8 @@ bool front_stxp(struct front *f, const struct a64_args *a)
     ir_value v = IR_NONE;
     if (a->sz != 0) {
         fault_if_it_must(f, base);
-        put_state(f, STATE(pair), 8, front_x(f, a->rt));
-        put_state(f, STATE(pair) + 8, 8, front_x(f, a->rt2));
+        front_put_state(f, STATE(pair), 8, front_x(f, a->rt));
+        front_put_state(f, STATE(pair) + 8, 8, front_x(f, a->rt2));
         front_put_x(f, a->rs, call(f, store_pair, base));
         return true;
     }
@@ -180,12 +155,12 @@ bool front_casp(struct front *f, const struct a64_args *a)
     }
     fault_if_it_must(f, base);
     for (int32_t i = 0; i < 2; i++) {
-        put_state(f, STATE(pair) + (size_t)i * 8, 8, front_x(f, a->rs + i));
-        put_state(f, STATE(pair) + 16 + (size_t)i * 8, 8, front_x(f, a->rt + i));
+        front_put_state(f, STATE(pair) + (size_t)i * 8, 8, front_x(f, a->rs + i));
+        front_put_state(f, STATE(pair) + 16 + (size_t)i * 8, 8, front_x(f, a->rt + i));
     }
     (void)call(f, swap_pair, base);
     for (int32_t i = 0; i < 2; i++) {
-        front_put_x(f, a->rs + i, get_state(f, STATE(pair) + (size_t)i * 8));
+        front_put_x(f, a->rs + i, front_get_state(f, STATE(pair) + (size_t)i * 8, 8));
     }
     return true;
 }

@@ -180,26 +180,14 @@ static bool front_simd_pair_s(struct front *f, const struct a64_args *a)
     return call(f, arm64_simd_across, args);
 }
 
-static size_t offset_of(int32_t number, unsigned byte)
-{
-    return offsetof(struct arm64_state, v) + 16 * (size_t)number + byte;
-}
-
 static ir_value get(struct front *f, int32_t number, unsigned byte, unsigned width)
 {
-    ir_value v = IR_NONE;
-    struct ir_insn *insn = ir_add(f->ir, IR_GETSTATE, &v);
-    insn->width = (uint8_t)width;
-    insn->imm = (int64_t)offset_of(number, byte);
-    return v;
+    return front_get_state(f, front_vector_offset((unsigned)number, byte), width);
 }
 
 static void put(struct front *f, int32_t number, unsigned byte, unsigned width, ir_value v)
 {
-    struct ir_insn *insn = ir_add(f->ir, IR_PUTSTATE, NULL);
-    insn->width = (uint8_t)width;
-    insn->imm = (int64_t)offset_of(number, byte);
-    insn->operand[0] = v;
+    front_put_state(f, front_vector_offset((unsigned)number, byte), width, v);
 }
 
 static void put_both(struct front *f, int32_t number, ir_value low, ir_value high)

@@ -154,41 +154,7 @@ static bool lane_of(const struct a64_args *a, unsigned *ret_log, unsigned *ret_i
 
 static size_t offset_of(const struct a64_args *a, unsigned reg, unsigned byte)
 {
-    return offsetof(struct arm64_state, v) + 16 * (size_t)(((unsigned)a->rt + reg) & 31) + byte;
-}
-
-static void put(struct front *f, size_t offset, unsigned width, ir_value v)
-{
-    struct ir_insn *insn = ir_add(f->ir, IR_PUTSTATE, NULL);
-    insn->width = (uint8_t)width;
-    insn->imm = (int64_t)offset;
-    insn->operand[0] = v;
-}
-
-static void store_lane(struct front *f, ir_value base, unsigned at, unsigned size, size_t offset)
-{
-    ir_value lane = IR_NONE;
-    struct ir_insn *insn = ir_add(f->ir, IR_GETSTATE, &lane);
-    insn->width = (uint8_t)size;
-    insn->imm = (int64_t)offset;
-    insn = ir_add(f->ir, IR_STORE, NULL);
-    insn->size = (uint8_t)size;
-    insn->operand[0] = base;
-    insn->operand[1] = IR_NONE;
-    insn->operand[2] = lane;
-    insn->imm = at;
-}
-
-static ir_value load_lane(struct front *f, ir_value base, unsigned at, unsigned size)
-{
-    ir_value lane = IR_NONE;
-    struct ir_insn *insn = ir_add(f->ir, IR_LOAD, &lane);
-    insn->size = (uint8_t)size;
-    insn->width = 8;
-    insn->operand[0] = base;
-    insn->operand[1] = IR_NONE;
-    insn->imm = at;
-    return lane;
+    return front_vector_offset(((unsigned)a->rt + reg) & 31, byte);
 }
 
 /* A lane of one to four registers, or one element to all lanes of each. */
@@ -205,19 +171,20 @@ static bool single(struct front *f, const struct a64_args *a, bool moves)
     unsigned size = 1u << log;
     ir_value base = front_x_sp(f, a->rn);
     for (unsigned r = 0; a->l != 0 && r < count; r++) {
-        lane[r] = load_lane(f, base, r * size, size); /* all before the first is put */
+        lane[r] = front_load(f, base, r * size, size); /* all before the first is put */
     }
     for (unsigned r = 0; r < count; r++) {
         unsigned lanes = replicate ? (a->q != 0 ? 16 : 8) / size : 1;
         if (a->l == 0) {
-            store_lane(f, base, r * size, size, offset_of(a, r, index * size));
+            front_store(f, base, r * size, size,
+                        front_get_state(f, offset_of(a, r, index * size), size));
             continue;
         }
         for (unsigned i = 0; i < lanes; i++) {
-            put(f, offset_of(a, r, (replicate ? i : index) * size), size, lane[r]);
+            front_put_state(f, offset_of(a, r, (replicate ? i : index) * size), size, lane[r]);
         }
         if (replicate && a->q == 0) {
-            put(f, offset_of(a, r, 8), 8, ir_const(f->ir, 0));
+            front_put_state(f, offset_of(a, r, 8), 8, ir_const(f->ir, 0));
         }
     }
     if (moves) {
