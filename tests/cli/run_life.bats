@@ -353,13 +353,15 @@ TRAP='trap "echo got TERM; exit 4" TERM; trap "echo got USR1; exit 5" USR1; echo
     equals running "$(state v)"
 }
 
+# The workloads below that wait for /stop live a little longer, so that the exec that makes it ends before they take it along.
+
 # A number of the status file of workload $1.
 status_of() {
     jq ".$2" "$ISOLA_RUN/workloads/$(inspect "$1" '{{.Id}}')/status.json"
 }
 
 @test "a killed worker of the shim is replaced: the workload goes on and its log has no hole" {
-    irun -d --name v $IMAGE sh -c 'i=0; while [ ! -e /stop ]; do echo $i; i=$((i+1)); done; echo $i; exit 3'
+    irun -d --name v $IMAGE sh -c 'i=0; while [ ! -e /stop ]; do echo $i; i=$((i+1)); done; echo $i; sleep 0.5; exit 3'
     pid=$(status_of v pid)
     for round in 1 2 3 4 5; do
         worker=$(status_of v worker_pid)
@@ -376,7 +378,7 @@ status_of() {
 }
 
 @test "a killed worker of the shim takes no line of a terminal along" {
-    irun -dt --name v $IMAGE sh -c 'i=0; while [ ! -e /stop ]; do seq $i $((i+999)); i=$((i+1000)); done | cat; exit 3'
+    irun -dt --name v $IMAGE sh -c 'i=0; while [ ! -e /stop ]; do seq $i $((i+999)); i=$((i+1000)); done | cat; sleep 0.5; exit 3'
     for round in $(seq 30); do
         worker=$(status_of v worker_pid)
         kill -9 "$worker"
@@ -389,7 +391,7 @@ status_of() {
 }
 
 @test "an attached isola goes on when the worker of the shim is killed, without a hole" {
-    irun --name v $IMAGE sh -c 'i=0; while [ ! -e /stop ]; do echo $i; i=$((i+1)); done; exit 3' >out 3>&- &
+    irun --name v $IMAGE sh -c 'i=0; while [ ! -e /stop ]; do echo $i; i=$((i+1)); done; sleep 0.5; exit 3' >out 3>&- &
     attached=$!
     wait_until 'test -s out'
     for round in 1 2 3; do
