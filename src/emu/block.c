@@ -20,42 +20,51 @@ struct block *block_find(struct emu *emu, uint64_t pc)
     return block;
 }
 
-static void *copy_of(const void *from, size_t size)
-{
-    void *to = malloc(size == 0 ? 1 : size);
-    if (to != NULL) {
-        memcpy(to, from, size);
-    }
-    return to;
-}
-
 static void block_free(struct block *block)
 {
     if (block != NULL) {
-        free(block->faults);
-        free(block->pcs);
         free(block->ir);
-        free(block);
+        free(block); /* with its arrays */
     }
+}
+
+/* One piece of memory: the block, then its faults, then its distances. */
+static struct block *copy_block(const struct block *from)
+{
+    size_t faults = from->fault_count * sizeof(*from->faults);
+    size_t distances = from->guests * sizeof(*from->distances);
+    bool translated = from->code != NULL;
+    struct block *block = malloc(sizeof(*block) + (translated ? faults + distances : 0));
+    if (block == NULL) {
+        return NULL;
+    }
+    *block = *from;
+    block->ir = NULL;
+    block->faults = NULL;
+    block->distances = NULL;
+    if (translated) {
+        block->faults = (struct block_fault *)(block + 1);
+        block->distances = (int32_t *)(block->faults + from->fault_count);
+        memcpy(block->faults, from->faults, faults);
+        memcpy(block->distances, from->distances, distances);
+    }
+    return block;
 }
 
 int block_add(struct emu *emu, const struct block *from, const struct ir *ir, struct block **ret)
 {
-    struct block *block = copy_of(from, sizeof(*from));
+    struct block *block = copy_block(from);
     if (block == NULL) {
         return -ENOMEM;
     }
-    block->ir = NULL;
-    block->faults = block->code == NULL
-                        ? NULL
-                        : copy_of(from->faults, from->fault_count * sizeof(*from->faults));
-    block->pcs = block->code == NULL ? NULL : copy_of(from->pcs, from->guests * sizeof(uint64_t));
     if (block->code == NULL) {
-        block->ir = copy_of(ir, offsetof(struct ir, insn) + ir->count * sizeof(ir->insn[0]));
-    }
-    if (block->code == NULL ? block->ir == NULL : block->faults == NULL || block->pcs == NULL) {
-        block_free(block);
-        return -ENOMEM;
+        size_t size = offsetof(struct ir, insn) + ir->count * sizeof(ir->insn[0]);
+        block->ir = malloc(size);
+        if (block->ir == NULL) {
+            block_free(block);
+            return -ENOMEM;
+        }
+        memcpy(block->ir, ir, size);
     }
     if (block->code != NULL) {
         if (emu->order_count == emu->order_max) {

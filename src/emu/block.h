@@ -14,8 +14,19 @@ enum block_flags { BLOCK_FLAGS_SAVED, BLOCK_FLAGS_ADD, BLOCK_FLAGS_SUB };
 
 struct block_fault {
     uint32_t host;  /* offset in the block's code of the host's instruction */
-    uint16_t guest; /* index of the guest's instruction among those of the block: see pcs */
+    uint16_t guest; /* index of the guest's instruction: see distances */
     uint8_t flags;  /* enum block_flags */
+};
+
+/* Eight bytes of a block's code, at that offset, that say where something lies. */
+enum block_reloc_kind {
+    BLOCK_RELOC_GUEST, /* guest code, or what is at a distance from it */
+    BLOCK_RELOC_FN     /* a function of this program */
+};
+
+struct block_reloc {
+    uint32_t at;
+    uint32_t kind; /* enum block_reloc_kind */
 };
 
 struct block {
@@ -30,8 +41,11 @@ struct block {
     uint16_t guests;
     uint32_t fault_count;
     struct block_fault *faults; /* by host offset */
-    uint64_t *pcs;              /* of its guest instructions */
+    int32_t *distances;         /* of its guest instructions from pc */
     struct ir *ir;              /* for the interpreter */
+    /* While it is made alone. */
+    uint32_t reloc_count;
+    const struct block_reloc *relocs;
 };
 
 /* The block at pc, or NULL. Without the lock: one that is made meanwhile may be missed. */

@@ -70,6 +70,13 @@ uint8_t *cache_room(struct cache *cache, size_t *ret_size)
     return cache->write + cache->used;
 }
 
+uint8_t *cache_room_at(struct cache *cache, size_t phase, size_t line, size_t *ret_size)
+{
+    size_t skip = (phase - (uintptr_t)(cache->code + cache->used)) & (line - 1);
+    cache->used = MIN(cache->used + skip, cache->size);
+    return cache_room(cache, ret_size);
+}
+
 uint8_t *cache_take(struct cache *cache, size_t size)
 {
     uint8_t *code = cache->code + cache->used;

@@ -20,6 +20,8 @@ DEFINE_FREEP(struct cache *, cache_free)
 
 /* Room for the next piece, 16-byte aligned, to write to; *ret_size is what is left. */
 uint8_t *cache_room(struct cache *cache, size_t *ret_size);
+/* The same where what executes there has that address modulo `line`, both multiples of 16. */
+uint8_t *cache_room_at(struct cache *cache, size_t phase, size_t line, size_t *ret_size);
 /* So much of it was used. Returns where it executes. */
 uint8_t *cache_take(struct cache *cache, size_t size);
 /* Everything behind the first `keep` bytes is free again. */

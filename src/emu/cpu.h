@@ -14,6 +14,7 @@
 
 struct block;
 struct cache;
+struct emu_region;
 struct ir;
 struct lower;
 
@@ -71,9 +72,13 @@ struct emu {
     struct block **order; /* by address of host code; likewise */
     size_t order_count, order_max;
     struct emu_cpu *cpus;
-    struct ir *ir; /* the one that is being made */
+    struct ir *ir;           /* the one that is being made */
+    struct guest_code *code; /* what was read for it */
     struct lower *lower;
-    uint64_t flushes, blocks, guest_instructions;
+    struct emu_file *files; /* whose translations are kept */
+    struct emu_region *regions;
+    size_t region_count;
+    uint64_t flushes, blocks, guest_instructions, kept_blocks;
     const void *enter, *leave, *link, *lookup, *ret, *call; /* host code */
     int copy_fd; /* between emu_fork_begin() and emu_fork_end() */
 };

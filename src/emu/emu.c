@@ -17,9 +17,11 @@
 #include "emu/cpu.h"
 #include "emu/fetch.h"
 #include "emu/guest/arm64/front.h"
+#include "emu/guest_code.h"
 #include "emu/host/x86_64/lower.h"
 #include "emu/host/x86_64/target.h"
 #include "emu/interp.h"
+#include "emu/kept.h"
 
 #define CACHE_SIZE_DEFAULT ((size_t)64 << 20)
 #define HASH_BITS 16u
@@ -85,7 +87,8 @@ int emu_new(const struct emu_options *options, struct emu **ret, struct err *err
     (void)pthread_mutex_init(&emu->lock, NULL);
     emu->hash = (struct block **)calloc((size_t)1 << HASH_BITS, sizeof(struct block *));
     emu->ir = malloc(sizeof(*emu->ir));
-    if (emu->hash == NULL || emu->ir == NULL) {
+    emu->code = malloc(sizeof(*emu->code));
+    if (emu->hash == NULL || emu->ir == NULL || emu->code == NULL) {
         return err_set(err, ENOMEM, "make the translator");
     }
     int r = options->interpret || !x86_suffices() ? 0 : make_cache(emu, err);
@@ -110,7 +113,9 @@ void emu_free(struct emu *emu)
     cache_free(emu->cache);
     lower_free(emu->lower);
     free((void *)emu->hash);
+    kept_free(emu);
     free(emu->ir);
+    free(emu->code);
     (void)pthread_mutex_destroy(&emu->lock);
     free(emu);
 }
@@ -245,8 +250,9 @@ static struct block *translate(struct emu *emu, struct emu_cpu *cpu, uint64_t pc
 {
     struct block made = {.pc = pc};
     struct block *block = NULL;
-    arm64_translate(emu->ir, pc, &emu->options, &made.low, &made.high);
-    ir_pass_flags(emu->ir, flags_live, &emu->options);
+    guest_code_begin(emu->code, &emu->options);
+    arm64_translate(emu->ir, pc, emu->code, &made.low, &made.high);
+    ir_pass_flags(emu->ir, flags_live, emu->code);
     ir_pass_dead(emu->ir);
     if (emu->cache != NULL) {
         size_t size = 0;
@@ -259,6 +265,7 @@ static struct block *translate(struct emu *emu, struct emu_cpu *cpu, uint64_t pc
             return NULL;
         }
         made.code = cache_take(emu->cache, made.code_size);
+        kept_note(emu, &made, emu->code, at);
     }
     if (block_add(emu, &made, emu->ir, &block) < 0) {
         return NULL;
@@ -279,6 +286,7 @@ static struct block *find(struct emu_cpu *cpu, uint64_t pc)
     go_out(cpu);
     (void)pthread_mutex_lock(&emu->lock);
     block = block_find(emu, pc);
+    block = block == NULL ? kept_find(emu, pc) : block;
     block = block == NULL ? translate(emu, cpu, pc) : block;
     __atomic_store_n(&cpu->running, true, __ATOMIC_SEQ_CST);
     (void)pthread_mutex_unlock(&emu->lock);
@@ -427,7 +435,7 @@ bool emu_fault(struct emu_cpu *cpu, void *ucontext)
         return false;
     }
     lower_recover(cpu, fault, (const int64_t *)regs);
-    cpu->state.pc = block->pcs[fault->guest];
+    cpu->state.pc = block->pc + (uint64_t)(int64_t)block->distances[fault->guest];
     cpu->leave = EMU_LEAVE_EXIT;
     cpu->leave_arg = EMU_EXIT_FAULT;
     regs[REG_RIP] = (greg_t)(uintptr_t)emu->leave;
@@ -478,6 +486,7 @@ static void begin_anew(struct emu *emu, struct emu_cpu *cpu)
 void emu_fork_end(struct emu *emu, struct emu_cpu *cpu, bool child)
 {
     if (child) {
+        kept_forget(emu);
         for (struct emu_cpu *other = emu->cpus; other != NULL; other = other->next) {
             other->emu = other == cpu ? emu : NULL; /* their threads are not here */
         }
@@ -497,6 +506,7 @@ void emu_count(const struct emu *emu, struct emu_counters *ret)
         .blocks = emu->blocks,
         .guest_instructions = emu->guest_instructions,
         .host_bytes = emu->cache == NULL ? 0 : cache_used(emu->cache),
+        .kept = emu->kept_blocks,
         .flushes = emu->flushes,
     };
 }

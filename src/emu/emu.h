@@ -42,6 +42,7 @@ struct emu_options {
 
 struct emu_counters {
     uint64_t blocks, guest_instructions, host_bytes; /* translated so far */
+    uint64_t kept;                                   /* blocks that need not be */
     uint64_t flushes;                                /* times that the cache was full */
 };
 
@@ -81,6 +82,28 @@ void emu_invalidate(struct emu *emu, uint64_t start, uint64_t len);
  */
 int emu_fork_begin(struct emu *emu);
 void emu_fork_end(struct emu *emu, struct emu_cpu *cpu, bool child);
+
+/*
+ * A file of guest code whose translations outlive the process. kept: what emu_file_write() gave
+ * for it once, aligned to 8 bytes and there as long as the emu; NULL: nothing. What is wrong in it
+ * is ignored. Only who is trusted like this program may have written it: it is executed. Lives as
+ * long as the emu. -ENOTSUP: nothing can be kept here. -ENOMEM.
+ */
+struct emu_file;
+struct buf;
+int emu_file_new(struct emu *emu, const void *kept, size_t size, struct emu_file **ret);
+/* [start, start + len) shows the file from offset on, all multiples of a page. -ENOMEM. */
+int emu_file_map(struct emu *emu, struct emu_file *file, uint64_t start, uint64_t len,
+                 uint64_t offset);
+/* Translations that were kept, and those that this process made since it is one. */
+void emu_file_count(struct emu *emu, const struct emu_file *file, size_t *ret_kept,
+                    size_t *ret_fresh);
+/*
+ * What this process made and what is kept, which may be newer than that of emu_file_new(), for the
+ * next process. -ENOMEM.
+ */
+int emu_file_write(struct emu *emu, const struct emu_file *file, const void *kept, size_t size,
+                   struct buf *ret);
 
 void emu_count(const struct emu *emu, struct emu_counters *ret);
 

@@ -30,9 +30,16 @@ ir_value ir_const(struct ir *ir, uint64_t value)
     return v;
 }
 
+ir_value ir_const_pc(struct ir *ir, uint64_t value)
+{
+    ir_value v = ir_const(ir, value);
+    ir->insn[v].of_pc = true;
+    return v;
+}
+
 bool ir_is_const(const struct ir *ir, ir_value value, uint64_t *ret)
 {
-    if (value == IR_NONE || ir->insn[value].op != IR_CONST) {
+    if (value == IR_NONE || ir->insn[value].op != IR_CONST || ir->insn[value].of_pc) {
         return false;
     }
     *ret = (uint64_t)ir->insn[value].imm;

@@ -200,6 +200,7 @@ struct ir_insn {
     bool dead;       /* the passes': nothing is to be made of it */
     bool keep_flags; /* somebody after it reads the flags that are there after it */
     bool exit_flags; /* of a branch: somebody does where it leads */
+    bool of_pc;      /* CONST: lies at a distance from the pc that the code gives */
     uint16_t uses;   /* of its value */
     ir_value operand[3];
     int64_t imm;
@@ -220,6 +221,8 @@ struct ir {
 
 /* The builders fold what is constant; IR_MAX is never exceeded while IR_ROOM is kept. */
 ir_value ir_const(struct ir *ir, uint64_t value);
+/* One that moves with the code. Nothing is folded into it, and ir_is_const() says false. */
+ir_value ir_const_pc(struct ir *ir, uint64_t value);
 bool ir_is_const(const struct ir *ir, ir_value value, uint64_t *ret);
 ir_value ir_get(struct ir *ir, unsigned slot);
 void ir_put(struct ir *ir, unsigned slot, ir_value a);

@@ -46,6 +46,10 @@ int64_t memory_mmap(struct user *user, uint64_t addr, uint64_t len, int prot, in
         return -errno;
     }
     int64_t r = note(user, (uint64_t)at, len, prot);
+    if (r == 0 && fd >= 0 && (prot & (PROT_EXEC | PROT_WRITE)) == PROT_EXEC &&
+        (flags & MAP_ANONYMOUS) == 0) {
+        translations_map(&user->translations, user->emu, fd, (uint64_t)at, len, (uint64_t)offset);
+    }
     return r < 0 ? r : at;
 }
 

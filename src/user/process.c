@@ -185,6 +185,7 @@ size_t process_read_script(const char *path, char *line, size_t size, char *word
 /* What comes next inherits the mask: not one that holds signals back for us. */
 static int64_t exec(struct thread *thread, const char *path, char **argv, char **envp)
 {
+    translations_write(&thread->user->translations, thread->user->emu);
     const uint64_t args[6] = {(uint64_t)(uintptr_t)path, (uint64_t)(uintptr_t)argv,
                               (uint64_t)(uintptr_t)envp};
     return host_call(SYS_execve, args, &thread->signals.pending);
@@ -195,12 +196,16 @@ static int64_t run_foreign(struct thread *thread, const char *path, char **argv,
                            char **envp, char **before, size_t before_count)
 {
     const struct user *user = thread->user;
-    char *own[12];
+    char *own[16];
     size_t n = 0;
     own[n++] = (char *)(uintptr_t) "isola-emu-aarch64";
     if (user->options->prefix != NULL) {
         own[n++] = (char *)(uintptr_t) "-L";
         own[n++] = (char *)(uintptr_t)user->options->prefix;
+    }
+    if (user->options->cache != NULL) {
+        own[n++] = (char *)(uintptr_t) "--cache";
+        own[n++] = (char *)(uintptr_t)user->options->cache;
     }
     if (user->options->trace) {
         own[n++] = (char *)(uintptr_t) "--strace";

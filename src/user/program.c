@@ -17,6 +17,7 @@ static const char usage[] =
     "\n"
     "  -L DIR           look for the program's interpreter below DIR first (or ISOLA_LD_PREFIX)\n"
     "  -0, --argv0 NAME the program's name for itself\n"
+    "      --cache DIR  keep translations there (or ISOLA_EMU_CACHE; \"none\": nowhere)\n"
     "      --strace     say each system call on standard error\n"
     "      --counters   say at the end what was translated\n"
     "      --interpret  make no code for this CPU\n"
@@ -80,7 +81,8 @@ static int take_program(struct user_options *options, int argc, struct err *err)
 
 int user_main(int argc, char **argv, char **envp)
 {
-    struct user_options options = {.envp = envp, .prefix = getenv("ISOLA_LD_PREFIX")};
+    struct user_options options = {
+        .envp = envp, .prefix = getenv("ISOLA_LD_PREFIX"), .cache = getenv("ISOLA_EMU_CACHE")};
     const char *name = NULL;
     int at = 1;
     for (; at < argc && argv[at][0] == '-'; at++) {
@@ -101,6 +103,9 @@ int user_main(int argc, char **argv, char **envp)
         if (str_eq(word, "-L")) {
             options.prefix = value(argc, argv, &at);
             good = options.prefix != NULL;
+        } else if (str_eq(word, "--cache")) {
+            options.cache = value(argc, argv, &at);
+            good = options.cache != NULL;
         } else if (str_eq(word, "-0") || str_eq(word, "--argv0")) {
             name = value(argc, argv, &at);
             good = name != NULL;

@@ -24,13 +24,16 @@ static void say_counters(const struct user *user)
     struct emu_counters c;
     emu_count(user->emu, &c);
     (void)fprintf(stderr,
-                  "isola-emu-aarch64: %" PRIu64 " blocks, %" PRIu64 " instructions, %" PRIu64
+                  "isola-emu-aarch64: %" PRIu64 " blocks, %" PRIu64
+                  " instructions translated, %" PRIu64 " blocks kept, %" PRIu64
                   " bytes of host code, %" PRIu64 " flushes, %" PRIu64 " unknown calls\n",
-                  c.blocks, c.guest_instructions, c.host_bytes, c.flushes, user->unknown_calls);
+                  c.blocks, c.guest_instructions, c.kept, c.host_bytes, c.flushes,
+                  user->unknown_calls);
 }
 
-_Noreturn void user_end(const struct user *user, int exit_code)
+_Noreturn void user_end(struct user *user, int exit_code)
 {
+    translations_write(&user->translations, user->emu);
     if (user->options->counters) {
         say_counters(user);
     }
@@ -68,6 +71,7 @@ int user_run(const struct user_options *options, struct err *err)
     user->threads = 1;
     user->first_code = -1;
     pages_init(&user->pages);
+    translations_begin(&user->translations, options->cache);
     (void)pthread_mutex_init(&user->brk_lock, NULL);
     user->program_fd = open_program(options->program);
     if (user->program_fd < 0) {

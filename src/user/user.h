@@ -12,6 +12,7 @@
 #include "user/pages.h"
 #include "user/signals.h"
 #include "user/thread.h"
+#include "user/translations.h"
 
 struct err;
 
@@ -20,6 +21,7 @@ struct user_options {
     char **argv;         /* the guest's, with its name; NULL at the end */
     char **envp;
     const char *prefix; /* where interpreters are looked for first; NULL: nowhere else */
+    const char *cache;  /* directory for translations that stay; NULL: the default; "none" */
     bool interpret;     /* never make host code */
     bool or_native;     /* what is for this CPU is executed as it is */
     bool trace;         /* system calls, to standard error */
@@ -35,6 +37,7 @@ struct user {
     uint64_t brk_start, brk;
     int program_fd; /* what /proc/self/exe shows */
     struct signals signals;
+    struct translations translations;
     _Atomic uint64_t unknown_calls;
     _Atomic uint32_t threads; /* that have not ended */
     _Atomic int first_code;   /* exit code of the first thread, which ended before others; -1 */
@@ -43,7 +46,7 @@ struct user {
 /* Runs to its end, and does not return then. A negative errno: it did not start. */
 int user_run(const struct user_options *options, struct err *err);
 /* The end of the whole process. */
-_Noreturn void user_end(const struct user *user, int exit_code);
+_Noreturn void user_end(struct user *user, int exit_code);
 /* The end because of ourselves: says why. */
 _Noreturn void user_fail(const struct user *user, const char *why);
 

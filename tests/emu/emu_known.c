@@ -21,12 +21,14 @@ int main(void)
 {
     const struct emu_options options = {.executable = executable};
     struct ir *ir = malloc(sizeof(*ir));
+    struct guest_code code;
     char line[32];
     while (ir != NULL && fgets(line, sizeof(line), stdin) != NULL) {
         uint64_t low = 0;
         uint64_t high = 0;
         word[0] = (uint32_t)strtoul(line, NULL, 16);
-        arm64_translate(ir, (uint64_t)(uintptr_t)word, &options, &low, &high);
+        guest_code_begin(&code, &options);
+        arm64_translate(ir, (uint64_t)(uintptr_t)word, &code, &low, &high);
         if (ir->insn[1].op != IR_EXIT || ir->insn[1].scale != EMU_EXIT_UNDEFINED) {
             (void)printf("%08x\n", word[0]);
         }

@@ -2,7 +2,6 @@
  * flags_live.c - a look ahead: are the flags set before anybody reads them?
  */
 #include "base/macros.h"
-#include "emu/fetch.h"
 #include "emu/guest/arm64/front.h"
 
 #define LOOK_AHEAD 12u
@@ -40,11 +39,11 @@ static enum effect effect_of(uint32_t insn)
     return PASSES;
 }
 
-bool arm64_flags_live(uint64_t pc, const struct emu_options *options)
+bool arm64_flags_live(uint64_t pc, struct guest_code *code)
 {
     for (unsigned i = 0; i < LOOK_AHEAD; i++) {
         uint32_t insn = 0;
-        if ((pc & 3) != 0 || !options->executable(options->data, pc, 4) || !emu_fetch(pc, &insn)) {
+        if (!guest_code_read(code, pc, &insn)) {
             return true;
         }
         switch (effect_of(insn)) {

@@ -6,7 +6,6 @@
 #include "base/macros.h"
 #include "emu/cpu.h"
 #include "emu/decode.h"
-#include "emu/fetch.h"
 #include "emu/guest/arm64/front_internal.h"
 
 ir_value front_x(struct front *f, int32_t reg)
@@ -156,13 +155,13 @@ static front_fn *row_of(enum a64_op op)
     return NULL;
 }
 
-static void one_instruction(struct front *f, const struct emu_options *options)
+static void one_instruction(struct front *f, struct guest_code *code)
 {
     ir_add(f->ir, IR_INSN, NULL)->imm = (int64_t)f->pc;
     f->ir->guests++;
     uint32_t word = 0;
-    if ((f->pc & 3) != 0 || !options->executable(options->data, f->pc, 4) ||
-        !emu_fetch(f->pc, &word)) {
+    if (!guest_code_read(code, f->pc, &word)) {
+        code->incomplete = true;
         front_exit(f, EMU_EXIT_FETCH, f->pc);
         return;
     }
@@ -177,8 +176,8 @@ static void one_instruction(struct front *f, const struct emu_options *options)
     }
 }
 
-void arm64_translate(struct ir *ir, uint64_t pc, const struct emu_options *options,
-                     uint64_t *ret_low, uint64_t *ret_high)
+void arm64_translate(struct ir *ir, uint64_t pc, struct guest_code *code, uint64_t *ret_low,
+                     uint64_t *ret_high)
 {
     struct front f = {.ir = ir, .pc = pc};
     ir->pc = pc;
@@ -186,7 +185,7 @@ void arm64_translate(struct ir *ir, uint64_t pc, const struct emu_options *optio
     *ret_low = pc;
     *ret_high = pc + 4;
     while (!f.ended) {
-        one_instruction(&f, options);
+        one_instruction(&f, code);
         *ret_high = MAX(*ret_high, f.pc + 4);
         uint64_t next = f.pc + 4;
         if (f.ended) {

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "emu/emu.h"
+#include "emu/guest_code.h"
 #include "emu/ir.h"
 
 /* Instructions that a block has at most. */
@@ -18,10 +18,10 @@
  * decoded.
  * [*ret_low, *ret_high) is what was read of guest memory, which must stay mapped meanwhile.
  */
-void arm64_translate(struct ir *ir, uint64_t pc, const struct emu_options *options,
-                     uint64_t *ret_low, uint64_t *ret_high);
+void arm64_translate(struct ir *ir, uint64_t pc, struct guest_code *code, uint64_t *ret_low,
+                     uint64_t *ret_high);
 
 /* Whether code at pc may read the flags before it sets them; true where that is not seen soon. */
-bool arm64_flags_live(uint64_t pc, const struct emu_options *options);
+bool arm64_flags_live(uint64_t pc, struct guest_code *code);
 
 #endif

@@ -37,7 +37,7 @@ static bool front_b_cond(struct front *f, const struct a64_args *a)
 
 static bool front_bl(struct front *f, const struct a64_args *a)
 {
-    ir_put(f->ir, 30, ir_const(f->ir, f->pc + 4));
+    ir_put(f->ir, 30, ir_const_pc(f->ir, f->pc + 4));
     add_branch(f, IR_CALLTO, target_of(f, a->imm));
     f->ended = true;
     return true;
@@ -66,7 +66,7 @@ static bool indirect(struct front *f, int32_t rn, enum ir_jump kind)
 {
     ir_value v = front_x(f, rn);
     if (kind == IR_JUMP_CALL) {
-        ir_put(f->ir, 30, ir_const(f->ir, f->pc + 4));
+        ir_put(f->ir, 30, ir_const_pc(f->ir, f->pc + 4));
     }
     struct ir_insn *insn = ir_add(f->ir, IR_JUMPIND, NULL);
     insn->cond = (uint8_t)kind;

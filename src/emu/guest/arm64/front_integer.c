@@ -6,14 +6,14 @@
 static bool front_adr(struct front *f, const struct a64_args *a)
 {
     int64_t offset = (int64_t)a->hi * 4 + a->lo;
-    front_put_x(f, a->rd, ir_const(f->ir, f->pc + (uint64_t)offset));
+    front_put_x(f, a->rd, ir_const_pc(f->ir, f->pc + (uint64_t)offset));
     return true;
 }
 
 static bool front_adrp(struct front *f, const struct a64_args *a)
 {
     int64_t pages = (int64_t)a->hi * 4 + a->lo;
-    front_put_x(f, a->rd, ir_const(f->ir, (f->pc & ~(uint64_t)4095) + (uint64_t)(pages * 4096)));
+    front_put_x(f, a->rd, ir_const_pc(f->ir, (f->pc & ~(uint64_t)4095) + (uint64_t)(pages * 4096)));
     return true;
 }
 

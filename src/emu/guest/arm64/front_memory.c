@@ -158,7 +158,7 @@ static bool front_ldr_register_v(struct front *f, const struct a64_args *a)
 static bool front_ldr_literal(struct front *f, const struct a64_args *a)
 {
     uint64_t address = f->pc + (uint64_t)((int64_t)a->imm * 4);
-    struct place p = {.base = ir_const(f->ir, address), .index = IR_NONE};
+    struct place p = {.base = ir_const_pc(f->ir, address), .index = IR_NONE};
     if (a->opc != 3) { /* else PRFM */
         unsigned size = a->opc == 1 ? 8 : 4;
         front_put_x(f, a->rt, load(f, &p, size, a->opc == 2, a->opc == 0 ? 4 : 8));
@@ -169,7 +169,7 @@ static bool front_ldr_literal(struct front *f, const struct a64_args *a)
 static bool front_ldr_literal_v(struct front *f, const struct a64_args *a)
 {
     uint64_t address = f->pc + (uint64_t)((int64_t)a->imm * 4);
-    struct place p = {.base = ir_const(f->ir, address), .index = IR_NONE};
+    struct place p = {.base = ir_const_pc(f->ir, address), .index = IR_NONE};
     move_vector(f, &p, 4u << a->opc, true, a->rt);
     return true;
 }

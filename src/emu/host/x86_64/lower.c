@@ -32,6 +32,25 @@ void note_fault(struct lower *l)
     };
 }
 
+void emit_address_data(struct lower *l, uint64_t address, enum block_reloc_kind kind)
+{
+    if (l->reloc_count == RELOCS) {
+        l->e.full = true;
+        return;
+    }
+    l->reloc[l->reloc_count++] =
+        (struct block_reloc){.at = (uint32_t)(l->e.p - l->e.start), .kind = kind};
+    emit_u64(&l->e, address);
+}
+
+/* Of the longest form, whatever the address is now. */
+void emit_address(struct lower *l, unsigned dst, uint64_t address, enum block_reloc_kind kind)
+{
+    emit_byte(&l->e, 0x48 | (dst >= R8 ? 1u : 0)); /* mov dst, imm64 */
+    emit_byte(&l->e, 0xb8 | (dst & 7));
+    emit_address_data(l, address, kind);
+}
+
 void add_way_out(struct lower *l, uint8_t *place, uint64_t target, bool save)
 {
     if (l->way_count == WAYS_OUT) {
@@ -60,7 +79,7 @@ static void write_link(struct lower *l, uint8_t *place, uint64_t target)
     }
     emit_distance(e, to_link + 4, e->p);
     uint8_t *link = e->p;
-    emit_u64(e, target);
+    emit_address_data(l, target, BLOCK_RELOC_GUEST);
     emit_u32(e, (uint32_t)(int32_t)(place - 4 - link));
     emit_u32(e, 0);
 }
@@ -90,7 +109,7 @@ void write_ways_out(struct lower *l)
 static void write_leave(struct lower *l, uint64_t pc, enum emu_exit why)
 {
     struct emit *e = &l->e;
-    emit_const(e, RAX, pc);
+    emit_address(l, RAX, pc, BLOCK_RELOC_GUEST);
     emit_store(e, 8, x86_cpu(X86_CPU(state.pc)), RAX);
     emit_rm(e, 0xc7, 4, 0, x86_cpu(X86_CPU(leave)));
     emit_u32(e, EMU_LEAVE_EXIT);
@@ -134,7 +153,7 @@ static void write_tails(struct lower *l, uint8_t *interrupted, struct block *blo
     emit_here32(e, interrupted);
     write_leave(l, l->ir->pc, EMU_EXIT_INTERRUPTED);
     block->dead_tail = (uint32_t)(e->p - e->start);
-    emit_const(e, RAX, l->ir->pc);
+    emit_address(l, RAX, l->ir->pc, BLOCK_RELOC_GUEST);
     emit_rm(e, 0xff, 4, 4, x86_cpu(X86_CPU(thunk_lookup)));
 }
 
@@ -147,7 +166,7 @@ int lower_block(struct lower *l, const struct ir *ir, uint8_t *at, size_t size, 
     l->locked = 0;
     l->flags = FLAGS_NONE;
     l->flags_dirty = false;
-    l->way_count = l->fault_count = 0;
+    l->way_count = l->fault_count = l->reloc_count = 0;
     uint8_t *interrupted = write_head(l);
     for (l->now = 0; l->now < ir->count && !l->e.full; l->now++) {
         if (!ir->insn[l->now].dead) {
@@ -163,7 +182,9 @@ int lower_block(struct lower *l, const struct ir *ir, uint8_t *at, size_t size, 
     block->guests = l->guest;
     block->faults = l->fault;
     block->fault_count = l->fault_count;
-    block->pcs = l->pcs;
+    block->distances = l->distances;
+    block->relocs = l->reloc;
+    block->reloc_count = l->reloc_count;
     return 0;
 }
 

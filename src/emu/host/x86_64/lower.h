@@ -18,9 +18,9 @@ struct lower *lower_new(void);
 void lower_free(struct lower *lower);
 
 /*
- * Writes code to [at, at + size), which is 16-byte aligned, and block->code_size, faults and
- * fault_count: the array is the lowering's until the next call. Returns -ENOSPC when the room does
- * not do.
+ * Writes code to [at, at + size), which is 16-byte aligned, and block->code_size, faults, relocs
+ * and their counts: the arrays are the lowering's until the next call. Returns -ENOSPC when the
+ * room does not do.
  */
 int lower_block(struct lower *lower, const struct ir *ir, uint8_t *at, size_t size,
                 struct block *block);
@@ -37,6 +37,9 @@ typedef void lower_enter_fn(struct emu_cpu *cpu, const void *code);
 
 /* The head of a block that went away: a jump (8 bytes, one store) out of it to its tail. */
 uint64_t lower_dead_head(const uint8_t *head, uint32_t tail, uint64_t old);
+
+/* Of data that this host wrote, against accidents. */
+uint32_t lower_checksum(const uint8_t *from, size_t size);
 
 /* Registers of the guest from those of the host at an instruction that faulted. */
 void lower_recover(struct emu_cpu *cpu, const struct block_fault *fault, const int64_t *gregs);

@@ -175,7 +175,7 @@ static void call(struct lower *l, const struct ir_insn *insn)
         take_reg(l, reg);
     }
     emit_const(e, RCX, (uint64_t)insn->imm);
-    emit_const(e, RAX, (uint64_t)(uintptr_t)insn->fn);
+    emit_address(l, RAX, (uint64_t)(uintptr_t)insn->fn, BLOCK_RELOC_FN);
     emit_rm(e, 0xff, 4, 2, x86_cpu(X86_CPU(thunk_call)));
     unsigned dst = pick_dst(l);
     emit_mov(e, 8, dst, RAX);

@@ -72,7 +72,7 @@ static void call_to(struct lower *l, const struct ir_insn *insn)
     save_for_exit(l);
     push_return(l);
     add_way_out(l, emit_call32(&l->e), (uint64_t)insn->imm, false);
-    after_call(l, l->pcs[l->guest - 1] + 4);
+    after_call(l, lower_pc(l) + 4);
 }
 
 /* RAX: the guest's address. The entry of the table is behind RCX, or it is a miss. */
@@ -111,7 +111,7 @@ static void jump_indirect(struct lower *l, const struct ir_insn *insn)
     emit_rm(e, 0xff, 4, call ? 2 : 4, x86_cpu(X86_CPU(thunk_lookup)));
     if (call) {
         emit_here(e, back);
-        after_call(l, l->pcs[l->guest - 1] + 4);
+        after_call(l, lower_pc(l) + 4);
     }
 }
 

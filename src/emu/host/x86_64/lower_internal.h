@@ -41,6 +41,7 @@ struct way_out {
 #define WAYS_OUT 160u
 #define FAULTS 512u
 #define GUESTS 128u
+#define RELOCS 640u
 
 struct lower {
     struct emit e;
@@ -54,16 +55,22 @@ struct lower {
     uint8_t alias_count[IR_SLOT_COUNT];
     enum host_flags flags;
     bool flags_dirty; /* cpu->flags is older */
-    uint32_t way_count, fault_count;
-    uint64_t pcs[GUESTS];
+    uint32_t way_count, fault_count, reloc_count;
+    int32_t distances[GUESTS]; /* of guest instructions from the block's pc */
     struct loc loc[IR_MAX];
     struct way_out way[WAYS_OUT];
     struct block_fault fault[FAULTS];
+    struct block_reloc reloc[RELOCS];
 };
 
 static inline const struct ir_insn *lower_now(const struct lower *l)
 {
     return &l->ir->insn[l->now];
+}
+
+static inline uint64_t lower_pc(const struct lower *l)
+{
+    return l->ir->pc + (uint64_t)(int64_t)l->distances[l->guest - 1];
 }
 
 /* Operands. A register is locked until the operation's end; loads do not touch flags. */
@@ -102,6 +109,9 @@ void flags_turn(struct lower *l, enum host_flags kind);
 /* How x86 says the condition; they are there. */
 enum x86_cond flags_cond(struct lower *l, enum ir_cond cond);
 
+/* An address into a register, or as data: the block's relocations have its place. */
+void emit_address(struct lower *l, unsigned dst, uint64_t address, enum block_reloc_kind kind);
+void emit_address_data(struct lower *l, uint64_t address, enum block_reloc_kind kind);
 /* The host instruction that comes next may fault. */
 void note_fault(struct lower *l);
 /* place: of the jump that was just written. */

@@ -108,6 +108,10 @@ void use_into(struct lower *l, ir_value v, unsigned width, unsigned reg)
     const struct loc *loc = loc_of(l, v);
     switch ((enum loc_kind)loc->kind) {
     case LOC_CONST:
+        if (l->ir->insn[v].of_pc) {
+            emit_address(l, reg, (uint64_t)l->ir->insn[v].imm, BLOCK_RELOC_GUEST);
+            break;
+        }
         emit_const(&l->e, reg,
                    width == 4 ? (uint32_t)l->ir->insn[v].imm : (uint64_t)l->ir->insn[v].imm);
         break;
@@ -168,7 +172,7 @@ struct x86_rm use_rm(struct lower *l, ir_value v)
 
 bool use_imm(const struct lower *l, ir_value v, unsigned width, int32_t *ret)
 {
-    if (l->loc[v].kind != LOC_CONST) {
+    if (l->loc[v].kind != LOC_CONST || l->ir->insn[v].of_pc) {
         return false;
     }
     int64_t value = l->ir->insn[v].imm;
@@ -361,7 +365,7 @@ static void lower_insn(struct lower *l, const struct ir_insn *insn)
     memset(l->holder, 0xff, sizeof(l->holder));
     memset(l->spilled, 0xff, sizeof(l->spilled));
     l->guest++;
-    l->pcs[l->guest - 1] = (uint64_t)insn->imm;
+    l->distances[l->guest - 1] = (int32_t)(insn->imm - (int64_t)l->ir->pc);
 }
 
 bool lower_place(struct lower *l)
