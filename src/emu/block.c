@@ -1,10 +1,15 @@
 #include "emu/block.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "emu/ir.h"
+
+#define CHUNK ((size_t)64 << 10)
+#define PAGE 4096u
 
 static uint32_t slot_of(const struct emu *emu, uint64_t pc)
 {
@@ -20,40 +25,106 @@ struct block *block_find(struct emu *emu, uint64_t pc)
     return block;
 }
 
-static void block_free(struct block *block)
+/* Memory of blocks, which go all at once. */
+struct block_chunk {
+    struct block_chunk *next;
+    size_t used;
+    _Alignas(16) uint8_t bytes[];
+};
+
+static void *take_memory(struct emu *emu, size_t size)
 {
-    if (block != NULL) {
-        free(block->ir);
-        free(block); /* with its arrays */
+    const size_t room = CHUNK - sizeof(struct block_chunk);
+    struct block_chunk *chunk = emu->chunks;
+    size = (size + 15) & ~(size_t)15;
+    if (size > room) {
+        return NULL;
     }
+    if (chunk == NULL || room - chunk->used < size) {
+        chunk = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+        if (chunk == MAP_FAILED) {
+            return NULL;
+        }
+        chunk->next = emu->chunks;
+        emu->chunks = chunk;
+    }
+    chunk->used += size;
+    return chunk->bytes + chunk->used - size;
 }
 
 /* One piece of memory: the block, then its faults, then its distances. */
-static struct block *copy_block(const struct block *from)
+static struct block *copy_block(struct emu *emu, const struct block *from)
 {
     size_t faults = from->fault_count * sizeof(*from->faults);
     size_t distances = from->guests * sizeof(*from->distances);
-    bool translated = from->code != NULL;
-    struct block *block = malloc(sizeof(*block) + (translated ? faults + distances : 0));
+    bool copied = from->code != NULL && !from->borrowed;
+    struct block *block = take_memory(emu, sizeof(*block) + (copied ? faults + distances : 0));
     if (block == NULL) {
         return NULL;
     }
     *block = *from;
     block->ir = NULL;
-    block->faults = NULL;
-    block->distances = NULL;
-    if (translated) {
-        block->faults = (struct block_fault *)(block + 1);
-        block->distances = (int32_t *)(block->faults + from->fault_count);
-        memcpy(block->faults, from->faults, faults);
-        memcpy(block->distances, from->distances, distances);
+    if (copied) {
+        struct block_fault *own_faults = (struct block_fault *)(block + 1);
+        int32_t *own_distances = (int32_t *)(own_faults + from->fault_count);
+        memcpy(own_faults, from->faults, faults);
+        memcpy(own_distances, from->distances, distances);
+        block->faults = own_faults;
+        block->distances = own_distances;
     }
     return block;
 }
 
+static struct block **page_slot(struct emu *emu, uint64_t page)
+{
+    return &emu->pages[page * 0x9e3779b97f4a7c15ull >> (64 - BLOCK_PAGE_BITS)];
+}
+
+static uint64_t page_of(uint64_t address)
+{
+    return address / PAGE;
+}
+
+static void link_pages(struct emu *emu, struct block *block)
+{
+    const uint64_t page[] = {page_of(block->low), page_of(block->high - 1)};
+    assert(page[1] - page[0] <= 1);
+    for (unsigned i = 0; i < 2; i++) {
+        struct block **slot = page_slot(emu, page[i]);
+        block->page_next[i] = NULL;
+        if (i == 0 || (page[1] != page[0] && slot != page_slot(emu, page[0]))) {
+            block->page_next[i] = *slot;
+            *slot = block;
+        }
+    }
+}
+
+/* In the list of that slot: by its first page, else by its last. */
+static struct block *next_of_page(struct emu *emu, const struct block *block,
+                                  struct block *const *slot)
+{
+    return block->page_next[page_slot(emu, page_of(block->low)) == slot ? 0 : 1];
+}
+
+void block_each(struct emu *emu, uint64_t start, uint64_t len, block_fn *fn)
+{
+    const uint64_t slots = (uint64_t)1 << BLOCK_PAGE_BITS;
+    uint64_t first = page_of(start);
+    uint64_t count = len == 0 ? 0 : page_of(start + len - 1) - first + 1;
+    for (uint64_t i = 0; i < count && i < slots; i++) {
+        struct block **slot = count < slots ? page_slot(emu, first + i) : &emu->pages[i];
+        for (struct block *block = *slot; block != NULL; block = next_of_page(emu, block, slot)) {
+            if (block->low < start + len && start < block->high) {
+                fn(emu, block);
+            }
+        }
+    }
+}
+
 int block_add(struct emu *emu, const struct block *from, const struct ir *ir, struct block **ret)
 {
-    struct block *block = copy_block(from);
+    struct block *block = copy_block(emu, from);
     if (block == NULL) {
         return -ENOMEM;
     }
@@ -61,14 +132,12 @@ int block_add(struct emu *emu, const struct block *from, const struct ir *ir, st
         size_t size = offsetof(struct ir, insn) + ir->count * sizeof(ir->insn[0]);
         block->ir = malloc(size);
         if (block->ir == NULL) {
-            block_free(block);
             return -ENOMEM;
         }
         memcpy(block->ir, ir, size);
     }
     if (block->code != NULL) {
         if (emu->order_count == emu->order_max) {
-            block_free(block);
             return -ENOMEM;
         }
         emu->order[emu->order_count] = block;
@@ -77,6 +146,7 @@ int block_add(struct emu *emu, const struct block *from, const struct ir *ir, st
     struct block **slot = &emu->hash[slot_of(emu, block->pc)];
     block->next = *slot;
     __atomic_store_n(slot, block, __ATOMIC_RELEASE);
+    link_pages(emu, block);
     *ret = block;
     return 0;
 }
@@ -101,12 +171,18 @@ struct block *block_at(struct emu *emu, const uint8_t *code)
 
 void block_drop_all(struct emu *emu)
 {
-    for (size_t i = 0; i < (size_t)1 << emu->hash_bits; i++) {
-        while (emu->hash[i] != NULL) {
-            struct block *next = emu->hash[i]->next;
-            block_free(emu->hash[i]);
-            emu->hash[i] = next;
+    const size_t slots = (size_t)1 << emu->hash_bits;
+    for (size_t i = 0; i < slots && emu->cache == NULL; i++) { /* those without code have ir */
+        for (struct block *block = emu->hash[i]; block != NULL; block = block->next) {
+            free(block->ir);
         }
+    }
+    memset((void *)emu->hash, 0, slots * sizeof(struct block *));
+    memset((void *)emu->pages, 0, sizeof(emu->pages));
+    while (emu->chunks != NULL) {
+        struct block_chunk *next = emu->chunks->next;
+        (void)munmap(emu->chunks, CHUNK);
+        emu->chunks = next;
     }
     emu->order_count = 0;
 }

@@ -13,6 +13,7 @@
 #include "emu/emu.h"
 
 struct block;
+struct block_chunk;
 struct cache;
 struct emu_region;
 struct ir;
@@ -31,6 +32,9 @@ enum emu_leave {
     EMU_LEAVE_LINK,   /* leave_arg: a struct emu_link in code memory, where to go on */
     EMU_LEAVE_LOOKUP, /* pc: where to go on */
 };
+
+/* Lists of blocks by the page that they are made of. */
+#define BLOCK_PAGE_BITS 10u
 
 /* Beside enum emu_exit, for emu_run() itself: the line at cpu->changed is to be translated anew. */
 #define EMU_EXIT_CODE_CHANGED 100u
@@ -69,7 +73,9 @@ struct emu {
     size_t thunks_size;   /* of it, at its beginning */
     struct block **hash;  /* by pc; read without the lock */
     uint32_t hash_bits;
-    struct block **order; /* by address of host code; likewise */
+    struct block *pages[1u << BLOCK_PAGE_BITS]; /* by page of what they were made of */
+    struct block_chunk *chunks;                 /* their memory */
+    struct block **order;                       /* by address of host code; likewise */
     size_t order_count, order_max;
     struct emu_cpu *cpus;
     struct ir *ir;           /* the one that is being made */

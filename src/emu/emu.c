@@ -445,6 +445,9 @@ bool emu_fault(struct emu_cpu *cpu, void *ucontext)
 /* The lock is held. A dead block's head leads out of it; what is inside goes on to its end. */
 static void kill_block(struct emu *emu, struct block *block)
 {
+    if (block->dead) {
+        return;
+    }
     __atomic_store_n(&block->dead, true, __ATOMIC_RELEASE);
     if (block->code != NULL) {
         uint64_t *head = (uint64_t *)(void *)cache_writable(emu->cache, block->code);
@@ -457,13 +460,7 @@ static void kill_block(struct emu *emu, struct block *block)
 void emu_invalidate(struct emu *emu, uint64_t start, uint64_t len)
 {
     (void)pthread_mutex_lock(&emu->lock);
-    for (size_t i = 0; i < (size_t)1 << emu->hash_bits; i++) {
-        for (struct block *block = emu->hash[i]; block != NULL; block = block->next) {
-            if (!block->dead && block->low < start + len && start < block->high) {
-                kill_block(emu, block);
-            }
-        }
-    }
+    block_each(emu, start, len, kill_block);
     (void)pthread_mutex_unlock(&emu->lock);
 }
 

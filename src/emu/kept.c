@@ -13,6 +13,7 @@
 #include "emu/host/x86_64/lower.h"
 
 #define LINE 64u
+#define PAGE 4096
 
 /* The arrays of a record. */
 struct parts {
@@ -91,7 +92,8 @@ bool kept_fits(const struct kept_record *record, size_t room)
 static bool is_sound(const struct kept_record *record, const struct parts *p)
 {
     bool sound = record->checksum == kept_checksum(record, RECORD_SKIP, record->size) &&
-                 record->phase < LINE && record->guests > 0 && record->low <= record->high &&
+                 record->phase < LINE && record->guests > 0 && record->low <= 0 &&
+                 record->high > 0 && record->high - (int64_t)record->low <= PAGE &&
                  record->dead_tail < record->code_size && record->code_size >= 8;
     for (unsigned i = 0; i < record->relocs && sound; i++) {
         sound = p->relocs[i].at <= record->code_size && record->code_size - p->relocs[i].at >= 8;
@@ -162,8 +164,9 @@ struct block *kept_adopt(struct emu *emu, const struct kept_record *record, uint
         .dead_tail = record->dead_tail,
         .guests = record->guests,
         .fault_count = record->faults,
-        .faults = (struct block_fault *)(uintptr_t)p->faults,
-        .distances = (int32_t *)(uintptr_t)p->distances,
+        .borrowed = true, /* kept data stays */
+        .faults = p->faults,
+        .distances = p->distances,
     };
     if (block_add(emu, &made, NULL, &block) < 0) {
         return NULL;

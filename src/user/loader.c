@@ -22,6 +22,8 @@
 #define PAGE 4096u
 #define SEGMENTS_MAX 64u
 #define STACK_SIZE ((size_t)8 << 20)
+/* Nobody is told of it, and it takes no memory before it is used. */
+#define BRK_ROOM ((uint64_t)256 << 20)
 #define ADDRESS_END ((uint64_t)1 << 47)
 
 /* FP, ASIMD, CRC32, ATOMICS, CPUID is not there: what the translator has (asm/hwcap.h of arm64). */
@@ -150,19 +152,29 @@ static int64_t map_segment(struct user *user, int fd, const Elf64_Phdr *p, uint6
     return r < 0 ? r : 0;
 }
 
+/* room: bytes behind it that nobody else gets, for brk; given up where there are not so many. */
 static int map_image(struct user *user, int fd, const char *path, struct image *image,
-                     struct err *err)
+                     uint64_t room, struct err *err)
 {
     bool fixed = image->header.e_type == ET_EXEC;
-    size_t size = (size_t)(image->high - image->low);
+    size_t size = (size_t)(image->high - image->low + room);
     void *place = mmap(
         fixed ? user_pointer(image->low) : NULL, size, PROT_NONE,
         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (fixed ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+    if ((place == MAP_FAILED || (fixed && place != user_pointer(image->low))) && room > 0) {
+        if (place != MAP_FAILED) {
+            (void)munmap(place, size);
+        }
+        return map_image(user, fd, path, image, 0, err);
+    }
     if (place == MAP_FAILED || (fixed && place != user_pointer(image->low))) {
         return err_set(err, place == MAP_FAILED ? errno : EEXIST,
                        "'%s': get the addresses that it wants", path);
     }
     image->bias = (uint64_t)(uintptr_t)place - image->low;
+    if (room > 0) {
+        user->brk_reserved = ((uint64_t)(uintptr_t)place + size) & ~(uint64_t)(PAGE - 1);
+    }
     for (unsigned i = 0; i < image->header.e_phnum; i++) {
         const Elf64_Phdr *p = &image->segment[i];
         int64_t r = p->p_type == PT_LOAD ? map_segment(user, fd, p, image->bias) : 0;
@@ -294,7 +306,7 @@ int loader_load(struct user *user, struct arm64_state *state, struct err *err)
     struct image interpreter;
     const char *path = user->options->program;
     int r = read_image(user->program_fd, path, &program, err);
-    r = r < 0 ? r : map_image(user, user->program_fd, path, &program, err);
+    r = r < 0 ? r : map_image(user, user->program_fd, path, &program, BRK_ROOM, err);
     if (r < 0) {
         return r;
     }
@@ -308,7 +320,7 @@ int loader_load(struct user *user, struct arm64_state *state, struct err *err)
                            path);
         }
         r = read_image(fd, program.interpreter, &interpreter, err);
-        r = r < 0 ? r : map_image(user, fd, program.interpreter, &interpreter, err);
+        r = r < 0 ? r : map_image(user, fd, program.interpreter, &interpreter, 0, err);
         if (r < 0) {
             return r;
         }

@@ -6,10 +6,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "user/user.h"
 
 #define PAGE 4096u
-#define BRK_ROOM ((uint64_t)1 << 32)
+#define BRK_MAX ((uint64_t)1 << 32)
 
 static uint64_t whole_pages(uint64_t len)
 {
@@ -82,25 +83,39 @@ int64_t memory_mremap(struct user *user, uint64_t addr, uint64_t old_len, uint64
     return r < 0 ? r : at;
 }
 
+static bool map_zeros(uint64_t from, uint64_t to, int prot, int flags)
+{
+    if (from == to) {
+        return true;
+    }
+    void *at =
+        mmap(user_pointer(from), to - from, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    if (at != MAP_FAILED && at != user_pointer(from)) {
+        (void)munmap(at, to - from);
+    }
+    return at == user_pointer(from);
+}
+
 /* As the kernel: where it cannot be, nothing changes. */
 static int64_t set_brk(struct user *user, uint64_t addr)
 {
     uint64_t now = whole_pages(user->brk);
     uint64_t wanted = whole_pages(addr);
-    if (addr < user->brk_start || addr - user->brk_start > BRK_ROOM) {
+    if (addr < user->brk_start || addr - user->brk_start > BRK_MAX) {
         return (int64_t)user->brk;
     }
     if (wanted > now) {
-        void *at = mmap(user_pointer(now), wanted - now, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-        if (at != user_pointer(now)) {
-            if (at != MAP_FAILED) {
-                (void)munmap(at, wanted - now);
-            }
+        uint64_t reserved = MIN(MAX(user->brk_reserved, now), wanted);
+        if (!map_zeros(now, reserved, PROT_READ | PROT_WRITE, MAP_FIXED) ||
+            !map_zeros(reserved, wanted, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE)) {
             return (int64_t)user->brk;
         }
     } else if (wanted < now) {
-        (void)munmap(user_pointer(wanted), now - wanted);
+        uint64_t reserved = MIN(MAX(user->brk_reserved, wanted), now);
+        (void)map_zeros(wanted, reserved, PROT_NONE, MAP_FIXED | MAP_NORESERVE);
+        if (reserved < now) {
+            (void)munmap(user_pointer(reserved), now - reserved);
+        }
     }
     user->brk = addr;
     return (int64_t)user->brk;

@@ -35,6 +35,7 @@ struct user {
     struct pages pages;
     pthread_mutex_t brk_lock;
     uint64_t brk_start, brk;
+    uint64_t brk_reserved; /* up to there nobody else is; 0: nothing */
     int program_fd; /* what /proc/self/exe shows */
     struct signals signals;
     struct translations translations;
