@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 
 #define TTY_GID 5u
 #define SHM_SIZE_DEFAULT (UINT64_C(64) << 20)
+#define EMULATOR_CACHE_SIZE (UINT64_C(256) << 20)
 
 static const struct {
     const char *target;
@@ -173,10 +175,25 @@ static int add_program(json_t *mounts, const char *target, const char *path)
     return r < 0 ? r : add_mount(mounts, target, "bind", path, &options);
 }
 
+/*
+ * The translator, and memory for what it translates: the workload's own, for it is executed and a
+ * workload could write anything there.
+ */
+static int add_emulator(const struct bundle_inputs *in, json_t *mounts)
+{
+    AUTO(strv_donep) struct strv options = {0};
+    uint64_t size = in->config->memory == 0 ? EMULATOR_CACHE_SIZE
+                                            : MIN(in->config->memory / 8, EMULATOR_CACHE_SIZE);
+    int r = strv_split(&options, "nosuid,nodev,noexec,mode=1777", ",");
+    r = r < 0 ? r : strv_addf(&options, "size=%" PRIu64, size);
+    r = r < 0 ? r : add_program(mounts, EMULATOR_PATH, in->emulator);
+    return r < 0 ? r : add_mount(mounts, EMULATOR_CACHE_PATH, "tmpfs", "tmpfs", &options);
+}
+
 static int add_init(const struct bundle_inputs *in, json_t *mounts)
 {
     int r = in->config->init ? add_program(mounts, "/dev/init", in->init_path) : 0;
-    return r < 0 || in->emulator == NULL ? r : add_program(mounts, EMULATOR_PATH, in->emulator);
+    return r < 0 || in->emulator == NULL ? r : add_emulator(in, mounts);
 }
 
 int bundle_add_mounts(const struct bundle_inputs *in, json_t *spec, struct err *err)

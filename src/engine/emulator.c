@@ -17,7 +17,8 @@ int emulator_wrap(struct strv *words)
     /* Programs of this CPU in such an image run as they are. */
     AUTO(strv_donep) struct strv all = {0};
     const char *program = words->count > 0 ? words->items[0] : "";
-    const char *const own[] = {EMULATOR_PATH, "--or-native", "--argv0", program, "--"};
+    const char *const own[] = {EMULATOR_PATH, "--or-native", "--cache", EMULATOR_CACHE_PATH,
+                               "--argv0",     program,       "--"};
     int r = 0;
     for (size_t i = 0; r == 0 && i < COUNT(own); i++) {
         r = strv_add(&all, own[i]);

@@ -14,6 +14,9 @@
 /* Of the workload, read-only. */
 #define EMULATOR_PATH "/dev/emulator"
 
+/* Of the workload: translations, for all its processes (isola-emu-aarch64(1), --cache). */
+#define EMULATOR_CACHE_PATH "/dev/emulator-cache"
+
 /* Whether an architecture in Go's names ("arm64") is emulated. */
 bool emulator_has(const char *architecture);
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -234,11 +235,20 @@ static bool oldest(int dir_fd, char name[64], off_t *ret_sum)
     return count > 1;
 }
 
+/* Not more than half of a small file system. */
+static off_t most_of(int dir_fd)
+{
+    struct statvfs st;
+    off_t half = fstatvfs(dir_fd, &st) < 0 ? DIR_SIZE_MAX : (off_t)(st.f_blocks * st.f_frsize / 2);
+    return MIN(half, DIR_SIZE_MAX);
+}
+
 static void shrink(int dir_fd)
 {
     char name[64];
     off_t sum = 0;
-    while (oldest(dir_fd, name, &sum) && sum > DIR_SIZE_MAX && unlinkat(dir_fd, name, 0) == 0) {
+    const off_t most = most_of(dir_fd);
+    while (oldest(dir_fd, name, &sum) && sum > most && unlinkat(dir_fd, name, 0) == 0) {
     }
 }
 

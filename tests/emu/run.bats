@@ -84,3 +84,12 @@ aarch64" ]
     [ "$status" = 125 ]
     [[ "$output" == *"leave --isolation vm out"* || "$output" == *KVM* ]]
 }
+
+@test "translations are kept for the workload's other processes, in memory of its own" {
+    run arm arm bash -c 'for i in 1 2 3; do /bin/busybox true; done; set -- /dev/emulator-cache/*; echo $#; while read -r line; do case $line in *emulator-cache*) echo "$line" ;; esac; done </proc/mounts'
+    [ "$status" = 0 ]
+    [ "${lines[0]}" -gt 2 ]
+    [[ "${lines[1]}" == *"tmpfs "*"nosuid,nodev,noexec"*"size=262144k"* ]]
+    run arm --memory 64m arm /bin/busybox grep emulator-cache /proc/mounts
+    [[ "$output" == *"size=8192k"* ]]
+}
