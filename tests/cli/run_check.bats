@@ -87,7 +87,8 @@ loop() {
     done
     isola system check --repair
     equals "nothing to repair" "$(isola system check)"
-    [ ! -e "$ISOLA_ROOT/volumes/nobody" ] && [ ! -e "$ISOLA_RUN/locks/$gone" ]
+    [ ! -e "$ISOLA_ROOT/volumes/nobody" ]
+    [ ! -e "$ISOLA_RUN/locks/$gone" ]
 }
 
 @test "a start that fails leaves a workload that ran before as it was" {

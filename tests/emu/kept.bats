@@ -47,12 +47,14 @@ largest() {
     for round in 1 2 3; do
         run timeout 60 "$emu" --cache "$cache" -L "$root" "$root/usr/bin/perl" -e 'my %h; $h{$_ % 97} += $_ ** 1.5 for 1 .. 20000; print join " ", map { sprintf "%.3f", $h{$_} } (1, 50, 96)'
         first=${first:-$output}
-        [ "$status" = 0 ] && [ "$output" = "$first" ]
+        [ "$status" = 0 ]
+        [ "$output" = "$first" ]
         run timeout 60 "$emu" --cache "$cache" -L "$root" "$root/usr/bin/python3.11" -c 'import json, hashlib, re; print(hashlib.sha256(json.dumps([re.sub("a", "b", str(i)) for i in range(3000)]).encode()).hexdigest())'
         [ "$output" = "$(python3 -c 'import json, hashlib, re; print(hashlib.sha256(json.dumps([re.sub("a", "b", str(i)) for i in range(3000)]).encode()).hexdigest())')" ]
         run timeout 60 "$emu" --cache "$cache" -L "$root" "$root/bin/bash" -c 'for i in 1 2 3; do (trap "echo got $i" USR1; kill -USR1 $BASHPID; '"$bb"' seq $i | '"$bb"' md5sum); done; echo $((12345 * 6789))'
         second=${second:-$output}
-        [ "$status" = 0 ] && [ "$output" = "$second" ]
+        [ "$status" = 0 ]
+        [ "$output" = "$second" ]
     done
     [ "$(echo "$output" | head -n 1)" = "got 1" ]
 }
@@ -83,12 +85,14 @@ for i in range(index + bit, len(data), 499) if int(sys.argv[4]) % 3 == 0 else [a
 open(sys.argv[2], "wb").write(data)
 PY
         run timeout 20 "$emu" --cache "$cache" "$bb" sh -c 'echo $((1+2))'
-        [ "$status" = 0 ] && [ "$output" = 3 ]
+        [ "$status" = 0 ]
+        [ "$output" = 3 ]
     done
     for cut in 0 1 8 47 48 1000 $((size - 1)); do
         head -c "$cut" "$T/good" >"$file"
         run timeout 20 "$emu" --cache "$cache" "$bb" sh -c 'echo $((1+2))'
-        [ "$status" = 0 ] && [ "$output" = 3 ]
+        [ "$status" = 0 ]
+        [ "$output" = 3 ]
     done
     # A damaged one was replaced by a whole one.
     [ "$(count translated "$bb" sh -c 'echo $((1+2))')" = 0 ]
@@ -121,7 +125,8 @@ PY
     emu=$T/isola-emu-aarch64
     count kept "$T/busybox" true >/dev/null
     run setpriv --reuid 4321 --regid 4321 --clear-groups "$emu" --counters --cache "$cache" "$T/busybox" true
-    [[ "$output" =~ ", "([0-9]+)" blocks kept" ]] && [ "${BASH_REMATCH[1]}" -gt 300 ]
+    [[ "$output" =~ ", "([0-9]+)" blocks kept" ]]
+    [ "${BASH_REMATCH[1]}" -gt 300 ]
     run setpriv --reuid 4321 --regid 4321 --clear-groups "$emu" --counters --cache "$cache" "$T/busybox" sha256sum /dev/null
     [ -n "$(ls "$cache"/*.4321)" ]
     # What he wrote is not root's to take.
@@ -174,5 +179,6 @@ PY
     [ "$(du -sk "$cache" | cut -f 1)" -le 1100 ]
     head -c 3m /dev/zero >"$cache/full" 2>/dev/null || true
     run timeout 60 "$emu" --cache "$cache" -L "$root" "$root/bin/bash" -c 'echo well'
-    [ "$status" = 0 ] && [ "$output" = well ]
+    [ "$status" = 0 ]
+    [ "$output" = well ]
 }

@@ -20,9 +20,11 @@ guest() {
 
 @test "a static program says what it says, and ends with its code" {
     run timeout 20 "$emu" "$bb" echo hello world
-    [ "$status" = 0 ] && [ "$output" = "hello world" ]
+    [ "$status" = 0 ]
+    [ "$output" = "hello world" ]
     run timeout 20 "$emu" "$bb" sh -c 'echo out; echo err >&2; exit 7'
-    [ "$status" = 7 ] && [ "$output" = "out
+    [ "$status" = 7 ]
+    [ "$output" = "out
 err" ]
 }
 
@@ -101,7 +103,8 @@ PY
             insert into t select x, printf("%05d", x * 7 % 2000), x / 3.0 from n;
         create index i on t(b); select count(*), sum(a), round(sum(c), 3) from t; select a from t where b = "00007";
         pragma integrity_check;'
-    [ "$status" = 0 ] && [ "$output" = "2000|2001000|667000.0
+    [ "$status" = 0 ]
+    [ "$output" = "2000|2001000|667000.0
 1
 ok" ]
     seq 1 100000 >"$T/numbers"
@@ -144,7 +147,8 @@ caught" ]
 
 @test "a pointer to nowhere is an error of the call, and a jump to nowhere the end, said" {
     run guest "$root/usr/bin/perl" -e 'print syscall(64, 1, 16, 10), " $!\n"; print syscall(63, 0, 16, 10), "\n"' </dev/zero
-    [ "$status" = 0 ] && [ "${lines[0]}" = "-1 Bad address" ]
+    [ "$status" = 0 ]
+    [ "${lines[0]}" = "-1 Bad address" ]
     run guest "$root/usr/bin/perl" -e 'unpack("p", pack("Q", 16))'
     [ "$status" = 139 ]
     [[ "$output" == *"ended by signal 11 at 0x"*"address 0x10"* ]]
@@ -158,21 +162,28 @@ caught" ]
     run timeout 20 "$emu" --counters "$bb" true
     [[ "$output" == *" blocks, "*" bytes of host code"* ]]
     run "$emu" --nonsense x
-    [ "$status" = 125 ] && [[ "$output" == *"--nonsense: unknown"* ]]
+    [ "$status" = 125 ]
+    [[ "$output" == *"--nonsense: unknown"* ]]
     run "$emu"
-    [ "$status" = 125 ] && [[ "$output" == Usage:* ]]
+    [ "$status" = 125 ]
+    [[ "$output" == Usage:* ]]
 }
 
 @test "files that are no program for AArch64 are refused with the header's field" {
     run "$emu" /bin/true
-    [ "$status" = 126 ] && [[ "$output" == *"e_machine: is not for AArch64"* ]]
+    [ "$status" = 126 ]
+    [[ "$output" == *"e_machine: is not for AArch64"* ]]
     run "$emu" /etc/passwd
-    [ "$status" = 126 ] && [[ "$output" == *"is no ELF file"* ]]
+    [ "$status" = 126 ]
+    [[ "$output" == *"is no ELF file"* ]]
     run "$emu" /no/such/file
-    [ "$status" = 127 ] && [[ "$output" == *"No such file"* ]]
+    [ "$status" = 127 ]
+    [[ "$output" == *"No such file"* ]]
     head -c 100 "$bb" >"$T/short"
     run "$emu" "$T/short"
-    [ "$status" = 126 ] && [[ "$output" == *"e_phoff"* ]]
+    [ "$status" = 126 ]
+    [[ "$output" == *"e_phoff"* ]]
     run timeout 20 "$emu" "$root/bin/bash" -c true
-    [ "$status" = 127 ] && [[ "$output" == *"ld-linux-aarch64"*"the interpreter of"* ]]
+    [ "$status" = 127 ]
+    [[ "$output" == *"ld-linux-aarch64"*"the interpreter of"* ]]
 }

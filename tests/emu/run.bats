@@ -28,9 +28,11 @@ arm() {
 
 @test "programs of the image run, and what they start does" {
     run arm arm uname -m
-    [ "$status" = 0 ] && [ "$output" = aarch64 ]
+    [ "$status" = 0 ]
+    [ "$output" = aarch64 ]
     run arm arm bash -c 'for i in 1 2 3; do /bin/busybox echo $((i * i)) | cat; done; uname -m; exit 5'
-    [ "$status" = 5 ] && [ "$output" = "1
+    [ "$status" = 5 ]
+    [ "$output" = "1
 4
 9
 aarch64" ]
@@ -40,7 +42,8 @@ aarch64" ]
 
 @test "without --platform an image that is there for one platform only is run as that" {
     run timeout 60 "$isola" run --rm --network none arm uname -m
-    [ "$status" = 0 ] && [ "$output" = aarch64 ]
+    [ "$status" = 0 ]
+    [ "$output" = aarch64 ]
 }
 
 @test "a script is the command, of an ordinary user without any right" {
@@ -48,7 +51,8 @@ aarch64" ]
     printf '#!/bin/bash -e\necho "$0 $1 $(id -u)"\n' >"$T/bin/script"
     chmod 755 "$T/bin/script"
     run arm --user 1000:1000 --cap-drop ALL --read-only -v "$T/bin:/own:ro" arm /own/script word
-    [ "$status" = 0 ] && [ "$output" = "/own/script word 1000" ]
+    [ "$status" = 0 ]
+    [ "$output" = "/own/script word 1000" ]
 }
 
 @test "a program that is not there is 127, one that cannot be run 126" {
@@ -61,7 +65,8 @@ aarch64" ]
     "$isola" run -d --name x --platform linux/arm64 --network none --init --health-cmd 'test $(uname -m) = aarch64' --health-interval 1s \
         arm bash -c 'trap "exit 4" TERM; while :; do sleep 0.1; done' >/dev/null
     run timeout 60 "$isola" exec x bash -c 'uname -m; exit 3'
-    [ "$status" = 3 ] && [ "$output" = aarch64 ]
+    [ "$status" = 3 ]
+    [ "$output" = aarch64 ]
     for _ in $(seq 100); do
         [ "$("$isola" inspect -f '{{.State.Health.Status}}' x)" != healthy ] || break
         sleep 0.1
@@ -76,7 +81,8 @@ aarch64" ]
     mkdir -p "$T/native"
     cp "$(command -v busybox)" "$T/native/"
     run arm -v "$T/native:/native:ro" arm /native/busybox uname -m
-    [ "$status" = 0 ] && [ "$output" = "$(uname -m)" ]
+    [ "$status" = 0 ]
+    [ "$output" = "$(uname -m)" ]
 }
 
 @test "behind the vm wall it is refused, and says what to leave out" {
