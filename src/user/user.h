@@ -36,7 +36,7 @@ struct user {
     pthread_mutex_t brk_lock;
     uint64_t brk_start, brk;
     uint64_t brk_reserved; /* up to there nobody else is; 0: nothing */
-    int program_fd; /* what /proc/self/exe shows */
+    int program_fd;        /* what /proc/self/exe shows */
     struct signals signals;
     struct translations translations;
     _Atomic uint64_t unknown_calls;
