@@ -1,6 +1,6 @@
 /*
- * workloads.c - what programs spend their time with, one thing at a time. Usage: workloads NAME TIMES.
- * Prints a number that depends on all that was computed, the same on every CPU.
+ * workloads.c - what programs spend their time with, one thing at a time. Usage: workloads NAME
+ * TIMES. Prints a number that depends on all that was computed, the same on every CPU.
  */
 #include <math.h>
 #include <stdint.h>
@@ -179,7 +179,8 @@ static uint64_t indirect(void)
 static uint64_t bytecode(void)
 {
     enum { PUSH, ADD, MUL, DUP, SWAP, DROP, LOOP, END };
-    static const uint8_t code[] = {PUSH, 3, DUP, MUL, PUSH, 7, ADD, DUP, SWAP, DROP, ADD, LOOP, END};
+    static const uint8_t code[] = {PUSH, 3,    DUP,  MUL, PUSH, 7,  ADD,
+                                   DUP,  SWAP, DROP, ADD, LOOP, END};
     uint64_t stack[64] = {1};
     int sp = 1;
     int left = 250000;
@@ -409,12 +410,23 @@ int main(int argc, char **argv)
         const char *name;
         uint64_t (*run)(void);
     } all[] = {
-        {"sha256", sha256},         {"crc32", crc32},           {"sort", sort},
-        {"hash", hash},             {"list", list},             {"calls", calls},
-        {"indirect", indirect},     {"bytecode", bytecode},     {"strings", strings},
-        {"bytes", bytes},           {"allocate", allocate},     {"matmul-f64", matmul_f64},
-        {"nbody-f64", nbody_f64},   {"mandel-f32", mandel_f32}, {"vector-f32", vector_f32},
-        {"vector-i32", vector_i32}, {"math-f64", mathlib_f64},
+        {"sha256", sha256},
+        {"crc32", crc32},
+        {"sort", sort},
+        {"hash", hash},
+        {"list", list},
+        {"calls", calls},
+        {"indirect", indirect},
+        {"bytecode", bytecode},
+        {"strings", strings},
+        {"bytes", bytes},
+        {"allocate", allocate},
+        {"matmul-f64", matmul_f64},
+        {"nbody-f64", nbody_f64},
+        {"mandel-f32", mandel_f32},
+        {"vector-f32", vector_f32},
+        {"vector-i32", vector_i32},
+        {"math-f64", mathlib_f64},
     };
     if (argc != 3) {
         for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {

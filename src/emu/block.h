@@ -10,7 +10,7 @@
 #include "emu/cpu.h"
 
 /* Where the host's flags are at an instruction that may fault. */
-enum block_flags { BLOCK_FLAGS_SAVED, BLOCK_FLAGS_ADD, BLOCK_FLAGS_SUB };
+enum block_flags { BLOCK_FLAGS_SAVED, BLOCK_FLAGS_ADD, BLOCK_FLAGS_SUB, BLOCK_FLAGS_FLOAT };
 
 struct block_fault {
     uint32_t host;  /* offset in the block's code of the host's instruction */

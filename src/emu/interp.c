@@ -90,6 +90,9 @@ static bool interp_flags(struct interp *in, const struct ir_insn *insn, uint64_t
     case IR_GETNZCV:
         *value = before;
         return true;
+    case IR_FCMPF:
+        in->cpu->state.nzcv = (uint32_t)insn->fn(&in->cpu->state, (uint64_t)insn->imm, 0);
+        return true;
     case IR_PUTNZCV:
         in->cpu->state.nzcv = (uint32_t)a & 0xf0000000u;
         return true;
@@ -274,6 +277,15 @@ static bool interp_place(struct interp *in, const struct ir_insn *insn, uint64_t
         return true;
     case IR_PUTSTATE:
         memcpy(state + insn->imm, &a, insn->width);
+        return true;
+    case IR_PUTV:
+        in->cpu->state.v[insn->reg] = (union arm64_vector){.d = {a, operand(in, insn, 1)}};
+        return true;
+    case IR_DUPV:
+        in->cpu->state.v[insn->reg] = (union arm64_vector){.d = {0, 0}};
+        for (int64_t i = 0; i < insn->imm; i += insn->size) {
+            memcpy(in->cpu->state.v[insn->reg].b + i, &a, insn->size);
+        }
         return true;
     case IR_CALL:
         *value = insn->fn(&in->cpu->state, (uint64_t)insn->imm, a);

@@ -55,6 +55,7 @@
     X(SBC, 2, IR_HAS_VALUE | IR_READS_FLAGS)                                                       \
     X(ADCF, 2, IR_HAS_VALUE | IR_READS_FLAGS | IR_SETS_FLAGS)                                      \
     X(SBCF, 2, IR_HAS_VALUE | IR_READS_FLAGS | IR_SETS_FLAGS)                                      \
+    X(FCMPF, 0, IR_SETS_FLAGS) /* of vector.n and vector.m, size bytes; m above 31: 0; fn: NZCV */ \
     X(CCMPF, 2, IR_READS_FLAGS | IR_SETS_FLAGS) /* cond ? of a - b : imm, as ARM64_N and so on */  \
     X(CCMNF, 2, IR_READS_FLAGS | IR_SETS_FLAGS) /* cond ? of a + b : imm */                        \
     X(SELECT, 2, IR_HAS_VALUE | IR_READS_FLAGS) /* cond ? a : b */                                 \
@@ -65,6 +66,8 @@
     X(LOADV, 2, IR_EFFECT | IR_FAULTS)   /* size 1 to 16 into vector register reg, the rest 0 */   \
     X(STOREV, 2, IR_EFFECT | IR_FAULTS)                                                            \
     X(COPYV, 0, IR_EFFECT) /* register reg from register imm, all 16 bytes */                      \
+    X(PUTV, 2, IR_EFFECT)  /* vector register reg: lower and upper half */                         \
+    X(DUPV, 1, IR_EFFECT)  /* size bytes in all lanes of the lower imm bytes of register reg */    \
     X(CAS, 3, IR_HAS_VALUE | IR_EFFECT | IR_FAULTS)    /* at a: b becomes c; what was there */     \
     X(ATOMIC, 2, IR_HAS_VALUE | IR_EFFECT | IR_FAULTS) /* enum ir_atomic imm at a with b */        \
     X(STX, 2, IR_HAS_VALUE | IR_EFFECT | IR_FAULTS) /* store-exclusive of b at a; 1: not done */   \
@@ -116,7 +119,8 @@ enum ir_atomic {
 
 /*
  * What a CALL does, where a host may do it in line: d = n op m on lanes of `size` bytes, of the
- * lower 8 or all 16 bytes; 8 leave zeros above. What lanes compare as is all ones or zeros.
+ * lower 8 or all 16 bytes; 8 leave zeros above. What lanes compare as is all ones or zeros. n or m
+ * above 31: zeros. lane: 1 more than the lane of m that counts as all of them.
  */
 enum ir_vector_op {
     IR_V_NONE, /* only its function knows */
@@ -144,16 +148,63 @@ enum ir_vector_op {
     IR_V_SHL,
     IR_V_SHR,
     IR_V_SAR,        /* by `by` */
-    IR_V_NARROW,     /* lanes of 2 bytes, to the right by `by`, to the lower 8 bytes */
+    IR_V_NARROW,     /* lanes of 2 * size, to the right by `by`; with 16 bytes to the upper half */
     IR_V_UMAX_PAIRS, /* of n, then of m */
     IR_V_UMIN_PAIRS,
     IR_V_EXTRACT, /* bytes of m:n from byte `by` on */
+    IR_V_MUL,
+    IR_V_MLA, /* d + n * m, d - n * m */
+    IR_V_MLS,
+    IR_V_NEG,
+    IR_V_ABS,
+    IR_V_SRA, /* d + (n to the right by `by`), with sign and without */
+    IR_V_USRA,
+    IR_V_ADD_PAIRS,
+    IR_V_ZIP1, /* lanes of both in turn: of the lower halves, of the upper ones */
+    IR_V_ZIP2,
+    IR_V_WIDEN, /* from lanes of `size`, the lower ones or with by & 64 the upper, to the left by
+                   the rest of `by` */
+    IR_V_UWIDEN,
+    IR_V_UZP1, /* even lanes of both, odd ones */
+    IR_V_UZP2,
+    IR_V_TST, /* whether a bit is in both */
+    IR_V_TBL, /* bytes of n by the number in m, else 0 */
+    IR_V_REV, /* bytes or lanes within units of `by` bytes */
+    /*
+     * Floats: one of size bytes when `bytes` is that, else lanes. What a NaN is in, and what a
+     * function says better, the function does.
+     */
+    IR_V_FADD,
+    IR_V_FSUB,
+    IR_V_FMUL,
+    IR_V_FDIV,
+    IR_V_FNMUL,
+    IR_V_FMAX, /* also FMAXNM: they differ with NaN */
+    IR_V_FMIN,
+    IR_V_FSQRT,
+    IR_V_FABS,
+    IR_V_FNEG,
+    IR_V_FMOV,
+    IR_V_FMADD, /* a + n * m, a - n * m, -a - n * m, -a + n * m */
+    IR_V_FMSUB,
+    IR_V_FNMADD,
+    IR_V_FNMSUB,
+    IR_V_FCMEQ, /* all ones or zeros */
+    IR_V_FCMGE,
+    IR_V_FCMGT,
+    IR_V_FCVT,  /* to size `by` */
+    IR_V_FRINT, /* `by`: 0 to nearest, 1 up, 2 down, 3 to zero, 6 and 7 as FPCR says, 6 with inexact
+                 */
+    IR_V_SCVTF, /* of lanes of 4 bytes */
+    IR_V_FCVTZS,
+    IR_V_TO_INT, /* the CALL's value; by & 1: unsigned, by & 2: of 64 bits; a: as FRINT, 4: away */
+    IR_V_FROM_INT, /* of the CALL's operand; `by` likewise */
 };
 
 struct ir_vector {
     uint8_t op; /* enum ir_vector_op */
-    uint8_t d, n, m;
-    uint8_t size, bytes, by;
+    uint8_t d, n, m, a;
+    uint8_t size, bytes, by, lane;
 };
 
 /* How a JUMPIND came about: of a call the return address is in x30 already. */

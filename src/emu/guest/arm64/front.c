@@ -98,6 +98,29 @@ void front_call(struct front *f, ir_call_fn *fn, uint64_t imm)
     insn->imm = (int64_t)imm;
 }
 
+void front_call_vector(struct front *f, ir_call_fn *fn, uint64_t imm, struct ir_vector vector)
+{
+    front_call(f, fn, imm);
+    f->ir->insn[f->ir->count - 1].vector = vector;
+}
+
+void front_put_vector(struct front *f, int32_t number, ir_value low, ir_value high)
+{
+    struct ir_insn *insn = ir_add(f->ir, IR_PUTV, NULL);
+    insn->reg = (uint8_t)number;
+    insn->operand[0] = low;
+    insn->operand[1] = high;
+}
+
+void front_put_lanes(struct front *f, int32_t number, ir_value v, unsigned size, unsigned bytes)
+{
+    struct ir_insn *insn = ir_add(f->ir, IR_DUPV, NULL);
+    insn->reg = (uint8_t)number;
+    insn->size = (uint8_t)size;
+    insn->imm = bytes;
+    insn->operand[0] = v;
+}
+
 void front_put_state(struct front *f, size_t offset, unsigned width, ir_value v)
 {
     struct ir_insn *insn = ir_add(f->ir, IR_PUTSTATE, NULL);

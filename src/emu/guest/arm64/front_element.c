@@ -57,6 +57,18 @@ static const uint8_t different_ops[32] = {
     [2] = 8 /* SMLAL */,       [6] = 10 /* SMLSL */,       [10] = 12 /* SMULL */,
     [16 + 2] = 16 + 8 /* U */, [16 + 6] = 16 + 10 /* U */, [16 + 10] = 16 + 12 /* U */};
 
+static struct ir_vector vector_of(struct lane_args args, unsigned op)
+{
+    return (struct ir_vector){.op = (uint8_t)op,
+                              .d = args.rd,
+                              .n = args.rn,
+                              .m = args.rm,
+                              .a = args.rd,
+                              .size = args.size,
+                              .bytes = args.q,
+                              .lane = (uint8_t)(args.ra + 1)};
+}
+
 static bool by_float(struct front *f, const struct a64_args *a, struct lane_args args, bool scalar)
 {
     bool is_double = a->size == 3;
@@ -83,7 +95,9 @@ static bool by_float(struct front *f, const struct a64_args *a, struct lane_args
     if (!arm64_simd_float_known(args.op, args.more)) {
         return false;
     }
-    front_call(f, element_float, lane_pack(args));
+    static const uint8_t ops[] = {[1] = IR_V_FMADD, [5] = IR_V_FMSUB, [9] = IR_V_FMUL};
+    front_call_vector(f, element_float, lane_pack(args),
+                      vector_of(args, a->u != 0 ? IR_V_NONE : ops[a->opcode]));
     return true;
 }
 
@@ -114,7 +128,9 @@ bool front_simd_element(struct front *f, const struct a64_args *a)
     if (args.op == 0) {
         return false;
     }
-    front_call(f, whole ? element_three : element_different, lane_pack(args));
+    unsigned own = args.op == 19 ? IR_V_MUL : args.op == 18 ? IR_V_MLA : IR_V_MLS;
+    front_call_vector(f, whole ? element_three : element_different, lane_pack(args),
+                      vector_of(args, whole ? own : IR_V_NONE));
     return true;
 }
 

@@ -329,14 +329,29 @@ static uint8_t size_of(const struct a64_args *a)
     return a->type == 1 ? 8 : 4;
 }
 
+/* One float, of size bytes. */
+static struct ir_vector one(const struct a64_args *a, unsigned op)
+{
+    return (struct ir_vector){.op = (uint8_t)op,
+                              .d = (uint8_t)a->rd,
+                              .n = (uint8_t)a->rn,
+                              .m = (uint8_t)a->rm,
+                              .a = (uint8_t)a->ra,
+                              .size = size_of(a),
+                              .bytes = size_of(a)};
+}
+
 static bool front_fp_two(struct front *f, const struct a64_args *a)
 {
-    front_call(f, fp_two,
-               lane_pack((struct lane_args){.rd = (uint8_t)a->rd,
-                                            .rn = (uint8_t)a->rn,
-                                            .rm = (uint8_t)a->rm,
-                                            .op = (uint8_t)a->opcode,
-                                            .size = size_of(a)}));
+    static const uint8_t ops[] = {IR_V_FMUL, IR_V_FDIV, IR_V_FADD, IR_V_FSUB, IR_V_FMAX,
+                                  IR_V_FMIN, IR_V_FMAX, IR_V_FMIN, IR_V_FNMUL};
+    front_call_vector(f, fp_two,
+                      lane_pack((struct lane_args){.rd = (uint8_t)a->rd,
+                                                   .rn = (uint8_t)a->rn,
+                                                   .rm = (uint8_t)a->rm,
+                                                   .op = (uint8_t)a->opcode,
+                                                   .size = size_of(a)}),
+                      one(a, ops[a->opcode]));
     return true;
 }
 
@@ -344,51 +359,63 @@ static bool front_fp_three(struct front *f, const struct a64_args *a)
 {
     /* o1 o0: FMADD, FMSUB, FNMADD, FNMSUB */
     static const uint8_t op[] = {0, 1, 3, 2};
-    front_call(f, fp_three,
-               lane_pack((struct lane_args){.rd = (uint8_t)a->rd,
-                                            .rn = (uint8_t)a->rn,
-                                            .rm = (uint8_t)a->rm,
-                                            .ra = (uint8_t)a->ra,
-                                            .op = op[a->o1 << 1 | a->o0],
-                                            .size = size_of(a)}));
+    static const uint8_t ops[] = {IR_V_FMADD, IR_V_FMSUB, IR_V_FNMADD, IR_V_FNMSUB};
+    front_call_vector(f, fp_three,
+                      lane_pack((struct lane_args){.rd = (uint8_t)a->rd,
+                                                   .rn = (uint8_t)a->rn,
+                                                   .rm = (uint8_t)a->rm,
+                                                   .ra = (uint8_t)a->ra,
+                                                   .op = op[a->o1 << 1 | a->o0],
+                                                   .size = size_of(a)}),
+                      one(a, ops[a->o1 << 1 | a->o0]));
     return true;
 }
 
 static bool front_fp_one(struct front *f, const struct a64_args *a)
 {
+    static const uint8_t ops[16] = {IR_V_FMOV,  IR_V_FABS,  IR_V_FNEG,  IR_V_FSQRT,
+                                    IR_V_FCVT,  IR_V_FCVT,  0,          0,
+                                    IR_V_FRINT, IR_V_FRINT, IR_V_FRINT, IR_V_FRINT,
+                                    0,          0,          IR_V_FRINT, IR_V_FRINT};
     bool to_same = a->opcode == 4 + a->type;
     if (a->opcode > 15 || a->opcode == 6 || a->opcode == 7 || a->opcode == 13 || to_same) {
         return false;
     }
-    front_call(f, fp_one,
-               lane_pack((struct lane_args){.rd = (uint8_t)a->rd,
-                                            .rn = (uint8_t)a->rn,
-                                            .op = (uint8_t)a->opcode,
-                                            .size = size_of(a)}));
+    struct ir_vector vector = one(a, ops[a->opcode]);
+    vector.by = (uint8_t)(a->opcode == 4 ? 4 : a->opcode == 5 ? 8 : a->opcode & 7);
+    front_call_vector(f, fp_one,
+                      lane_pack((struct lane_args){.rd = (uint8_t)a->rd,
+                                                   .rn = (uint8_t)a->rn,
+                                                   .op = (uint8_t)a->opcode,
+                                                   .size = size_of(a)}),
+                      vector);
     return true;
 }
 
-static ir_value compare(struct front *f, const struct a64_args *a, bool zero)
+static uint64_t compare_args(const struct a64_args *a, bool zero)
 {
-    ir_value v = IR_NONE;
-    struct ir_insn *insn = ir_add(f->ir, IR_CALL, &v);
-    insn->fn = fp_compare;
-    insn->imm = (int64_t)lane_pack((struct lane_args){
+    return lane_pack((struct lane_args){
         .rn = (uint8_t)a->rn, .rm = (uint8_t)a->rm, .op = zero, .size = size_of(a)});
-    return v;
 }
 
 static bool front_fcmp(struct front *f, const struct a64_args *a)
 {
-    ir_value v = compare(f, a, a->z != 0);
-    ir_add(f->ir, IR_PUTNZCV, NULL)->operand[0] = v;
+    struct ir_insn *insn = ir_add(f->ir, IR_FCMPF, NULL);
+    insn->fn = fp_compare;
+    insn->imm = (int64_t)compare_args(a, a->z != 0);
+    insn->vector = one(a, IR_V_NONE);
+    insn->vector.m = a->z != 0 ? 32 : (uint8_t)a->rm;
+    insn->vector.by = a->e != 0; /* any NaN is an invalid operand */
     return true;
 }
 
 /* cond ? of the comparison : nzcv */
 static bool front_fccmp(struct front *f, const struct a64_args *a)
 {
-    ir_value v = compare(f, a, false);
+    ir_value v = IR_NONE;
+    struct ir_insn *call = ir_add(f->ir, IR_CALL, &v);
+    call->fn = fp_compare;
+    call->imm = (int64_t)compare_args(a, false);
     if (a->cond < IR_AL) {
         ir_value given = ir_const(f->ir, (uint64_t)(uint32_t)a->nzcv << 28);
         ir_value chosen = IR_NONE;
@@ -407,15 +434,10 @@ static ir_value get_lane(struct front *f, int32_t number, unsigned half, unsigne
     return front_get_state(f, front_vector_offset((unsigned)number, 8 * half), width);
 }
 
-static void put_lane(struct front *f, int32_t number, unsigned half, ir_value v)
-{
-    front_put_state(f, front_vector_offset((unsigned)number, 8 * half), 8, v);
-}
-
 static void put_scalar(struct front *f, int32_t number, ir_value v)
 {
-    put_lane(f, number, 0, v);
-    put_lane(f, number, 1, ir_const(f->ir, 0));
+    ir_value zero = ir_const(f->ir, 0);
+    front_put_vector(f, number, v, zero);
 }
 
 static bool front_fcsel(struct front *f, const struct a64_args *a)
@@ -460,7 +482,7 @@ static bool move_gp(struct front *f, const struct a64_args *a, unsigned half)
     ir_value v = front_x(f, a->rn);
     v = a->sf != 0 ? v : ir_op1i(f->ir, IR_ZEXT, 8, v, 4);
     if (half != 0) {
-        put_lane(f, a->rd, 1, v);
+        front_put_state(f, front_vector_offset((unsigned)a->rd, 8), 8, v);
     } else {
         put_scalar(f, a->rd, v);
     }
@@ -510,19 +532,20 @@ static bool front_fp_int(struct front *f, const struct a64_args *a)
                              .q = a->sf != 0,
                              .more = a->opcode >= 4 ? 4 : (uint8_t)a->rmode};
     /* gp_to_fp() has no bits behind the point then: its rmode is 0. */
+    bool from_gp = a->opcode == 2 || a->opcode == 3;
+    struct ir_vector vector = one(a, from_gp ? IR_V_FROM_INT : IR_V_TO_INT);
+    vector.by = (uint8_t)((a->opcode & 1) | (a->sf != 0 ? 2 : 0));
+    vector.a = args.more;
     ir_value v = IR_NONE;
-    if (a->opcode == 2 || a->opcode == 3) {
-        ir_value n = front_x(f, a->rn);
-        struct ir_insn *insn = ir_add(f->ir, IR_CALL, &v);
-        insn->fn = gp_to_fp;
-        insn->imm = (int64_t)lane_pack(args);
-        insn->operand[0] = n;
-        return true;
-    }
+    ir_value n = from_gp ? front_x(f, a->rn) : IR_NONE;
     struct ir_insn *insn = ir_add(f->ir, IR_CALL, &v);
-    insn->fn = fp_to_gp;
+    insn->fn = from_gp ? gp_to_fp : fp_to_gp;
     insn->imm = (int64_t)lane_pack(args);
-    front_put_x(f, a->rd, v);
+    insn->operand[0] = n;
+    insn->vector = vector;
+    if (!from_gp) {
+        front_put_x(f, a->rd, v);
+    }
     return true;
 }
 

@@ -59,6 +59,11 @@ void front_store(struct front *f, ir_value base, int64_t offset, unsigned size, 
 
 /* fn(state, imm) on vectors and floats. */
 void front_call(struct front *f, ir_call_fn *fn, uint64_t imm);
+/* The same, and what a host may do instead. */
+void front_call_vector(struct front *f, ir_call_fn *fn, uint64_t imm, struct ir_vector vector);
+/* Vector register: lower and upper half; a value in all lanes of the lower 8 or all 16 bytes. */
+void front_put_vector(struct front *f, int32_t number, ir_value low, ir_value high);
+void front_put_lanes(struct front *f, int32_t number, ir_value v, unsigned size, unsigned bytes);
 
 /* front_element.c */
 bool front_simd_element(struct front *f, const struct a64_args *a);

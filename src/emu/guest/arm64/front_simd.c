@@ -8,17 +8,11 @@
 #include "emu/guest/arm64/lanes.h"
 #include "emu/guest/arm64/simd.h"
 
-static struct ir_insn *add_call(struct front *f, ir_call_fn *fn, struct lane_args args)
-{
-    struct ir_insn *insn = ir_add(f->ir, IR_CALL, NULL);
-    insn->fn = fn;
-    insn->imm = (int64_t)lane_pack(args);
-    return insn;
-}
+#define NO_VECTOR 32 /* reads as zeros */
 
 static bool call(struct front *f, ir_call_fn *fn, struct lane_args args)
 {
-    (void)add_call(f, fn, args);
+    front_call(f, fn, lane_pack(args));
     return true;
 }
 
@@ -26,8 +20,29 @@ static bool call(struct front *f, ir_call_fn *fn, struct lane_args args)
 static bool call_vector(struct front *f, ir_call_fn *fn, struct lane_args args, unsigned op,
                         unsigned by)
 {
-    add_call(f, fn, args)->vector =
-        (struct ir_vector){(uint8_t)op, args.rd, args.rn, args.rm, args.size, args.q, (uint8_t)by};
+    front_call_vector(f, fn, lane_pack(args),
+                      (struct ir_vector){.op = (uint8_t)op,
+                                         .d = args.rd,
+                                         .n = args.rn,
+                                         .m = args.rm,
+                                         .a = args.rd,
+                                         .size = args.size,
+                                         .bytes = args.q,
+                                         .by = (uint8_t)by});
+    return true;
+}
+
+/* Of one source and zeros: n op 0, or 0 op n. */
+static bool call_with_zero(struct front *f, ir_call_fn *fn, struct lane_args args, unsigned op,
+                           bool zero_first)
+{
+    front_call_vector(f, fn, lane_pack(args),
+                      (struct ir_vector){.op = (uint8_t)op,
+                                         .d = args.rd,
+                                         .n = zero_first ? NO_VECTOR : args.rn,
+                                         .m = zero_first ? args.rn : NO_VECTOR,
+                                         .size = args.size,
+                                         .bytes = args.q});
     return true;
 }
 
@@ -51,6 +66,11 @@ static const uint8_t three_ops[SIMD_LOGIC + 8] = {
     [13] = IR_V_SMIN,
     [32 + 13] = IR_V_UMIN,
     [16] = IR_V_ADD,
+    [17] = IR_V_TST,
+    [18] = IR_V_MLA,
+    [32 + 18] = IR_V_MLS,
+    [19] = IR_V_MUL,
+    [23] = IR_V_ADD_PAIRS,
     [32 + 16] = IR_V_SUB,
     [32 + 17] = IR_V_EQ,
     [32 + 20] = IR_V_UMAX_PAIRS,
@@ -64,6 +84,20 @@ static const uint8_t three_ops[SIMD_LOGIC + 8] = {
     [SIMD_LOGIC + 6] = IR_V_SELECT_M,
     [SIMD_LOGIC + 7] = IR_V_SELECT_NOT_M,
 };
+
+/* U, upper bit of size, opcode from 24 on. */
+static const uint8_t float_ops[2][2][8] = {
+    {{IR_V_FMAX, IR_V_FMADD, IR_V_FADD, 0, IR_V_FCMEQ, 0, IR_V_FMAX, 0},
+     {IR_V_FMIN, IR_V_FMSUB, IR_V_FSUB, 0, 0, 0, IR_V_FMIN, 0}},
+    {{0, 0, 0, IR_V_FMUL, IR_V_FCMGE, 0, 0, IR_V_FDIV}, {0, 0, 0, 0, IR_V_FCMGT, 0, 0, 0}},
+};
+
+static bool float_three(struct front *f, const struct a64_args *a, struct lane_args args)
+{
+    return arm64_simd_float_known(args.op, args.more) &&
+           call_vector(f, arm64_simd_float_three, args, float_ops[a->u][args.more][a->opcode - 24],
+                       0);
+}
 
 static bool front_simd_three(struct front *f, const struct a64_args *a)
 {
@@ -83,8 +117,7 @@ static bool front_simd_three(struct front *f, const struct a64_args *a)
     if (a->opcode >= 0x18) { /* floats: the upper bit of size chooses, the lower is the width */
         args.size = (a->size & 1) != 0 ? 8 : 4;
         args.more = (uint8_t)(a->size >> 1);
-        return arm64_simd_float_known(args.op, args.more) && (args.size == 4 || a->q != 0) &&
-               call(f, arm64_simd_float_three, args);
+        return (args.size == 4 || a->q != 0) && float_three(f, a, args);
     }
     /* Of 64 bits there are comparisons, shifts and sums. */
     bool wide = a->opcode == 6 || a->opcode == 7 || a->opcode == 8 || a->opcode == 16 ||
@@ -108,12 +141,11 @@ static bool front_simd_three_s(struct front *f, const struct a64_args *a)
         args.more = (uint8_t)(a->size >> 1);
         bool compares = a->opcode == 28;
         bool distance = args.op == 32 + 26 && args.more != 0;
-        return (compares || distance) && arm64_simd_float_known(args.op, args.more) &&
-               call(f, arm64_simd_float_three, args);
+        return (compares || distance) && float_three(f, a, args);
     }
     bool known =
         a->opcode == 6 || a->opcode == 7 || a->opcode == 8 || a->opcode == 16 || a->opcode == 17;
-    return a->size == 3 && known && call(f, arm64_simd_three, args);
+    return a->size == 3 && known && call_vector(f, arm64_simd_three, args, three_ops[args.op], 0);
 }
 
 static bool front_simd_different(struct front *f, const struct a64_args *a)
@@ -132,7 +164,69 @@ static bool float_two(struct front *f, const struct a64_args *a, unsigned q)
     args.op = (uint8_t)(a->u << 5 | a->opcode);
     args.more = (uint8_t)(a->size >> 1);
     args.q = (uint8_t)q;
-    return arm64_simd_float_two_known(args.op, args.more) && call(f, arm64_simd_float_two, args);
+    if (!arm64_simd_float_two_known(args.op, args.more)) {
+        return false;
+    }
+    switch (args.op << 1 | args.more) {
+    case 12 << 1 | 1: /* FCMGT, FCMEQ, FCMLT, FCMGE, FCMLE with zero */
+        return call_with_zero(f, arm64_simd_float_two, args, IR_V_FCMGT, false);
+    case 13 << 1 | 1:
+        return call_with_zero(f, arm64_simd_float_two, args, IR_V_FCMEQ, false);
+    case 14 << 1 | 1:
+        return call_with_zero(f, arm64_simd_float_two, args, IR_V_FCMGT, true);
+    case (32 + 12) << 1 | 1:
+        return call_with_zero(f, arm64_simd_float_two, args, IR_V_FCMGE, false);
+    case (32 + 13) << 1 | 1:
+        return call_with_zero(f, arm64_simd_float_two, args, IR_V_FCMGE, true);
+    case 15 << 1 | 1:
+        return call_vector(f, arm64_simd_float_two, args, IR_V_FABS, 0);
+    case (32 + 15) << 1 | 1:
+        return call_vector(f, arm64_simd_float_two, args, IR_V_FNEG, 0);
+    case (32 + 31) << 1 | 1:
+        return call_vector(f, arm64_simd_float_two, args, IR_V_FSQRT, 0);
+    case 29 << 1:
+        return call_vector(f, arm64_simd_float_two, args, bytes == 4 ? IR_V_SCVTF : IR_V_NONE, 0);
+    case 27 << 1 | 1:
+        return call_vector(f, arm64_simd_float_two, args, bytes == 4 ? IR_V_FCVTZS : IR_V_NONE, 0);
+    default:
+        return call(f, arm64_simd_float_two, args);
+    }
+}
+
+/* Comparisons with zero and what else has one source. */
+static bool integer_two(struct front *f, const struct a64_args *a, struct lane_args args)
+{
+    switch (args.op) {
+    case 8: /* CMGT, CMGE, CMLE, CMLT */
+        return call_with_zero(f, arm64_simd_two, args, IR_V_GT, false);
+    case 40:
+        return call_with_zero(f, arm64_simd_two, args, IR_V_GE, false);
+    case 41:
+        return call_with_zero(f, arm64_simd_two, args, IR_V_GE, true);
+    case 10:
+        return call_with_zero(f, arm64_simd_two, args, IR_V_GT, true);
+    case 9:
+        return call_vector(f, arm64_simd_two, args, IR_V_EQ_ZERO, 0);
+    case 11:
+        return call_vector(f, arm64_simd_two, args, IR_V_ABS, 0);
+    case 43:
+        return call_vector(f, arm64_simd_two, args, IR_V_NEG, 0);
+    case 37:
+        return call_vector(f, arm64_simd_two, args, a->size == 0 ? IR_V_NOT : IR_V_NONE, 0);
+    case 0: /* REV64, REV32, REV16 */
+        return call_vector(f, arm64_simd_two, args, IR_V_REV, 8);
+    case 32:
+        return call_vector(f, arm64_simd_two, args, IR_V_REV, 4);
+    case 1:
+        return call_vector(f, arm64_simd_two, args, IR_V_REV, 2);
+    case 18: /* XTN */
+        return call_vector(f, arm64_simd_two, args, IR_V_NARROW, 0);
+    case 51: /* SHLL */
+        return call_vector(f, arm64_simd_two, args, IR_V_UWIDEN,
+                           args.size * 8u | (args.q == 16 ? 64u : 0));
+    default:
+        return call(f, arm64_simd_two, args);
+    }
 }
 
 static bool front_simd_two(struct front *f, const struct a64_args *a)
@@ -142,11 +236,7 @@ static bool front_simd_two(struct front *f, const struct a64_args *a)
     if (a->opcode >= 12 && a->opcode != 18 && args.op != 51) {
         return !((a->size & 1) != 0 && a->q == 0) && float_two(f, a, a->q != 0 ? 16 : 8);
     }
-    unsigned op = args.op == 9                    ? IR_V_EQ_ZERO
-                  : args.op == 37 && a->size == 0 ? IR_V_NOT
-                                                  : IR_V_NONE;
-    return arm64_simd_two_known(args.op, a->size, a->q != 0) &&
-           call_vector(f, arm64_simd_two, args, op, 0);
+    return arm64_simd_two_known(args.op, a->size, a->q != 0) && integer_two(f, a, args);
 }
 
 /* Comparisons with zero, ABS and NEG of 64 bits; floats. */
@@ -159,7 +249,7 @@ static bool front_simd_two_s(struct front *f, const struct a64_args *a)
         return a->opcode != 15 && a->opcode != 31 && float_two(f, a, (a->size & 1) != 0 ? 8 : 4);
     }
     return a->size == 3 && a->opcode >= 8 && a->opcode <= 11 && !(a->u != 0 && a->opcode == 10) &&
-           call(f, arm64_simd_two, args);
+           integer_two(f, a, args);
 }
 
 static bool front_simd_across(struct front *f, const struct a64_args *a)
@@ -190,21 +280,10 @@ static void put(struct front *f, int32_t number, unsigned byte, unsigned width, 
     front_put_state(f, front_vector_offset((unsigned)number, byte), width, v);
 }
 
-static void put_both(struct front *f, int32_t number, ir_value low, ir_value high)
-{
-    put(f, number, 0, 8, low);
-    put(f, number, 8, 8, high);
-}
-
-/* A lane to all: times 0x0101... for narrow ones. */
+/* A lane to all. */
 static void replicate(struct front *f, const struct a64_args *a, ir_value v, unsigned bytes)
 {
-    static const uint64_t ones[] = {0, 0x0101010101010101, 0x0001000100010001, 0,
-                                    0x0000000100000001};
-    if (bytes < 8) {
-        v = ir_op2(f->ir, IR_MUL, 8, v, ir_const(f->ir, ones[bytes]));
-    }
-    put_both(f, a->rd, v, a->q != 0 ? v : ir_const(f->ir, 0));
+    front_put_lanes(f, a->rd, v, bytes, a->q != 0 ? 16 : 8);
 }
 
 static bool front_simd_copy(struct front *f, const struct a64_args *a)
@@ -234,7 +313,7 @@ static bool front_simd_copy(struct front *f, const struct a64_args *a)
         if (bytes == 8 && a->q == 0) {
             return false;
         }
-        replicate(f, a, bytes == 8 ? v : ir_op1i(f->ir, IR_ZEXT, 8, v, bytes), bytes);
+        replicate(f, a, v, bytes);
         return true;
     }
     case 3: /* INS (general) */
@@ -265,7 +344,7 @@ static bool front_simd_dup_s(struct front *f, const struct a64_args *a)
         return false;
     }
     ir_value v = get(f, a->rn, (unsigned)a->imm5 >> (log + 1) << log, 1u << log);
-    put_both(f, a->rd, v, ir_const(f->ir, 0));
+    front_put_vector(f, a->rd, v, ir_const(f->ir, 0));
     return true;
 }
 
@@ -323,10 +402,10 @@ static bool front_simd_imm(struct front *f, const struct a64_args *a)
         ir_value low = ir_op2(f->ir, op, 8, get(f, a->rd, 0, 8), v);
         ir_value high =
             a->q == 0 ? ir_const(f->ir, 0) : ir_op2(f->ir, op, 8, get(f, a->rd, 8, 8), v);
-        put_both(f, a->rd, low, high);
+        front_put_vector(f, a->rd, low, high);
         return true;
     }
-    put_both(f, a->rd, v, a->q != 0 ? v : ir_const(f->ir, 0));
+    front_put_vector(f, a->rd, v, a->q != 0 ? v : ir_const(f->ir, 0));
     return true;
 }
 
@@ -346,8 +425,13 @@ static bool shift(struct front *f, const struct a64_args *a, unsigned q)
         by = args.more - bits;
     } else if (args.op == 0 || args.op == 32) {
         op = args.op == 0 ? IR_V_SAR : IR_V_SHR;
-    } else if (args.op == 16 && log == 0 && q == 8) {
+    } else if (args.op == 2 || args.op == 34) {
+        op = args.op == 2 ? IR_V_SRA : IR_V_USRA;
+    } else if (args.op == 16) {
         op = IR_V_NARROW;
+    } else if (args.op == 20 || args.op == 52) {
+        op = args.op == 20 ? IR_V_WIDEN : IR_V_UWIDEN;
+        by = (args.more - bits) | (q == 16 ? 64u : 0);
     }
     return arm64_simd_shift_known(args.op, log) && call_vector(f, arm64_simd_shift, args, op, by);
 }
@@ -376,15 +460,22 @@ static bool front_simd_tbl(struct front *f, const struct a64_args *a)
     struct lane_args args = args_of(a, 1);
     args.op = (uint8_t)a->op;
     args.more = (uint8_t)a->len;
-    return call(f, arm64_simd_tbl, args);
+    return call_vector(f, arm64_simd_tbl, args, a->len == 0 && a->op == 0 ? IR_V_TBL : IR_V_NONE,
+                       0);
 }
 
 static bool front_simd_permute(struct front *f, const struct a64_args *a)
 {
     struct lane_args args = args_of(a, 1u << a->size);
     args.op = (uint8_t)a->opcode;
+    static const uint8_t ops[] = {
+        [1] = IR_V_UZP1, [3] = IR_V_ZIP1, [5] = IR_V_UZP2, [7] = IR_V_ZIP2};
+    unsigned op = ops[a->opcode];
+    if (a->size == 3 && (a->opcode & 3) == 2) { /* TRN of two lanes */
+        op = a->opcode == 2 ? IR_V_ZIP1 : IR_V_ZIP2;
+    }
     return (a->opcode & 3) != 0 && !(a->size == 3 && a->q == 0) &&
-           call(f, arm64_simd_permute, args);
+           call_vector(f, arm64_simd_permute, args, op, 0);
 }
 
 front_fn *const arm64_front_simd[A64_OP_COUNT] = {A64_SIMD_OPS(FRONT_ROW)};

@@ -92,6 +92,13 @@ void emit_vex(struct emit *e, uint32_t opcode, bool w, unsigned reg, unsigned vv
     unsigned map = opcode >> 8 & 3;
     unsigned prefix = opcode >> 12 & 3;
     static const uint8_t pp[] = {0, 1, 2, 3}; /* none, 66, F3, F2: as X86_66 and so on count */
+    if (map == 1 && !w && rm.base < R8 && !(has_index(rm) && rm.index >= R8)) {
+        emit_byte(e, 0xc5);
+        emit_byte(e, (reg >= R8 ? 0 : 0x80u) | (~vvvv & 15) << 3 | pp[prefix]);
+        emit_byte(e, opcode & 0xff);
+        emit_operand(e, reg, rm);
+        return;
+    }
     emit_byte(e, 0xc4);
     emit_byte(e, (reg >= R8 ? 0 : 0x80u) | (has_index(rm) && rm.index >= R8 ? 0 : 0x40u) |
                      (rm.base >= R8 ? 0 : 0x20u) | map);

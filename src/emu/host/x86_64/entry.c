@@ -51,6 +51,18 @@ static void move_slots(struct emit *e, bool to_state, bool all)
     }
 }
 
+/* C functions change them all. */
+static void move_vectors(struct emit *e, bool to_state)
+{
+    for (unsigned reg = 0; reg < 32; reg++) {
+        unsigned x = x86_pinned_vector(reg);
+        if (x != X86_NO_REG) {
+            emit_vex(e, X86_66 | X86_0F | (to_state ? 0x7fu : 0x6fu), false, x, 0,
+                     x86_cpu(X86_CPU(state.v) + (int32_t)reg * 16)); /* vmovdqa */
+        }
+    }
+}
+
 /* void enter(struct emu_cpu *cpu, const void *code) */
 static void write_enter(struct emit *e)
 {
@@ -62,6 +74,7 @@ static void write_enter(struct emit *e)
     emit_alu_imm(e, X86_SUB, 8, x86_reg_rm(RSP), 8); /* aligned for thunk_call */
     emit_store(e, 8, x86_cpu(X86_CPU(c_stack)), RSP);
     move_slots(e, false, true);
+    move_vectors(e, false);
     emit_load(e, 8, RSP, x86_cpu(X86_CPU(returns_now)));
     emit_rm(e, 0xff, 4, 4, x86_reg_rm(RAX));
 }
@@ -69,6 +82,7 @@ static void write_enter(struct emit *e)
 static void write_leave(struct emit *e)
 {
     move_slots(e, true, true);
+    move_vectors(e, true);
     emit_store(e, 8, x86_cpu(X86_CPU(returns_now)), RSP);
     emit_load(e, 8, RSP, x86_cpu(X86_CPU(c_stack)));
     emit_alu_imm(e, X86_ADD, 8, x86_reg_rm(RSP), 8);
@@ -142,6 +156,7 @@ static void write_return(struct emit *e)
 static void write_call(struct emit *e)
 {
     move_slots(e, true, false);
+    move_vectors(e, true);
     emit_store(e, 8, x86_cpu(X86_CPU(returns_now)), RSP);
     emit_load(e, 8, RSP, x86_cpu(X86_CPU(c_stack)));
     emit_lea(e, 8, RDI, x86_cpu(-X86_BIAS));
@@ -149,6 +164,7 @@ static void write_call(struct emit *e)
     emit_rm(e, 0xff, 4, 2, x86_reg_rm(RAX));
     emit_load(e, 8, RSP, x86_cpu(X86_CPU(returns_now)));
     move_slots(e, false, false);
+    move_vectors(e, false);
     ret(e);
 }
 
@@ -185,15 +201,19 @@ bool x86_suffices(void)
     unsigned b = 0;
     unsigned c = 0;
     unsigned d = 0;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("bmi2") && __get_cpuid(1, &a, &b, &c, &d) != 0 &&
-           (c & bit_CMPXCHG16B) != 0 && __get_cpuid(0x80000001, &a, &b, &c, &d) != 0 &&
-           (c & bit_ABM) != 0 && (c & bit_LAHF_LM) != 0;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+           __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_CMPXCHG16B) != 0 &&
+           __get_cpuid(0x80000001, &a, &b, &c, &d) != 0 && (c & bit_ABM) != 0 &&
+           (c & bit_LAHF_LM) != 0;
 }
 
 static uint16_t pack_flags(uint64_t eflags, enum block_flags kind)
 {
     uint64_t carry = (eflags & 1) ^ (kind == BLOCK_FLAGS_SUB ? 1 : 0);
+    if (kind == BLOCK_FLAGS_FLOAT) { /* less: N; else C, and Z when equal */
+        return (uint16_t)((eflags & 1) != 0 ? 0x8000 : (eflags & 0x40) << 8 | 0x100);
+    }
     return (uint16_t)((eflags & 0xc0) << 8 | carry << 8 | (eflags >> 11 & 1));
 }
 

@@ -19,9 +19,34 @@ void flags_turn(struct lower *l, enum host_flags kind)
     }
 }
 
+/* Less: N. Else C, and Z when equal. The host's are changed by it. */
+static void save_float(struct lower *l)
+{
+    static const uint8_t code[] = {
+        0x9f,             /* lahf: zero flag in bit 6 */
+        0x0f, 0x92, 0xc0, /* setb al */
+        0x80, 0xe4, 0x40, /* and ah, 64 */
+        0x80, 0xc4, 0x01, /* add ah, 1 */
+        0xf6, 0xd8,       /* neg al */
+        0x24, 0x7f,       /* and al, 127 */
+        0x00, 0xc4,       /* add ah, al: 128 when less */
+        0xb0, 0x00,       /* mov al, 0 */
+    };
+    for (size_t i = 0; i < sizeof(code); i++) {
+        emit_byte(&l->e, code[i]);
+    }
+    emit_rm(&l->e, X86_WORD | 0x89, 4, RAX, x86_cpu(X86_CPU(flags)));
+    l->flags = FLAGS_NONE;
+    l->flags_dirty = false;
+}
+
 void flags_save(struct lower *l)
 {
     if (!l->flags_dirty) {
+        return;
+    }
+    if (l->flags == FLAGS_FLOAT) {
+        save_float(l);
         return;
     }
     flags_turn(l, FLAGS_ADD);
@@ -64,12 +89,34 @@ void flags_need(struct lower *l)
     l->flags = FLAGS_ADD;
 }
 
+void flags_arithmetic(struct lower *l)
+{
+    if (l->flags == FLAGS_FLOAT) {
+        flags_save(l);
+    }
+    flags_need(l);
+}
+
+static enum x86_cond float_cond(enum ir_cond cond)
+{
+    static const uint8_t plain[] = {
+        [IR_EQ] = X86_E,  [IR_NE] = X86_NE, [IR_CS] = X86_AE, [IR_CC] = X86_B,
+        [IR_MI] = X86_B,  [IR_PL] = X86_AE, [IR_HI] = X86_A,  [IR_LS] = X86_BE,
+        [IR_GE] = X86_AE, [IR_LT] = X86_B,  [IR_GT] = X86_A,  [IR_LE] = X86_BE,
+    };
+    return (enum x86_cond)plain[cond];
+}
+
 enum x86_cond flags_cond(struct lower *l, enum ir_cond cond)
 {
     static const uint8_t plain[] = {
         [IR_EQ] = X86_E,  [IR_NE] = X86_NE, [IR_MI] = X86_S, [IR_PL] = X86_NS, [IR_VS] = X86_O,
         [IR_VC] = X86_NO, [IR_GE] = X86_GE, [IR_LT] = X86_L, [IR_GT] = X86_G,  [IR_LE] = X86_LE,
     };
+    if (l->flags == FLAGS_FLOAT && cond != IR_VS && cond != IR_VC) {
+        return float_cond(cond);
+    }
+    flags_arithmetic(l);
     switch ((int)cond) {
     case IR_CS:
         return l->flags == FLAGS_SUB ? X86_AE : X86_B;
@@ -162,7 +209,7 @@ static void lower_with_carry(struct lower *l, const struct ir_insn *insn, bool a
     struct emit *e = &l->e;
     struct x86_rm right = use_rm(l, insn->operand[1]);
     unsigned left = use_copy(l, insn->operand[0], insn->width);
-    flags_need(l);
+    flags_arithmetic(l);
     if (!sets && insn->keep_flags) {
         flags_save(l);
     }

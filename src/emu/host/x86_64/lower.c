@@ -26,9 +26,10 @@ void note_fault(struct lower *l)
     l->fault[l->fault_count++] = (struct block_fault){
         .host = (uint32_t)(l->e.p - l->e.start),
         .guest = (uint16_t)(l->guest - 1),
-        .flags = (uint8_t)(!l->flags_dirty         ? BLOCK_FLAGS_SAVED
-                           : l->flags == FLAGS_SUB ? BLOCK_FLAGS_SUB
-                                                   : BLOCK_FLAGS_ADD),
+        .flags = (uint8_t)(!l->flags_dirty           ? BLOCK_FLAGS_SAVED
+                           : l->flags == FLAGS_SUB   ? BLOCK_FLAGS_SUB
+                           : l->flags == FLAGS_FLOAT ? BLOCK_FLAGS_FLOAT
+                                                     : BLOCK_FLAGS_ADD),
     };
 }
 
@@ -84,12 +85,53 @@ static void write_link(struct lower *l, uint8_t *place, uint64_t target)
     emit_u32(e, 0);
 }
 
+void add_unordered(struct lower *l, uint8_t *place, uint64_t target)
+{
+    add_way_out(l, place, target, false);
+    if (!l->e.full) {
+        l->way[l->way_count - 1].unordered = true;
+    }
+}
+
+void add_slow(struct lower *l, uint8_t *place, unsigned dst)
+{
+    if (l->slow_count == SLOWS) {
+        l->e.full = true;
+        return;
+    }
+    l->slow[l->slow_count++] = (struct slow){.place = place, .insn = l->now, .dst = (uint8_t)dst};
+}
+
+void write_slow(struct lower *l)
+{
+    struct emit *e = &l->e;
+    for (uint32_t i = 0; i < l->slow_count; i++) {
+        const struct slow *slow = &l->slow[i];
+        const struct ir_insn *insn = &l->ir->insn[slow->insn];
+        emit_here32(e, slow->place);
+        emit_const(e, RCX, (uint64_t)insn->imm);
+        emit_address(l, RAX, (uint64_t)(uintptr_t)insn->fn, BLOCK_RELOC_FN);
+        emit_rm(e, 0xff, 4, 2, x86_cpu(X86_CPU(thunk_call)));
+        if (slow->dst != X86_NO_REG) {
+            emit_mov(e, 8, slow->dst, RAX);
+        }
+        emit_distance(e, emit_jmp32(e), slow->back);
+    }
+}
+
 void write_ways_out(struct lower *l)
 {
     struct emit *e = &l->e;
     for (uint32_t i = 0; i < l->way_count; i++) {
         const struct way_out *way = &l->way[i];
         uint8_t *place = way->place;
+        if (way->unordered) {
+            emit_here32(e, place);
+            emit_rm(e, X86_WORD | 0xc7, 4, 0, x86_cpu(X86_CPU(flags)));
+            emit_byte(e, 0x01); /* V */
+            emit_byte(e, 0x01); /* C */
+            place = emit_jmp32(e);
+        }
         if (way->save_flags) {
             emit_here32(e, place);
             l->flags = (enum host_flags)way->flags;
@@ -134,9 +176,17 @@ static bool lower_exit(struct lower *l)
 static void lower_one(struct lower *l)
 {
     bool done = lower_place(l) || lower_integer(l) || lower_flags(l) || lower_memory(l) ||
-                lower_atomic(l) || lower_branch(l) || lower_exit(l);
+                lower_vector_own(l) || lower_atomic(l) || lower_branch(l) || lower_exit(l);
     assert(done);
     release_operands(l);
+}
+
+/* Where the slow ways of the operation that was just lowered go on. */
+static void come_back(struct lower *l)
+{
+    for (uint32_t i = l->slow_count; i-- > 0 && l->slow[i].insn == l->now;) {
+        l->slow[i].back = l->e.p;
+    }
 }
 
 /* cmp byte [rbp + interrupt], 0; jne: flags of the guest are never in the host's here. */
@@ -166,13 +216,15 @@ int lower_block(struct lower *l, const struct ir *ir, uint8_t *at, size_t size, 
     l->locked = 0;
     l->flags = FLAGS_NONE;
     l->flags_dirty = false;
-    l->way_count = l->fault_count = l->reloc_count = 0;
+    l->way_count = l->fault_count = l->reloc_count = l->slow_count = 0;
     uint8_t *interrupted = write_head(l);
     for (l->now = 0; l->now < ir->count && !l->e.full; l->now++) {
         if (!ir->insn[l->now].dead) {
             lower_one(l);
+            come_back(l);
         }
     }
+    write_slow(l);
     write_ways_out(l);
     write_tails(l, interrupted, block);
     if (l->e.full) {

@@ -162,7 +162,7 @@ static void store_exclusive(struct lower *l, const struct ir_insn *insn)
 static void call(struct lower *l, const struct ir_insn *insn)
 {
     struct emit *e = &l->e;
-    if (lower_vector(l)) {
+    if (lower_vector(l) || lower_float(l)) {
         return;
     }
     flags_clobber(l);

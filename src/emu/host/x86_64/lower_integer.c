@@ -340,6 +340,10 @@ static void get_state(struct lower *l, const struct ir_insn *insn)
 {
     struct x86_rm rm = x86_cpu((int32_t)insn->imm - X86_BIAS);
     unsigned dst = pick_dst(l);
+    if (vector_get_lane(l, insn, dst)) {
+        set_value(l, dst);
+        return;
+    }
     if (insn->width >= 4) {
         emit_load(&l->e, insn->width, dst, rm);
     } else {
@@ -352,6 +356,9 @@ static void put_state(struct lower *l, const struct ir_insn *insn)
 {
     struct x86_rm rm = x86_cpu((int32_t)insn->imm - X86_BIAS);
     use_into(l, insn->operand[0], 8, RAX);
+    if (vector_put_lane(l, insn)) {
+        return;
+    }
     if (insn->width >= 4) {
         emit_store(&l->e, insn->width, rm, RAX);
     } else {

@@ -27,6 +27,7 @@ enum host_flags {
     FLAGS_NONE, /* they are not the guest's */
     FLAGS_ADD,  /* carry as Arm has it */
     FLAGS_SUB,  /* the other way round */
+    FLAGS_FLOAT /* of a comparison of numbers: C as below FLAGS_SUB, N the opposite, V 0 */
 };
 
 /* A way out that is written behind the block. */
@@ -34,10 +35,19 @@ struct way_out {
     uint8_t *place; /* behind the distance of the jump to it */
     uint64_t target;
     bool save_flags;
+    bool unordered; /* C and V are set on the way: of a comparison with no number */
     uint8_t flags;
 };
 
+/* A CALL behind the block for what code in line leaves to its function. */
+struct slow {
+    uint8_t *place, *back; /* behind the distance of the jump to it; where it goes on */
+    uint32_t insn;
+    uint8_t dst; /* register of the value; X86_NO_REG: none */
+};
+
 #define ALIASES 8u
+#define SLOWS 128u
 #define WAYS_OUT 160u
 #define FAULTS 512u
 #define GUESTS 128u
@@ -55,10 +65,11 @@ struct lower {
     uint8_t alias_count[IR_SLOT_COUNT];
     enum host_flags flags;
     bool flags_dirty; /* cpu->flags is older */
-    uint32_t way_count, fault_count, reloc_count;
+    uint32_t way_count, fault_count, reloc_count, slow_count;
     int32_t distances[GUESTS]; /* of guest instructions from the block's pc */
     struct loc loc[IR_MAX];
     struct way_out way[WAYS_OUT];
+    struct slow slow[SLOWS];
     struct block_fault fault[FAULTS];
     struct block_reloc reloc[RELOCS];
 };
@@ -116,7 +127,36 @@ void emit_address_data(struct lower *l, uint64_t address, enum block_reloc_kind 
 void note_fault(struct lower *l);
 /* place: of the jump that was just written. */
 void add_way_out(struct lower *l, uint8_t *place, uint64_t target, bool save);
+/* place: of the jump that was just written, on an unordered comparison. */
+void add_unordered(struct lower *l, uint8_t *place, uint64_t target);
 void write_ways_out(struct lower *l);
+/* The jump before place leads to a call of this operation's function, which comes back here. */
+void add_slow(struct lower *l, uint8_t *place, unsigned dst);
+void write_slow(struct lower *l);
+
+/* Vectors: scratch, and where register reg is: pinned, or in the state. */
+#define X0 0u
+#define X1 1u
+#define X2 2u
+struct x86_rm vector_rm(unsigned reg);
+/* A host register that has it: its own, or scratch. */
+unsigned vector_in(struct lower *l, unsigned reg, unsigned scratch);
+void vector_into(struct lower *l, unsigned reg, unsigned x);
+/* Where its new value may be computed: its own, or X0. */
+unsigned vector_dst(unsigned reg);
+/* Its new value is the lower 4, 8, or all 16 bytes of x; zeros above. */
+void vector_out(struct lower *l, unsigned reg, unsigned x, unsigned bytes);
+/* dst = a op rm, of integers. */
+void vector_op(struct lower *l, uint32_t opcode, unsigned dst, unsigned a, struct x86_rm rm);
+/* By an immediate: n is 2 for to the right, 4 with sign, 6 to the left. */
+void vector_shift(struct lower *l, unsigned n, unsigned size, unsigned dst, unsigned x,
+                  unsigned by);
+void vector_ones(struct lower *l, unsigned x);
+/* x = that lane of register reg in all. */
+void vector_broadcast(struct lower *l, unsigned x, unsigned reg, unsigned size, unsigned lane);
+/* GETSTATE into dst, PUTSTATE, where they are of a pinned vector; false: they are not. */
+bool vector_get_lane(struct lower *l, const struct ir_insn *insn, unsigned dst);
+bool vector_put_lane(struct lower *l, const struct ir_insn *insn);
 
 /* Each lowers the operation when it is one of its own, and says whether it was. */
 bool lower_place(struct lower *l);
@@ -127,5 +167,10 @@ bool lower_atomic(struct lower *l);
 bool lower_branch(struct lower *l);
 /* A CALL in line. False: not this one, nothing was written. */
 bool lower_vector(struct lower *l);
+bool lower_float(struct lower *l);
+/* FCMPF, PUTV, DUPV. */
+bool lower_vector_own(struct lower *l);
+/* The host's flags are of FLAGS_ADD or FLAGS_SUB. Uses RAX. */
+void flags_arithmetic(struct lower *l);
 
 #endif

@@ -3,8 +3,6 @@
  */
 #include "emu/host/x86_64/lower_internal.h"
 
-#define XMM0 0u
-
 static struct x86_rm address(struct lower *l, const struct ir_insn *insn)
 {
     struct x86_rm rm = x86_mem(use_reg(l, insn->operand[0]), (int32_t)insn->imm);
@@ -75,53 +73,59 @@ static void store(struct lower *l, const struct ir_insn *insn)
     store_reg(l, insn->size, rm, value.base);
 }
 
-static struct x86_rm vector(unsigned reg)
+/* vmovdqu x, rm / vmovdqu rm, x. */
+static void move_vector(struct emit *e, bool to_memory, struct x86_rm rm, unsigned x)
 {
-    return x86_cpu(X86_CPU(state.v) + (int32_t)reg * 16);
+    emit_vex(e, X86_F3 | X86_0F | (to_memory ? 0x7fu : 0x6fu), false, x, 0, rm);
 }
 
-/* vmovdqu xmm0, rm / vmovdqu rm, xmm0. */
-static void move_vector(struct emit *e, bool to_memory, struct x86_rm rm)
-{
-    emit_vex(e, X86_F3 | X86_0F | (to_memory ? 0x7fu : 0x6fu), false, XMM0, 0, rm);
-}
-
+/* What faults leaves the register as it was. */
 static void load_vector(struct lower *l, const struct ir_insn *insn)
 {
     struct emit *e = &l->e;
     struct x86_rm rm = address(l, insn);
+    unsigned x = vector_dst(insn->reg);
     note_fault(l);
     if (insn->size == 16) {
-        move_vector(e, false, rm);
+        move_vector(e, false, rm, x);
     } else if (insn->size >= 4) {
-        /* vmovq xmm0, m64; vmovd xmm0, m32 */
-        emit_vex(e, insn->size == 8 ? X86_F3 | X86_0F | 0x7eu : X86_66 | X86_0F | 0x6eu, false,
-                 XMM0, 0, rm);
+        /* vmovq xmm, m64; vmovd xmm, m32 */
+        emit_vex(e, insn->size == 8 ? X86_F3 | X86_0F | 0x7eu : X86_66 | X86_0F | 0x6eu, false, x,
+                 0, rm);
     } else {
         emit_rm(e, X86_0F | (insn->size == 2 ? 0xb7u : 0xb6u), 4, RAX, rm);
-        emit_vex(e, X86_66 | X86_0F | 0x6e, false, XMM0, 0, x86_reg_rm(RAX));
+        emit_vex(e, X86_66 | X86_0F | 0x6e, false, x, 0, x86_reg_rm(RAX));
     }
-    move_vector(e, true, vector(insn->reg));
+    vector_out(l, insn->reg, x, 16);
 }
 
 static void store_vector(struct lower *l, const struct ir_insn *insn)
 {
     struct emit *e = &l->e;
     struct x86_rm rm = address(l, insn);
-    if (insn->size == 16) {
-        move_vector(e, false, vector(insn->reg));
+    if (insn->size >= 4) {
+        unsigned x = vector_in(l, insn->reg, X0);
         note_fault(l);
-        move_vector(e, true, rm);
+        if (insn->size == 16) {
+            move_vector(e, true, rm, x);
+        } else {
+            /* vmovq m64, xmm; vmovd m32, xmm */
+            emit_vex(e, X86_66 | X86_0F | (insn->size == 8 ? 0xd6u : 0x7eu), false, x, 0, rm);
+        }
         return;
     }
-    emit_load(e, 8, RAX, vector(insn->reg));
+    struct x86_rm value = vector_rm(insn->reg);
+    if (value.memory) {
+        emit_load(e, 4, RAX, value);
+    } else {
+        emit_vex(e, X86_66 | X86_0F | 0x7e, false, value.base, 0, x86_reg_rm(RAX)); /* vmovd */
+    }
     store_reg(l, insn->size, rm, RAX);
 }
 
 static void copy_vector(struct lower *l, const struct ir_insn *insn)
 {
-    move_vector(&l->e, false, vector((unsigned)insn->imm));
-    move_vector(&l->e, true, vector(insn->reg));
+    vector_out(l, insn->reg, vector_in(l, (unsigned)insn->imm, X0), 16);
 }
 
 bool lower_memory(struct lower *l)

@@ -1,40 +1,8 @@
 /*
- * lower_vector.c - vectors by AVX of 128 bits, from and to the state.
+ * lower_vector.c - vectors of integers by AVX of 128 bits.
  */
 #include "base/macros.h"
 #include "emu/host/x86_64/lower_internal.h"
-
-#define X0 0u
-#define X1 1u
-#define X2 2u
-
-static struct x86_rm in_state(unsigned reg)
-{
-    return x86_cpu(X86_CPU(state.v) + (int32_t)reg * 16);
-}
-
-/* x = the register; vmovdqa. */
-static void load(struct emit *e, unsigned x, unsigned reg)
-{
-    emit_vex(e, X86_66 | X86_0F | 0x6f, false, x, 0, in_state(reg));
-}
-
-/* dst = a op rm. */
-static void op3(struct emit *e, uint32_t opcode, unsigned dst, unsigned a, struct x86_rm rm)
-{
-    emit_vex(e, X86_66 | opcode, false, dst, a, rm);
-}
-
-static void ones(struct emit *e, unsigned x)
-{
-    op3(e, X86_0F | 0x76, x, x, x86_reg_rm(x)); /* equal to itself */
-}
-
-static void invert(struct emit *e, unsigned x, unsigned scratch)
-{
-    ones(e, scratch);
-    op3(e, X86_0F | 0xef, x, x, x86_reg_rm(scratch));
-}
 
 /* Of lanes of 1, 2, 4, 8 bytes; 0: there is none. */
 static const struct {
@@ -48,207 +16,466 @@ static const struct {
     [IR_V_SMIN] = {{X86_0F38 | 0x38, X86_0F | 0xea, X86_0F38 | 0x39, 0}},
     [IR_V_UMAX] = {{X86_0F | 0xde, X86_0F38 | 0x3e, X86_0F38 | 0x3f, 0}},
     [IR_V_UMIN] = {{X86_0F | 0xda, X86_0F38 | 0x3a, X86_0F38 | 0x3b, 0}},
+    [IR_V_MUL] = {{0, X86_0F | 0xd5, X86_0F38 | 0x40, 0}},
+    [IR_V_ABS] = {{X86_0F38 | 0x1c, X86_0F38 | 0x1d, X86_0F38 | 0x1e, 0}},
+    [IR_V_ZIP1] = {{X86_0F | 0x60, X86_0F | 0x61, X86_0F | 0x62, X86_0F | 0x6c}},
+    [IR_V_ZIP2] = {{X86_0F | 0x68, X86_0F | 0x69, X86_0F | 0x6a, X86_0F | 0x6d}},
+    [IR_V_WIDEN] = {{X86_0F38 | 0x20, X86_0F38 | 0x23, X86_0F38 | 0x25, 0}},
+    [IR_V_UWIDEN] = {{X86_0F38 | 0x30, X86_0F38 | 0x33, X86_0F38 | 0x35, 0}},
 };
+
+#define AND (X86_0F | 0xdb)
+#define ANDN (X86_0F | 0xdf) /* ~first & second */
+#define OR (X86_0F | 0xeb)
+#define XOR (X86_0F | 0xef)
+#define LOW_HALVES (X86_0F | 0x6c) /* vpunpcklqdq */
+#define HIGH_HALVES (X86_0F | 0x6d)
 
 static uint32_t opcode_of(enum ir_vector_op op, unsigned size)
 {
     return by_lanes[op].opcode[__builtin_ctz(size)];
 }
 
-/* X0 = n op m for what x86 has as it is. */
-static bool plain(struct emit *e, const struct ir_vector *v)
+static void zero(struct lower *l, unsigned x)
 {
-    static const uint32_t bitwise[] = {
-        [IR_V_AND] = X86_0F | 0xdb, [IR_V_OR] = X86_0F | 0xeb, [IR_V_XOR] = X86_0F | 0xef};
+    vector_op(l, XOR, x, x, x86_reg_rm(x));
+}
+
+static void invert(struct lower *l, unsigned x, unsigned scratch)
+{
+    vector_ones(l, scratch);
+    vector_op(l, XOR, x, x, x86_reg_rm(scratch));
+}
+
+void vector_broadcast(struct lower *l, unsigned x, unsigned reg, unsigned size, unsigned lane)
+{
+    struct emit *e = &l->e;
+    if (size >= 4) {
+        static const uint8_t halves[] = {0x44, 0xee};
+        vector_op(l, X86_0F | 0x70, x, 0, vector_rm(reg)); /* vpshufd */
+        emit_byte(e, size == 8 ? halves[lane & 1] : lane * 0x55u);
+        return;
+    }
+    unsigned from = vector_in(l, reg, x);
+    if (lane != 0) {
+        vector_op(l, X86_0F | 0x73, 3, x, x86_reg_rm(from)); /* vpsrldq */
+        emit_byte(e, lane * size);
+        from = x;
+    }
+    vector_op(l, X86_0F38 | (size == 1 ? 0x78u : 0x79u), x, 0, x86_reg_rm(from));
+}
+
+/* A register with n. */
+static unsigned left(struct lower *l, const struct ir_vector *v, unsigned scratch)
+{
+    if (v->n > 31) {
+        zero(l, scratch);
+        return scratch;
+    }
+    return vector_in(l, v->n, scratch);
+}
+
+/* m, by way of X2 where it is no register as it is. */
+static struct x86_rm right(struct lower *l, const struct ir_vector *v)
+{
+    if (v->m > 31) {
+        zero(l, X2);
+        return x86_reg_rm(X2);
+    }
+    if (v->lane != 0) {
+        vector_broadcast(l, X2, v->m, v->size, v->lane - 1u);
+        return x86_reg_rm(X2);
+    }
+    return vector_rm(v->m);
+}
+
+/* x = n op m for what x86 has as it is. */
+static bool plain(struct lower *l, const struct ir_vector *v, unsigned x)
+{
+    static const uint32_t bitwise[] = {[IR_V_AND] = AND, [IR_V_OR] = OR, [IR_V_XOR] = XOR};
     uint32_t opcode = 0;
     if (v->op < COUNT(bitwise) && bitwise[v->op] != 0) {
         opcode = bitwise[v->op];
-    } else if (v->op < COUNT(by_lanes)) {
+    } else {
         opcode = opcode_of((enum ir_vector_op)v->op, v->size);
     }
     if (opcode == 0) {
         return false;
     }
-    load(e, X0, v->n);
-    op3(e, opcode, X0, X0, in_state(v->m));
+    struct x86_rm m = right(l, v);
+    vector_op(l, opcode, x, left(l, v, X0), m);
     return true;
 }
 
 /* a >= b: the larger of both is a; a > b unsigned: the larger is not b. */
-static bool compare(struct emit *e, const struct ir_vector *v)
+static bool compare(struct lower *l, const struct ir_vector *v)
 {
     enum ir_vector_op max = v->op == IR_V_GE ? IR_V_SMAX : IR_V_UMAX;
     uint32_t opcode = opcode_of(max, v->size);
     if (opcode == 0) {
         return false;
     }
-    load(e, X0, v->n);
-    op3(e, opcode, X0, X0, in_state(v->m));
-    op3(e, opcode_of(IR_V_EQ, v->size), X0, X0, in_state(v->op == IR_V_HI ? v->m : v->n));
+    struct x86_rm m = right(l, v);
+    unsigned n = left(l, v, X1);
+    vector_op(l, opcode, X0, n, m);
+    vector_op(l, opcode_of(IR_V_EQ, v->size), X0, X0, v->op == IR_V_HI ? m : x86_reg_rm(n));
     if (v->op == IR_V_HI) {
-        invert(e, X0, X1);
+        invert(l, X0, X1);
     }
     return true;
 }
 
+static void test(struct lower *l, const struct ir_vector *v)
+{
+    vector_op(l, AND, X0, vector_in(l, v->n, X0), vector_rm(v->m));
+    zero(l, X1);
+    vector_op(l, opcode_of(IR_V_EQ, v->size), X0, X0, x86_reg_rm(X1));
+    invert(l, X0, X1);
+}
+
 /* (a & mask) | (b & ~mask), with one register more: b ^ ((a ^ b) & mask). */
-static bool select_bits(struct emit *e, const struct ir_vector *v)
+static void select_bits(struct lower *l, const struct ir_vector *v)
 {
     unsigned mask = v->op == IR_V_SELECT_D ? v->d : v->m;
     unsigned yes = v->op == IR_V_SELECT_NOT_M ? v->d : v->n;
     unsigned no = v->op == IR_V_SELECT_D ? v->m : v->op == IR_V_SELECT_M ? v->d : v->n;
-    load(e, X1, no);
-    op3(e, X86_0F | 0xef, X0, X1, in_state(yes));
-    op3(e, X86_0F | 0xdb, X0, X0, in_state(mask));
-    op3(e, X86_0F | 0xef, X0, X0, x86_reg_rm(X1));
-    return true;
+    unsigned b = vector_in(l, no, X1);
+    vector_op(l, XOR, X0, b, vector_rm(yes));
+    vector_op(l, AND, X0, X0, vector_rm(mask));
+    vector_op(l, XOR, X0, X0, x86_reg_rm(b));
 }
 
-/* psllw and so on by an immediate: 66 0F 71 to 73 /n. x86 has none for bytes, and no psraq. */
-static void shift_imm(struct emit *e, unsigned n, unsigned size, unsigned x, unsigned by)
+/* And what is added to d. */
+static bool shift(struct lower *l, const struct ir_vector *v)
 {
-    emit_vex(e,
-             X86_66 | X86_0F |
-                 (size == 2   ? 0x71u
-                  : size == 4 ? 0x72u
-                              : 0x73u),
-             false, n, x, x86_reg_rm(x));
-    emit_byte(e, by);
-}
-
-static bool shift(struct emit *e, const struct ir_vector *v)
-{
-    unsigned n = v->op == IR_V_SHL ? 6 : v->op == IR_V_SHR ? 2 : 4;
-    if (v->size == 1 || (v->op == IR_V_SAR && v->size == 8)) {
+    bool with_sign = v->op == IR_V_SAR || v->op == IR_V_SRA;
+    if (v->size == 1 || (with_sign && v->size == 8)) {
         return false;
     }
-    load(e, X0, v->n);
-    shift_imm(e, n, v->size, X0, MIN(v->by, 255u));
+    vector_shift(l,
+                 v->op == IR_V_SHL ? 6
+                 : with_sign       ? 4
+                                   : 2,
+                 v->size, X0, vector_in(l, v->n, X0), v->by);
+    if (v->op == IR_V_SRA || v->op == IR_V_USRA) {
+        vector_op(l, opcode_of(IR_V_ADD, v->size), X0, X0, vector_rm(v->d));
+    }
     return true;
 }
 
-/* The lower byte of each lane of 2 bytes alone. */
-static void low_bytes(struct emit *e, unsigned x)
+static bool multiply_add(struct lower *l, const struct ir_vector *v)
 {
-    shift_imm(e, 6, 2, x, 8);
-    shift_imm(e, 2, 2, x, 8);
-}
-
-#define PACK (X86_0F | 0x67) /* packuswb: n's lanes, then m's */
-
-static bool narrow(struct emit *e, const struct ir_vector *v)
-{
-    load(e, X0, v->n);
-    shift_imm(e, 2, 2, X0, v->by);
-    low_bytes(e, X0);
-    op3(e, PACK, X0, X0, x86_reg_rm(X0));
-    return true;
-}
-
-/* Bytes alone: each against its neighbour in a lane of 2. */
-static bool pairs(struct emit *e, const struct ir_vector *v)
-{
-    uint32_t opcode = opcode_of(v->op == IR_V_UMAX_PAIRS ? IR_V_UMAX : IR_V_UMIN, 1);
-    if (v->size != 1 || v->bytes != 16) {
+    uint32_t opcode = opcode_of(IR_V_MUL, v->size);
+    if (opcode == 0) {
         return false;
     }
-    const unsigned from[] = {v->n, v->m};
+    struct x86_rm m = right(l, v);
+    vector_op(l, opcode, X0, vector_in(l, v->n, X0), m);
+    if (v->op == IR_V_MLA) {
+        vector_op(l, opcode_of(IR_V_ADD, v->size), X0, X0, vector_rm(v->d));
+    } else {
+        vector_op(l, opcode_of(IR_V_SUB, v->size), X0, vector_in(l, v->d, X1), x86_reg_rm(X0));
+    }
+    return true;
+}
+
+/* The lower `size` bytes of each lane of twice that: dst = from. */
+static void low_parts(struct lower *l, unsigned size, unsigned dst, unsigned from)
+{
+    vector_shift(l, 6, 2 * size, dst, from, size * 8);
+    vector_shift(l, 2, 2 * size, dst, dst, size * 8);
+}
+
+static uint32_t pack(unsigned size)
+{
+    return size == 1 ? X86_0F | 0x67 : X86_0F38 | 0x2b; /* vpackuswb, vpackusdw: a's, then b's */
+}
+
+static bool narrow(struct lower *l, const struct ir_vector *v)
+{
+    unsigned n = vector_in(l, v->n, X0);
+    if (v->by != 0) {
+        vector_shift(l, 2, 2u * v->size, X0, n, v->by);
+        n = X0;
+    }
+    if (v->size == 4) {
+        vector_op(l, X86_0F | 0x70, X0, 0, x86_reg_rm(n)); /* vpshufd */
+        emit_byte(&l->e, 0x08);
+    } else {
+        low_parts(l, v->size, X0, n);
+        vector_op(l, pack(v->size), X0, X0, x86_reg_rm(X0));
+    }
+    if (v->bytes == 16) {
+        vector_op(l, LOW_HALVES, X0, vector_in(l, v->d, X1), x86_reg_rm(X0));
+    }
+    return true;
+}
+
+static bool widen(struct lower *l, const struct ir_vector *v)
+{
+    unsigned by = v->by & 63u;
+    struct x86_rm from = vector_rm(v->n);
+    if ((v->by & 64) != 0) {
+        vector_op(l, X86_0F | 0x70, X0, 0, from); /* vpshufd: the upper half below */
+        emit_byte(&l->e, 0xee);
+        from = x86_reg_rm(X0);
+    }
+    vector_op(l, opcode_of((enum ir_vector_op)v->op, v->size), X0, 0, from);
+    if (by != 0) {
+        vector_shift(l, 6, 2u * v->size, X0, X0, by);
+    }
+    return true;
+}
+
+/*
+ * Both operands as one of 16 bytes when they are of 8: what is made of that and itself has the
+ * result in its lower half.
+ */
+static void both_halves(struct lower *l, const struct ir_vector *v, unsigned *n, unsigned *m)
+{
+    if (v->bytes == 8) {
+        vector_op(l, LOW_HALVES, X0, vector_in(l, v->n, X0), vector_rm(v->m));
+        *n = *m = X0;
+        return;
+    }
+    *m = vector_in(l, v->m, X1);
+    *n = vector_in(l, v->n, X0);
+}
+
+/* Bytes: each against its neighbour in a lane of 2. */
+static void byte_pairs(struct lower *l, uint32_t opcode, unsigned n, unsigned m)
+{
+    const unsigned from[] = {m, n};
+    const unsigned to[] = {X1, X0};
     for (unsigned i = 0; i < 2; i++) {
-        unsigned x = i == 0 ? X0 : X1;
-        load(e, x, from[i]);
-        emit_vex(e, X86_66 | X86_0F | 0x71, false, 2, X2, x86_reg_rm(x)); /* X2 = x >> 8 */
-        emit_byte(e, 8);
-        op3(e, opcode, x, x, x86_reg_rm(X2));
-        low_bytes(e, x);
+        vector_shift(l, 2, 2, X2, from[i], 8);
+        vector_op(l, opcode, X2, X2, x86_reg_rm(from[i]));
+        low_parts(l, 1, to[i], X2);
     }
-    op3(e, PACK, X0, X0, x86_reg_rm(X1));
-    return true;
+    vector_op(l, pack(1), X0, X0, x86_reg_rm(X1));
 }
 
-static bool one_source(struct emit *e, const struct ir_vector *v)
+static bool pairs(struct lower *l, const struct ir_vector *v)
 {
-    if (v->op == IR_V_NOT) {
-        load(e, X0, v->n);
-        invert(e, X0, X1);
+    unsigned n = 0;
+    unsigned m = 0;
+    if (v->size == 1) {
+        static const uint8_t ops[] = {[IR_V_UMAX_PAIRS] = IR_V_UMAX,
+                                      [IR_V_UMIN_PAIRS] = IR_V_UMIN,
+                                      [IR_V_ADD_PAIRS] = IR_V_ADD};
+        both_halves(l, v, &n, &m);
+        byte_pairs(l, opcode_of((enum ir_vector_op)ops[v->op], 1), n, m);
         return true;
     }
-    op3(e, X86_0F | 0xef, X0, X0, x86_reg_rm(X0));
-    op3(e, opcode_of(IR_V_EQ, v->size), X0, X0, in_state(v->n));
+    if (v->op != IR_V_ADD_PAIRS) {
+        return false;
+    }
+    both_halves(l, v, &n, &m);
+    if (v->size == 8) {
+        vector_op(l, HIGH_HALVES, X2, n, x86_reg_rm(m));
+        vector_op(l, LOW_HALVES, X0, n, x86_reg_rm(m));
+        vector_op(l, opcode_of(IR_V_ADD, 8), X0, X0, x86_reg_rm(X2));
+        return true;
+    }
+    vector_op(l, X86_0F38 | (v->size == 2 ? 0x01u : 0x02u), X0, n, x86_reg_rm(m)); /* vphaddw, d */
     return true;
 }
 
-static bool with_inverse(struct emit *e, const struct ir_vector *v)
+static bool zip(struct lower *l, const struct ir_vector *v)
 {
-    load(e, X1, v->m);
+    bool high = v->op == IR_V_ZIP2 && v->bytes == 8;
+    enum ir_vector_op op = high ? IR_V_ZIP1 : (enum ir_vector_op)v->op;
+    vector_op(l, opcode_of(op, v->size), X0, vector_in(l, v->n, X0), vector_rm(v->m));
+    if (high) {
+        vector_op(l, X86_0F | 0x73, 3, X0, x86_reg_rm(X0)); /* vpsrldq */
+        emit_byte(&l->e, 8);
+    }
+    return true;
+}
+
+static bool unzip(struct lower *l, const struct ir_vector *v)
+{
+    unsigned n = 0;
+    unsigned m = 0;
+    bool odd = v->op == IR_V_UZP2;
+    both_halves(l, v, &n, &m);
+    if (v->size == 8) {
+        vector_op(l, odd ? HIGH_HALVES : LOW_HALVES, X0, n, x86_reg_rm(m));
+        return true;
+    }
+    if (v->size == 4) {
+        emit_vex(&l->e, X86_0F | 0xc6, false, X0, n, x86_reg_rm(m)); /* vshufps */
+        emit_byte(&l->e, odd ? 0xdd : 0x88);
+        return true;
+    }
+    const unsigned from[] = {m, n};
+    const unsigned to[] = {X1, X0};
+    for (unsigned i = 0; i < 2; i++) {
+        if (odd) {
+            vector_shift(l, 2, 2u * v->size, to[i], from[i], v->size * 8u);
+        } else {
+            low_parts(l, v->size, to[i], from[i]);
+        }
+    }
+    vector_op(l, pack(v->size), X0, X0, x86_reg_rm(X1));
+    return true;
+}
+
+/* x = two constants. */
+static void constants(struct lower *l, unsigned x, uint64_t low, uint64_t high)
+{
+    emit_const(&l->e, RAX, low);
+    emit_vex(&l->e, X86_66 | X86_0F | 0x6e, true, x, 0, x86_reg_rm(RAX));
+    emit_const(&l->e, RAX, high);
+    emit_vex(&l->e, X86_66 | X86_0F3A | 0x22, true, x, x, x86_reg_rm(RAX));
+    emit_byte(&l->e, 1);
+}
+
+/* vpshufb takes numbers modulo 16 and 0 for 128 and more: 16 to 127 are made such. */
+static bool table(struct lower *l, const struct ir_vector *v)
+{
+    constants(l, X1, 0x7070707070707070, 0x7070707070707070);
+    vector_op(l, X86_0F | 0xdc, X1, X1, vector_rm(v->m)); /* vpaddusb */
+    vector_op(l, X86_0F38, X0, vector_in(l, v->n, X0), x86_reg_rm(X1));
+    return true;
+}
+
+static bool reverse(struct lower *l, const struct ir_vector *v)
+{
+    uint64_t low = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        unsigned unit = i / v->by * v->by;
+        unsigned lane = (i - unit) / v->size;
+        unsigned from = unit + (v->by / v->size - 1u - lane) * v->size + i % v->size;
+        low |= (uint64_t)from << (8 * i);
+    }
+    constants(l, X1, low, low + 0x0808080808080808);
+    vector_op(l, X86_0F38, X0, vector_in(l, v->n, X0), x86_reg_rm(X1));
+    return true;
+}
+
+static bool one_source(struct lower *l, const struct ir_vector *v)
+{
+    switch ((int)v->op) {
+    case IR_V_NOT:
+        vector_ones(l, X1);
+        vector_op(l, XOR, X0, X1, vector_rm(v->n));
+        return true;
+    case IR_V_NEG:
+        zero(l, X1);
+        vector_op(l, opcode_of(IR_V_SUB, v->size), X0, X1, vector_rm(v->n));
+        return true;
+    case IR_V_ABS:
+        if (opcode_of(IR_V_ABS, v->size) == 0) {
+            return false;
+        }
+        vector_op(l, opcode_of(IR_V_ABS, v->size), X0, 0, vector_rm(v->n));
+        return true;
+    default: /* EQ_ZERO */
+        zero(l, X1);
+        vector_op(l, opcode_of(IR_V_EQ, v->size), X0, X1, vector_rm(v->n));
+        return true;
+    }
+}
+
+static void with_inverse(struct lower *l, const struct ir_vector *v)
+{
+    unsigned m = vector_in(l, v->m, X1);
     if (v->op == IR_V_ANDN) {
-        op3(e, X86_0F | 0xdf, X0, X1, in_state(v->n)); /* pandn: ~X1 & n */
-        return true;
+        vector_op(l, ANDN, X0, m, vector_rm(v->n));
+        return;
     }
-    invert(e, X1, X0);
-    op3(e, X86_0F | 0xeb, X0, X1, in_state(v->n));
-    return true;
+    vector_ones(l, X0);
+    vector_op(l, XOR, X0, X0, x86_reg_rm(m));
+    vector_op(l, OR, X0, X0, vector_rm(v->n));
 }
 
-static bool compute(struct emit *e, const struct ir_vector *v)
+/* To X0. */
+static bool compute(struct lower *l, const struct ir_vector *v)
 {
-    switch ((enum ir_vector_op)v->op) {
-    case IR_V_ADD:
-    case IR_V_SUB:
-    case IR_V_AND:
-    case IR_V_OR:
-    case IR_V_XOR:
-    case IR_V_EQ:
-    case IR_V_GT:
-    case IR_V_SMAX:
-    case IR_V_SMIN:
-    case IR_V_UMAX:
-    case IR_V_UMIN:
-        return plain(e, v);
+    switch ((int)v->op) {
     case IR_V_ANDN:
     case IR_V_ORN:
-        return with_inverse(e, v);
+        with_inverse(l, v);
+        return true;
     case IR_V_SELECT_D:
     case IR_V_SELECT_M:
     case IR_V_SELECT_NOT_M:
-        return select_bits(e, v);
+        select_bits(l, v);
+        return true;
     case IR_V_GE:
     case IR_V_HI:
     case IR_V_HS:
-        return compare(e, v);
+        return compare(l, v);
+    case IR_V_TST:
+        test(l, v);
+        return true;
     case IR_V_EQ_ZERO:
     case IR_V_NOT:
-        return one_source(e, v);
+    case IR_V_NEG:
+    case IR_V_ABS:
+        return one_source(l, v);
     case IR_V_SHL:
     case IR_V_SHR:
     case IR_V_SAR:
-        return shift(e, v);
+    case IR_V_SRA:
+    case IR_V_USRA:
+        return shift(l, v);
+    case IR_V_MLA:
+    case IR_V_MLS:
+        return multiply_add(l, v);
     case IR_V_NARROW:
-        return narrow(e, v);
+        return narrow(l, v);
+    case IR_V_WIDEN:
+    case IR_V_UWIDEN:
+        return widen(l, v);
     case IR_V_UMAX_PAIRS:
     case IR_V_UMIN_PAIRS:
-        return pairs(e, v);
+    case IR_V_ADD_PAIRS:
+        return pairs(l, v);
+    case IR_V_ZIP1:
+    case IR_V_ZIP2:
+        return zip(l, v);
+    case IR_V_UZP1:
+    case IR_V_UZP2:
+        return unzip(l, v);
+    case IR_V_TBL:
+        return table(l, v);
+    case IR_V_REV:
+        return reverse(l, v);
     case IR_V_EXTRACT:
-        load(e, X1, v->m);
-        op3(e, X86_0F3A | 0x0f, X0, X1, in_state(v->n)); /* palignr */
-        emit_byte(e, v->by);
+        vector_op(l, X86_0F3A | 0x0f, X0, vector_in(l, v->m, X1), vector_rm(v->n)); /* vpalignr */
+        emit_byte(&l->e, v->by);
         return true;
-    case IR_V_NONE:
     default:
         return false;
     }
+}
+
+static bool is_plain(const struct ir_vector *v)
+{
+    return (v->op >= IR_V_ADD && v->op <= IR_V_XOR && v->op != IR_V_ANDN && v->op != IR_V_ORN) ||
+           v->op == IR_V_EQ || v->op == IR_V_GT || (v->op >= IR_V_SMAX && v->op <= IR_V_UMIN) ||
+           v->op == IR_V_MUL;
 }
 
 bool lower_vector(struct lower *l)
 {
     const struct ir_insn *insn = lower_now(l);
     const struct ir_vector *v = &insn->vector;
-    struct emit *e = &l->e;
-    if (insn->uses != 0 || !compute(e, v)) {
+    if (insn->uses != 0 || v->op == IR_V_NONE || v->op >= IR_V_FADD) {
         return false;
     }
-    if (v->bytes == 8 || v->op == IR_V_NARROW) {
-        emit_vex(e, X86_F3 | X86_0F | 0x7e, false, X0, 0, x86_reg_rm(X0)); /* vmovq */
+    unsigned x = X0;
+    if (is_plain(v)) {
+        x = v->bytes == 16 ? vector_dst(v->d) : X0;
+        if (!plain(l, v, x)) {
+            return false;
+        }
+    } else if (!compute(l, v)) {
+        return false;
     }
-    emit_vex(e, X86_66 | X86_0F | 0x7f, false, X0, 0, in_state(v->d));
+    bool wide = v->op == IR_V_WIDEN || v->op == IR_V_UWIDEN;
+    vector_out(l, v->d, x, wide ? 16 : v->bytes);
     return true;
 }

@@ -17,6 +17,16 @@ enum x86_reg x86_pinned(unsigned slot)
     return pinned[slot] == 0 ? X86_NO_REG : (enum x86_reg)(pinned[slot] - 1);
 }
 
+unsigned x86_pinned_vector(unsigned reg)
+{
+    static const uint8_t pinned[32] = {
+#define X(guest, host) [guest] = (host) + 1,
+        X86_PINNED_VECTORS(X)
+#undef X
+    };
+    return reg >= 32 || pinned[reg] == 0 ? X86_NO_REG : pinned[reg] - 1u;
+}
+
 static struct loc *loc_of(struct lower *l, ir_value v)
 {
     return &l->loc[v];

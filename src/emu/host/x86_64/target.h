@@ -41,10 +41,22 @@ enum x86_reg {
     X(0, RBX)                                                                                      \
     X(1, RSI) X(2, RDI) X(3, R8) X(4, R9) X(5, R10) X(19, R11) X(20, R12) X(30, R13) X(31, R14)
 
+/*
+ * Vector registers, all 16 bytes of each, always: those that compilers use most. The others are in
+ * the state; XMM0 to XMM2 are scratch within an operation.
+ */
+#define X86_PINNED_VECTORS(X)                                                                      \
+    X(0, 3)                                                                                        \
+    X(1, 4) X(2, 5) X(3, 6) X(4, 7) X(5, 8) X(6, 9) X(7, 10) X(8, 11) X(9, 12) X(16, 13) X(17, 14) \
+        X(18, 15)
+
 #define X86_TEMPS ((1u << RCX) | (1u << RDX) | (1u << R15))
 
 /* The host register of a slot, or X86_NO_REG. */
 enum x86_reg x86_pinned(unsigned slot);
+
+/* The same of a vector register; from 32 on there are none. */
+unsigned x86_pinned_vector(unsigned reg);
 
 /* From RBP. */
 #define X86_CPU(member) ((int32_t)offsetof(struct emu_cpu, member) - X86_BIAS)
@@ -53,7 +65,7 @@ static inline int32_t x86_slot(unsigned slot)
     return (int32_t)(slot * 8) - X86_BIAS;
 }
 
-/* Whether this host has what translated code uses: BMI1, BMI2, LZCNT, AVX2, CMPXCHG16B. */
+/* Whether this host has what translated code uses: BMI1, BMI2, LZCNT, AVX2, FMA, CMPXCHG16B. */
 bool x86_suffices(void);
 
 #endif
