@@ -91,9 +91,9 @@ def frame_code(load, base):
     return words
 
 
-def program(body, frame):
+def program(body, frame, fpcr=0):
     """Runs the body with the registers of the frame and writes those at its end to standard output."""
-    code = [*mov(30, DATA), *frame_code(True, 30), *mov(30, DATA + 0x800), *body, *mov(30, DATA + OUT),
+    code = [*mov(0, fpcr), 0xd51b4400, *mov(30, DATA), *frame_code(True, 30), *mov(30, DATA + 0x800), *body, *mov(30, DATA + OUT),
             *frame_code(False, 30),
             *mov(0, 1), *mov(1, DATA + OUT), *mov(2, FRAME), *mov(8, 64), 0xd4000001,
             *mov(0, 0), *mov(8, 94), 0xd4000001]

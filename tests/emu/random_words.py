@@ -20,6 +20,8 @@ TABLES = ("integer", "fp", "simd", "memory")
 # What has a place of its own: branches, other threads' business, addresses.
 MEMORY = ("ldr_unsigned", "ldr_unsigned_v", "ldr_unscaled", "ldr_unscaled_v", "ldp", "ldp_v", "ldar", "stlr",
           "ldadd", "swp", "cas", "ld_single", "ld_multiple", "ldxr")
+# Rounding modes, and the default NaN.
+FPCR = (0, 0, 1 << 22, 2 << 22, 3 << 22, 1 << 25)
 
 
 def fit(line, word):
@@ -69,8 +71,9 @@ def main():
                 good = a64.known(known, words)
                 body = [w for w in words if w in good][:WORDS]
                 count += len(body)
+                fpcr = source.choice(FPCR) if line["table"] in ("fp", "simd") else 0
                 with open(path, "wb") as file:
-                    file.write(a64.program(body, a64.random_frame(source)))
+                    file.write(a64.program(body, a64.random_frame(source), fpcr))
                 os.chmod(path, 0o755)
                 theirs, complaint = run(["qemu-aarch64"], path)
                 for options in ([], ["--interpret"]):
@@ -78,7 +81,7 @@ def main():
                     problem = problem or a64.compare(ours, theirs)
                     if problem:
                         print(f"# {options} {problem}; {words_of.decode()[:200]} {complaint.decode()[:200]}")
-                        print("# " + " ".join(f"{w:08x}" for w in body))
+                        print(f"# FPCR {fpcr:x}: " + " ".join(f"{w:08x}" for w in body))
                         break
                 if problem:
                     break

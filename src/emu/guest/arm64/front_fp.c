@@ -143,6 +143,16 @@ static uint64_t fp_two(struct arm64_state *state, uint64_t imm, uint64_t a)
     return 0;
 }
 
+/* An infinity by a zero. */
+static bool is_invalid_product(uint64_t n, uint64_t m, bool wide)
+{
+    uint64_t infinity = wide ? 0x7ff0000000000000u : 0x7f800000u;
+    uint64_t mask = wide ? INT64_MAX : INT32_MAX;
+    n &= mask;
+    m &= mask;
+    return (n == infinity && m == 0) || (n == 0 && m == infinity);
+}
+
 /* a + n * m: with one rounding. Bits of op: the product is negated, and a is. */
 uint64_t arm64_fp_fused(struct arm64_state *state, unsigned op, bool wide, uint64_t addend,
                         uint64_t n, uint64_t m)
@@ -151,6 +161,10 @@ uint64_t arm64_fp_fused(struct arm64_state *state, unsigned op, bool wide, uint6
     addend ^= (op & 2) != 0 ? sign : 0;
     n ^= (op & 1) != 0 ? sign : 0;
     const uint64_t operand[] = {addend, n, m};
+    if (is_nan(addend, wide) && (addend & (wide ? QUIET_D : QUIET_S)) != 0 &&
+        is_invalid_product(n, m, wide)) {
+        return wide ? NAN_D : NAN_S; /* FPMulAdd(): not the addend */
+    }
     uint64_t r = wide ? of_double(fma(as_double(n), as_double(m), as_double(addend)))
                       : of_float(fmaf(as_float(n), as_float(m), as_float(addend)));
     return is_nan(r, wide) ? pick_nan(state, operand, 3, wide) : r;
@@ -168,7 +182,7 @@ static uint64_t fp_three(struct arm64_state *state, uint64_t imm, uint64_t a)
 }
 
 /* 0 to nearest even, 1 up, 2 down, 3 to zero, 4 to nearest away. */
-static double round_as(double x, unsigned mode)
+static double round_magnitude(double x, unsigned mode)
 {
     switch (mode) {
     case 0: {
@@ -177,7 +191,7 @@ static double round_as(double x, unsigned mode)
         if (left > 0.5 || (left == 0.5 && fmod(r, 2) != 0)) {
             r += 1;
         }
-        return copysign(r, x);
+        return r;
     }
     case 1:
         return ceil(x);
@@ -188,6 +202,12 @@ static double round_as(double x, unsigned mode)
     default:
         return round(x);
     }
+}
+
+/* A zero has the sign of what was rounded: C's functions say another when the mode is down. */
+static double round_as(double x, unsigned mode)
+{
+    return copysign(round_magnitude(x, mode), x);
 }
 
 static uint64_t convert(const struct arm64_state *state, uint64_t v, bool from_wide, bool to_wide)

@@ -41,7 +41,7 @@ void vector_out(struct lower *l, unsigned reg, unsigned x, unsigned bytes)
 {
     struct emit *e = &l->e;
     unsigned own = x86_pinned_vector(reg);
-    unsigned to = own == X86_NO_REG ? x : own;
+    unsigned to = own != X86_NO_REG ? own : bytes == 16 ? x : X0; /* x may be another's */
     if (bytes == 8) {
         emit_vex(e, X86_F3 | X86_0F | 0x7e, false, to, 0, x86_reg_rm(x)); /* vmovq */
     } else if (bytes == 4) {
