@@ -14,7 +14,7 @@ set -- $names
 plan $((2 * $#))
 for name in $names; do
     name=${name%.c}
-    "$cross" -O2 -static -pthread -o "$work/$name" "$sources/$name.c" && gcc -O2 -pthread -o "$work/$name.native" "$sources/$name.c" || exit 1
+    "$cross" -O2 -ffp-contract=off -static -pthread -o "$work/$name" "$sources/$name.c" -lm && gcc -O2 -ffp-contract=off -pthread -o "$work/$name.native" "$sources/$name.c" -lm || exit 1
     want=$("$work/$name.native"; echo "ended with $?")
     is "$name: by code for this CPU" "$want" "$(timeout 100 "$emulator" "$work/$name" 2>&1; echo "ended with $?")"
     is "$name: interpreted" "$want" "$(timeout 200 "$emulator" --interpret "$work/$name" 2>&1; echo "ended with $?")"
