@@ -12,6 +12,7 @@
 #include "cmd/common.h"
 #include "container/container.h"
 #include "engine/apparmor.h"
+#include "engine/emulator.h"
 #include "engine/kernel.h"
 #include "engine/network.h"
 #include "wall/wall.h"
@@ -260,6 +261,23 @@ static int check_vm(const struct engine *engine)
     return bad;
 }
 
+/* What is missing here takes nothing from the walls. */
+static void check_emulator(void)
+{
+    AUTO(freep) char *path = dirs_helper(EMULATOR_PROGRAM);
+    bool there = path != NULL && access(path, X_OK) == 0;
+    bool suits = emulator_has("arm64");
+    (void)printf("\nemulated CPU: programs of linux/arm64 images\n");
+    (void)say(there ? GOOD : POOR, EMULATOR_PROGRAM, "install Isola again: make install");
+    if (suits) {
+        (void)say(emulator_is_fast() ? GOOD : POOR, "AVX2, FMA and BMI2, for translated code",
+                  "another CPU: this one interprets, at a hundredth of the speed");
+    }
+    (void)printf("%s\n", !suits  ? "no other CPU is emulated here"
+                         : there ? "linux/arm64 images can run here"
+                                 : "linux/arm64 images cannot run here");
+}
+
 static int run_doctor(struct command_context *context, void *data, int argc, char **argv,
                       struct err *err)
 {
@@ -284,6 +302,7 @@ static int run_doctor(struct command_context *context, void *data, int argc, cha
     int bad_vm = check_vm(engine);
     (void)printf("%s\n", bad_vm == 0 ? "the vm wall can run here"
                                      : "the vm wall cannot run here: see MISSING above");
+    check_emulator();
     return bad == 0 ? 0 : 1;
 }
 

@@ -12,6 +12,17 @@ bool emulator_has(const char *architecture)
 #endif
 }
 
+/* As x86_suffices() of the translator, which a program of the host does not link. */
+bool emulator_is_fast(void)
+{
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+#else
+    return false;
+#endif
+}
+
 int emulator_wrap(struct strv *words)
 {
     /* Programs of this CPU in such an image run as they are. */

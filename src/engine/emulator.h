@@ -20,6 +20,9 @@
 /* Whether an architecture in Go's names ("arm64") is emulated. */
 bool emulator_has(const char *architecture);
 
+/* Whether this CPU has what code is made for; else programs are interpreted. */
+bool emulator_is_fast(void);
+
 /* The words that run words[0] and what follows it: puts its own in front. 0 or -ENOMEM. */
 int emulator_wrap(struct strv *words);
 

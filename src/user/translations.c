@@ -227,7 +227,7 @@ static bool oldest(int dir_fd, char name[64], off_t *ret_sum)
                      (st.st_mtim.tv_sec == age.tv_sec && st.st_mtim.tv_nsec < age.tv_nsec);
         if (count == 0 || older) {
             age = st.st_mtim;
-            (void)snprintf(name, 64, "%s", e->d_name);
+            memcpy(name, e->d_name, strlen(e->d_name) + 1);
         }
         count++;
     }

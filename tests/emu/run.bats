@@ -99,3 +99,8 @@ aarch64" ]
     run arm --memory 64m arm /bin/busybox grep emulator-cache /proc/mounts
     [[ "$output" == *"size=8192k"* ]]
 }
+
+@test "doctor says whether images for the other CPU can run" {
+    run "$isola" doctor
+    [[ "$output" == *"emulated CPU: programs of linux/arm64 images"*"ok       isola-emu-aarch64"*"linux/arm64 images can run here"* ]]
+}
