@@ -13,7 +13,8 @@
 
 static uint32_t slot_of(const struct emu *emu, uint64_t pc)
 {
-    return (uint32_t)((pc >> 2) * 0x9e3779b97f4a7c15ull >> (64 - emu->hash_bits));
+    /* Neighbours stay neighbours: few pages and lines of the table are used at a time. */
+    return (uint32_t)((pc >> 4) + (pc >> 22) * 0x9e3779b1u) & (((uint32_t)1 << emu->hash_bits) - 1);
 }
 
 struct block *block_find(struct emu *emu, uint64_t pc)

@@ -24,7 +24,7 @@
 #include "emu/kept.h"
 
 #define CACHE_SIZE_DEFAULT ((size_t)64 << 20)
-#define HASH_BITS 16u
+#define HASH_BITS 18u
 #define RETURNS_SIZE ((size_t)64 << 10)
 /* No block is longer: 64 instructions of the longest code. */
 #define BLOCK_ROOM ((size_t)64 << 10)

@@ -11,7 +11,7 @@
 #include "emu/kept.h"
 
 /* Records that wait to be written, in bytes. */
-#define FRESH_MAX ((size_t)64 << 20)
+#define FRESH_MAX ((size_t)128 << 20)
 #define HEADER_SKIP (offsetof(struct kept_header, checksum) + sizeof(uint32_t))
 
 /* What was kept. */
