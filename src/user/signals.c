@@ -10,6 +10,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "emu/fetch.h"
 #include "user/host_call.h"
 #include "user/user.h"
 
@@ -347,10 +348,19 @@ void signals_fault(struct thread *thread, int number, int code, uint64_t address
         enter_handler(thread, number, &info, &action, before);
         return;
     }
-    (void)fprintf(stderr,
-                  "isola-emu-aarch64: the program ended by signal %d at 0x%" PRIx64
-                  " (address 0x%" PRIx64 ")\n",
-                  number, emu_cpu_state(thread->cpu)->pc, address);
+    uint64_t pc = emu_cpu_state(thread->cpu)->pc;
+    uint32_t word = 0;
+    if (number == SIGILL && emu_fetch(pc, &word)) {
+        (void)fprintf(stderr,
+                      "isola-emu-aarch64: the program ended by signal 4 at 0x%" PRIx64
+                      ": no instruction 0x%08" PRIx32 " here\n",
+                      pc, word);
+    } else {
+        (void)fprintf(stderr,
+                      "isola-emu-aarch64: the program ended by signal %d at 0x%" PRIx64
+                      " (address 0x%" PRIx64 ")\n",
+                      number, pc, address);
+    }
     const uint64_t this_one = BIT(number);
     (void)signal(number, SIG_DFL);
     (void)host_mask(SIG_UNBLOCK, &this_one);
