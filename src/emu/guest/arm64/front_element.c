@@ -51,9 +51,13 @@ static uint64_t element_float(struct arm64_state *state, uint64_t imm, uint64_t 
 }
 
 /* The numbers that simd.c knows them by; 0: no such instruction here. */
-static const uint8_t three_ops[32] = {
-    [8] = 19 /* MUL */, [16 + 0] = 18 /* MLA */, [16 + 4] = 32 + 18 /* MLS */};
+static const uint8_t three_ops[32] = {[12] = 22 /* SQDMULH */,
+                                      [13] = 32 + 22 /* SQRDMULH */,
+                                      [8] = 19 /* MUL */,
+                                      [16 + 0] = 18 /* MLA */,
+                                      [16 + 4] = 32 + 18 /* MLS */};
 static const uint8_t different_ops[32] = {
+    [3] = 9 /* SQDMLAL */,     [7] = 11 /* SQDMLSL */,     [11] = 13 /* SQDMULL */,
     [2] = 8 /* SMLAL */,       [6] = 10 /* SMLSL */,       [10] = 12 /* SMULL */,
     [16 + 2] = 16 + 8 /* U */, [16 + 6] = 16 + 10 /* U */, [16 + 10] = 16 + 12 /* U */};
 
@@ -113,13 +117,9 @@ static struct lane_args args_of(const struct a64_args *a, uint8_t q)
     };
 }
 
-bool front_simd_element(struct front *f, const struct a64_args *a)
+static bool by_integer(struct front *f, const struct a64_args *a, struct lane_args args)
 {
-    struct lane_args args = args_of(a, a->q != 0 ? 16 : 8);
     unsigned op = (unsigned)(a->u << 4 | a->opcode);
-    if ((a->opcode & 3) == 1) {
-        return by_float(f, a, args, false);
-    }
     if (a->size != 1 && a->size != 2) {
         return false;
     }
@@ -128,14 +128,31 @@ bool front_simd_element(struct front *f, const struct a64_args *a)
     if (args.op == 0) {
         return false;
     }
-    unsigned own = args.op == 19 ? IR_V_MUL : args.op == 18 ? IR_V_MLA : IR_V_MLS;
+    unsigned own = args.op == 19        ? IR_V_MUL
+                   : args.op == 18      ? IR_V_MLA
+                   : args.op == 32 + 18 ? IR_V_MLS
+                                        : IR_V_NONE;
     front_call_vector(f, whole ? element_three : element_different, lane_pack(args),
                       vector_of(args, whole ? own : IR_V_NONE));
     return true;
 }
 
+/* Opcode 13 is no float, though its lower bits are those of floats. */
+bool front_simd_element(struct front *f, const struct a64_args *a)
+{
+    struct lane_args args = args_of(a, a->q != 0 ? 16 : 8);
+    return (a->opcode & 3) == 1 && a->opcode != 13 ? by_float(f, a, args, false)
+                                                   : by_integer(f, a, args);
+}
+
 bool front_simd_element_s(struct front *f, const struct a64_args *a)
 {
+    bool saturates =
+        a->u == 0 && (a->opcode == 3 || a->opcode == 7 || (a->opcode >= 11 && a->opcode <= 13));
+    if (saturates) {
+        return (a->size == 1 || a->size == 2) &&
+               by_integer(f, a, args_of(a, (uint8_t)(1u << a->size)));
+    }
     struct lane_args args = args_of(a, a->size == 3 ? 8 : 4);
     return (a->opcode & 3) == 1 && by_float(f, a, args, true);
 }

@@ -39,6 +39,11 @@ static uint64_t pick_nan(const struct arm64_state *state, const uint64_t *operan
     return wide ? NAN_D : NAN_S;
 }
 
+uint64_t arm64_fp_nan(const struct arm64_state *state, uint64_t v, bool wide)
+{
+    return pick_nan(state, &v, 1, wide);
+}
+
 static double as_double(uint64_t v)
 {
     double d = 0;
@@ -65,6 +70,20 @@ static uint64_t of_float(float f)
     uint64_t v = 0;
     memcpy(&v, &f, sizeof(f));
     return v;
+}
+
+uint64_t arm64_fp_from_fixed(uint64_t v, bool is_unsigned, bool wide, unsigned bits)
+{
+    v = wide || is_unsigned ? v : (uint64_t)(int64_t)(int32_t)v;
+    uint64_t r = arm64_fp_from_int(v, is_unsigned, wide);
+    return wide ? of_double(ldexp(as_double(r), -(int)bits))
+                : of_float(ldexpf(as_float(r), -(int)bits));
+}
+
+uint64_t arm64_fp_to_fixed(uint64_t v, bool is_unsigned, bool wide, unsigned bits)
+{
+    double x = ldexp(wide ? as_double(v) : (double)as_float(v), (int)bits);
+    return arm64_fp_to_int(x, is_unsigned, wide ? 64 : 32, 3);
 }
 
 static uint64_t reg(const struct arm64_state *state, unsigned number, bool wide)
@@ -391,8 +410,37 @@ static bool front_fp_three(struct front *f, const struct a64_args *a)
     return true;
 }
 
+/* FCVT to and from 16 bits: op 0 and 1. */
+static uint64_t fp_half(struct arm64_state *state, uint64_t imm, uint64_t a)
+{
+    struct lane_args args = lane_unpack(imm);
+    bool wide = args.size == 8;
+    (void)a;
+    set_reg(state, args.rd,
+            args.op != 0 ? arm64_from_half(state, state->v[args.rn].h[0], wide)
+                         : arm64_to_half(state, reg(state, args.rn, wide), wide));
+    return 0;
+}
+
+static bool convert_half(struct front *f, const struct a64_args *a)
+{
+    bool from = a->type == 3;
+    bool good = from ? a->opcode == 4 || a->opcode == 5 : a->opcode == 7;
+    bool wide = from ? a->opcode == 5 : a->type == 1;
+    if (good) {
+        front_call(
+            f, fp_half,
+            lane_pack((struct lane_args){
+                .rd = (uint8_t)a->rd, .rn = (uint8_t)a->rn, .op = from, .size = wide ? 8 : 4}));
+    }
+    return good;
+}
+
 static bool front_fp_one(struct front *f, const struct a64_args *a)
 {
+    if (a->type == 3 || a->opcode == 7) {
+        return convert_half(f, a);
+    }
     static const uint8_t ops[16] = {IR_V_FMOV,  IR_V_FABS,  IR_V_FNEG,  IR_V_FSQRT,
                                     IR_V_FCVT,  IR_V_FCVT,  0,          0,
                                     IR_V_FRINT, IR_V_FRINT, IR_V_FRINT, IR_V_FRINT,

@@ -120,10 +120,11 @@ static bool front_simd_three(struct front *f, const struct a64_args *a)
         return (args.size == 4 || a->q != 0) && float_three(f, a, args);
     }
     /* Of 64 bits there are comparisons, shifts and sums. */
-    bool wide = a->opcode == 6 || a->opcode == 7 || a->opcode == 8 || a->opcode == 16 ||
-                a->opcode == 17 || a->opcode == 23;
+    bool saturates = a->opcode == 1 || a->opcode == 5 || (a->opcode >= 9 && a->opcode <= 11);
+    bool wide = saturates || a->opcode == 6 || a->opcode == 7 || a->opcode == 8 ||
+                a->opcode == 16 || a->opcode == 17 || a->opcode == 23;
     if (!arm64_simd_three_known(args.op) || (a->size == 3 && (a->q == 0 || !wide)) ||
-        (args.op == 32 + 19 && a->size != 0)) {
+        (args.op == 32 + 19 && a->size != 0) || (a->opcode == 22 && a->size == 0)) {
         return false;
     }
     return call_vector(f, arm64_simd_three, args, three_ops[args.op], 0);
@@ -139,12 +140,17 @@ static bool front_simd_three_s(struct front *f, const struct a64_args *a)
         unsigned bytes = (a->size & 1) != 0 ? 8 : 4;
         args.size = args.q = (uint8_t)bytes;
         args.more = (uint8_t)(a->size >> 1);
-        bool compares = a->opcode == 28;
+        bool alone = a->opcode == 28 || a->opcode == 29 || args.op == 31 || args.op == 27;
         bool distance = args.op == 32 + 26 && args.more != 0;
-        return (compares || distance) && float_three(f, a, args);
+        return (alone || distance) && float_three(f, a, args);
     }
-    bool known =
-        a->opcode == 6 || a->opcode == 7 || a->opcode == 8 || a->opcode == 16 || a->opcode == 17;
+    if (a->opcode == 1 || a->opcode == 5 || a->opcode == 9 || a->opcode == 11 || a->opcode == 22) {
+        args.size = args.q = (uint8_t)(1u << a->size);
+        return !(a->opcode == 22 && (a->size == 0 || a->size == 3)) &&
+               call(f, arm64_simd_three, args);
+    }
+    bool known = a->opcode == 10 || a->opcode == 6 || a->opcode == 7 || a->opcode == 8 ||
+                 a->opcode == 16 || a->opcode == 17;
     return a->size == 3 && known && call_vector(f, arm64_simd_three, args, three_ops[args.op], 0);
 }
 
@@ -152,7 +158,19 @@ static bool front_simd_different(struct front *f, const struct a64_args *a)
 {
     struct lane_args args = args_of(a, 1u << a->size);
     args.op = (uint8_t)(a->u << 4 | a->opcode);
+    bool doubling = a->opcode == 9 || a->opcode == 11 || a->opcode == 13;
+    if ((doubling && a->size == 0) || (a->opcode == 14 && a->size != 0)) {
+        return false;
+    }
     return arm64_simd_different_known(args.op) && call(f, arm64_simd_different, args);
+}
+
+static bool front_simd_different_s(struct front *f, const struct a64_args *a)
+{
+    struct lane_args args = args_of(a, 1u << a->size);
+    args.op = (uint8_t)a->opcode;
+    args.q = args.size;
+    return call(f, arm64_simd_different, args);
 }
 
 /* Floats: the upper bit of size chooses, the lower is the width. q: bytes, of the scalar or vector.
@@ -165,6 +183,12 @@ static bool float_two(struct front *f, const struct a64_args *a, unsigned q)
     args.more = (uint8_t)(a->size >> 1);
     args.q = (uint8_t)q;
     if (!arm64_simd_float_two_known(args.op, args.more)) {
+        return false;
+    }
+    if (a->opcode == 22 || a->opcode == 23) { /* twice that is the longer one: 4 bytes and 8 */
+        return !(args.op == 32 + 22 && bytes == 4) && call(f, arm64_simd_float_resize, args);
+    }
+    if (a->opcode == 28 && args.more != 0 && bytes == 8) {
         return false;
     }
     switch (args.op << 1 | args.more) {
@@ -233,8 +257,11 @@ static bool front_simd_two(struct front *f, const struct a64_args *a)
 {
     struct lane_args args = args_of(a, 1u << a->size);
     args.op = (uint8_t)(a->u << 5 | a->opcode);
-    if (a->opcode >= 12 && a->opcode != 18 && args.op != 51) {
-        return !((a->size & 1) != 0 && a->q == 0) && float_two(f, a, a->q != 0 ? 16 : 8);
+    if (a->opcode >= 12 && a->opcode != 18 && a->opcode != 20 && args.op != 51) {
+        bool resizes = a->opcode == 22 || a->opcode == 23;
+        bool frecpx = args.op == 31;
+        return !frecpx && (resizes || !((a->size & 1) != 0 && a->q == 0)) &&
+               float_two(f, a, a->q != 0 ? 16 : 8);
     }
     return arm64_simd_two_known(args.op, a->size, a->q != 0) && integer_two(f, a, args);
 }
@@ -245,8 +272,16 @@ static bool front_simd_two_s(struct front *f, const struct a64_args *a)
     struct lane_args args = args_of(a, 8);
     args.op = (uint8_t)(a->u << 5 | a->opcode);
     args.q = 8;
+    if (a->opcode == 3 || a->opcode == 7 || a->opcode == 20 || args.op == 32 + 18) {
+        args.size = args.q = (uint8_t)(1u << a->size);
+        return (a->opcode < 12 || a->size != 3) && call(f, arm64_simd_two, args);
+    }
     if (a->opcode >= 12) {
-        return a->opcode != 15 && a->opcode != 31 && float_two(f, a, (a->size & 1) != 0 ? 8 : 4);
+        bool vectors_only = a->opcode == 15 || args.op == 32 + 31 || a->opcode == 24 ||
+                            a->opcode == 25 || (a->opcode == 28 && (a->size & 2) != 0) ||
+                            a->opcode == 23 || args.op == 22;
+        unsigned q = a->opcode == 22 || (a->size & 1) == 0 ? 4 : 8;
+        return !vectors_only && float_two(f, a, q);
     }
     return a->size == 3 && a->opcode >= 8 && a->opcode <= 11 && !(a->u != 0 && a->opcode == 10) &&
            integer_two(f, a, args);
@@ -258,6 +293,10 @@ static bool front_simd_across(struct front *f, const struct a64_args *a)
     args.op = (uint8_t)(a->u << 5 | a->opcode);
     bool known =
         a->opcode == 3 || a->opcode == 10 || a->opcode == 26 || (a->opcode == 27 && a->u == 0);
+    if ((a->opcode == 12 || a->opcode == 15) && a->u != 0 && a->q != 0 && (a->size & 1) == 0) {
+        args.op = (uint8_t)((a->opcode == 12 ? 6 : 4) + (a->size >> 1));
+        return call(f, arm64_simd_float_across, args);
+    }
     return known && a->size != 3 && !(a->size == 2 && a->q == 0) &&
            call(f, arm64_simd_across, args);
 }
@@ -433,6 +472,10 @@ static bool shift(struct front *f, const struct a64_args *a, unsigned q)
         op = args.op == 20 ? IR_V_WIDEN : IR_V_UWIDEN;
         by = (args.more - bits) | (q == 16 ? 64u : 0);
     }
+    if (a->opcode == 28 || a->opcode == 31) {
+        args.more = (uint8_t)right;
+        return log >= 2 && call(f, arm64_simd_float_fixed, args);
+    }
     return arm64_simd_shift_known(args.op, log) && call_vector(f, arm64_simd_shift, args, op, by);
 }
 
@@ -443,7 +486,14 @@ static bool front_simd_shift(struct front *f, const struct a64_args *a)
 
 static bool front_simd_shift_s(struct front *f, const struct a64_args *a)
 {
-    return a->opcode < 12 && shift(f, a, 8);
+    unsigned bytes = 1u << (31u - (unsigned)__builtin_clz((unsigned)a->immh));
+    if (a->opcode == 12 || a->opcode == 14 || a->opcode >= 28) {
+        return shift(f, a, bytes);
+    }
+    if (a->opcode >= 16) { /* saturating ones alone */
+        return a->opcode <= 19 && (a->u != 0 || a->opcode >= 18) && bytes < 8 && shift(f, a, bytes);
+    }
+    return a->opcode < 12 && bytes == 8 && shift(f, a, 8);
 }
 
 static bool front_simd_ext(struct front *f, const struct a64_args *a)

@@ -5,13 +5,19 @@
 
 #include "base/macros.h"
 #include "emu/guest/arm64/lanes.h"
+#include "emu/guest/arm64/saturate.h"
 
 /* The whole register: 8 bytes leave zeros above. */
+static void zero_above(union arm64_vector *v, unsigned bytes)
+{
+    memset(v->b + bytes, 0, sizeof(v->b) - bytes);
+}
+
 static void finish(struct arm64_state *state, const struct lane_args *args,
                    union arm64_vector *result)
 {
-    if (args->q == 8) {
-        result->d[1] = 0;
+    if (args->q < 16) {
+        zero_above(result, args->q);
     }
     state->v[args->rd] = *result;
 }
@@ -71,6 +77,9 @@ static uint64_t logic(unsigned op, uint64_t d, uint64_t a, uint64_t b)
 
 bool arm64_simd_three_known(unsigned op)
 {
+    if (saturate_is_three(op)) {
+        return true;
+    }
     switch (op & 31) {
     case 0:
     case 2:
@@ -160,7 +169,7 @@ static uint64_t three(unsigned op, uint64_t d, uint64_t a, uint64_t b, unsigned 
 
 static bool is_pairwise(unsigned op)
 {
-    return op < SIMD_LOGIC && (op & 31) >= 20 && (op & 31) <= 23;
+    return op < SIMD_LOGIC && ((op & 31) == 20 || (op & 31) == 21 || (op & 31) == 23);
 }
 
 uint64_t arm64_simd_three(struct arm64_state *state, uint64_t imm, uint64_t x)
@@ -180,7 +189,10 @@ uint64_t arm64_simd_three(struct arm64_state *state, uint64_t imm, uint64_t x)
             a = lane_get(from, args.size, first);
             b = lane_get(from, args.size, first + 1);
         }
-        lane_set(&r, args.size, i, three(args.op, lane_get(&r, args.size, i), a, b, args.size));
+        uint64_t v = args.op < SIMD_LOGIC && saturate_is_three(args.op)
+                         ? saturate_three(state, args.op, a, b, args.size)
+                         : three(args.op, lane_get(&r, args.size, i), a, b, args.size);
+        lane_set(&r, args.size, i, v);
     }
     finish(state, &args, &r);
     return 0;
@@ -189,16 +201,8 @@ uint64_t arm64_simd_three(struct arm64_state *state, uint64_t imm, uint64_t x)
 /* Long: lanes twice as wide; wide: one operand is; narrow: the result is half. */
 bool arm64_simd_different_known(unsigned op)
 {
-    switch (op & 15) {
-    case 9:
-    case 11:
-    case 13:
-    case 14:
-    case 15:
-        return false; /* saturating ones, polynomials */
-    default:
-        return true;
-    }
+    bool unsigned_only = (op & 16) != 0 && (op & 15) >= 9 && (op & 15) != 10 && (op & 15) != 12;
+    return (op & 15) != 15 && !unsigned_only;
 }
 
 static uint64_t widen(uint64_t v, unsigned bytes, bool is_unsigned)
@@ -245,9 +249,16 @@ static uint64_t different(unsigned op, uint64_t d, uint64_t a, uint64_t b)
         return d + a * b;
     case 10:
         return d - a * b;
+    case 14:
+        return polynomial(a, b);
     default:
         return a * b;
     }
+}
+
+static bool is_doubling(unsigned op)
+{
+    return op == 9 || op == 11 || op == 13;
 }
 
 uint64_t arm64_simd_different(struct arm64_state *state, uint64_t imm, uint64_t x)
@@ -262,16 +273,23 @@ uint64_t arm64_simd_different(struct arm64_state *state, uint64_t imm, uint64_t 
     const union arm64_vector n = state->v[args.rn];
     const union arm64_vector m = state->v[args.rm];
     union arm64_vector r = state->v[args.rd];
-    bool u = (args.op & 16) != 0;
+    bool u = (args.op & 16) != 0 || op == 14;
     bool wide = op == 1 || op == 3;
-    unsigned lanes = 8u / args.size;
+    bool scalar = args.q == args.size;
+    unsigned lanes = scalar ? 1 : 8u / args.size;
     unsigned base = args.q == 16 ? lanes : 0;
     for (unsigned i = 0; i < lanes; i++) {
         uint64_t a = wide ? lane_get(&n, args.size * 2u, i)
                           : widen(lane_get(&n, args.size, base + i), args.size, u);
         uint64_t b = widen(lane_get(&m, args.size, base + i), args.size, u);
         uint64_t d = lane_get(&r, args.size * 2u, i);
-        lane_set(&r, args.size * 2u, i, different(op, d, a, b));
+        uint64_t v = is_doubling(op)
+                         ? saturate_double(state, op, d, (int64_t)a, (int64_t)b, args.size * 2u)
+                         : different(op, d, a, b);
+        lane_set(&r, args.size * 2u, i, v);
+    }
+    if (scalar) {
+        zero_above(&r, args.size * 2u);
     }
     state->v[args.rd] = r;
     return 0;
@@ -292,6 +310,15 @@ bool arm64_simd_two_known(unsigned op, int32_t size, bool q)
     case 38:
     case 4:
     case 36:
+        return size < 3;
+    case 3:
+    case 35:
+    case 7:
+    case 39:
+        return size < 3 || q;
+    case 20: /* SQXTN, UQXTN, SQXTUN */
+    case 52:
+    case 50:
         return size < 3;
     case 5:
         return size == 0; /* CNT */
@@ -394,10 +421,14 @@ static void narrow(struct arm64_state *state, const struct lane_args *args)
 {
     const union arm64_vector n = state->v[args->rn];
     union arm64_vector r = {.d = {0, 0}};
-    unsigned lanes = 8u / args->size;
+    unsigned lanes = args->q == args->size ? 1 : 8u / args->size;
     unsigned base = args->q == 16 ? lanes : 0;
     for (unsigned i = 0; i < lanes; i++) {
-        lane_set(&r, args->size, base + i, lane_get(&n, args->size * 2u, i));
+        uint64_t v = lane_get(&n, args->size * 2u, i);
+        v = args->op == 18
+                ? v
+                : saturate_narrow(state, v, args->size, args->op == 52, args->op != 20, 0, false);
+        lane_set(&r, args->size, base + i, v);
     }
     if (args->q == 16) {
         r.d[0] = state->v[args->rd].d[0];
@@ -434,6 +465,9 @@ uint64_t arm64_simd_two(struct arm64_state *state, uint64_t imm, uint64_t x)
         pair_long(state, &args);
         return 0;
     case 18:
+    case 20:
+    case 52:
+    case 50:
         narrow(state, &args);
         return 0;
     case 51:
@@ -447,9 +481,14 @@ uint64_t arm64_simd_two(struct arm64_state *state, uint64_t imm, uint64_t x)
         args.size = 1;
     }
     const union arm64_vector n = state->v[args.rn];
+    const union arm64_vector d = state->v[args.rd];
     union arm64_vector r = {.d = {0, 0}};
     for (unsigned i = 0; i < args.q / args.size; i++) {
-        lane_set(&r, args.size, i, two(args.op, lane_get(&n, args.size, i), args.size, size));
+        uint64_t a = lane_get(&n, args.size, i);
+        uint64_t v = saturate_is_two(args.op)
+                         ? saturate_two(state, args.op, lane_get(&d, args.size, i), a, args.size)
+                         : two(args.op, a, args.size, size);
+        lane_set(&r, args.size, i, v);
     }
     finish(state, &args, &r);
     return 0;
@@ -495,6 +534,16 @@ bool arm64_simd_shift_known(unsigned op, unsigned log)
     case 10: /* SHL */
     case 42: /* SLI */
         return true;
+    case 12 + 32: /* SQSHLU, SQSHL, UQSHL */
+    case 14:
+    case 14 + 32:
+        return true;
+    case 16 + 32: /* SQSHRUN, SQRSHRUN, SQSHRN, SQRSHRN, UQSHRN, UQRSHRN */
+    case 17 + 32:
+    case 18:
+    case 19:
+    case 18 + 32:
+    case 19 + 32:
     case 16: /* SHRN, RSHRN */
     case 17:
     case 20: /* SSHLL, USHLL */
@@ -550,12 +599,16 @@ static void shift_narrow(struct arm64_state *state, const struct lane_args *args
 {
     const union arm64_vector n = state->v[args->rn];
     union arm64_vector r = {.d = {0, 0}};
-    unsigned lanes = 8u / args->size;
+    unsigned lanes = args->q == args->size ? 1 : 8u / args->size;
     unsigned base = args->q == 16 ? lanes : 0;
+    unsigned op = args->op & 31;
+    bool u = (args->op & 32) != 0;
+    bool plain = !u && op < 18;
     for (unsigned i = 0; i < lanes; i++) {
         uint64_t v = lane_get(&n, args->size * 2u, i);
-        lane_set(&r, args->size, base + i,
-                 shift_right(v, by, args->size * 2u, true, args->op == 17));
+        v = plain ? shift_right(v, by, args->size * 2u, true, op == 17)
+                  : saturate_narrow(state, v, args->size, op >= 18 && u, u, by, (op & 1) != 0);
+        lane_set(&r, args->size, base + i, v);
     }
     if (args->q == 16) {
         r.d[0] = state->v[args->rd].d[0];
@@ -574,17 +627,21 @@ uint64_t arm64_simd_shift(struct arm64_state *state, uint64_t imm, uint64_t x)
         shift_wide(state, &args, left);
         return 0;
     }
-    if (args.op == 16 || args.op == 17) {
+    if ((args.op & 31) >= 16 && (args.op & 31) <= 19) {
         shift_narrow(state, &args, right);
         return 0;
     }
     const union arm64_vector n = state->v[args.rn];
     union arm64_vector r = state->v[args.rd];
-    unsigned by = args.op == 10 || args.op == 42 ? left : right;
+    bool saturates = (args.op & 31) == 12 || (args.op & 31) == 14;
+    unsigned by = args.op == 10 || args.op == 42 || saturates ? left : right;
     for (unsigned i = 0; i < args.q / args.size; i++) {
-        lane_set(&r, args.size, i,
-                 shift_lane(args.op, lane_get(&r, args.size, i), lane_get(&n, args.size, i), by,
-                            args.size));
+        uint64_t a = lane_get(&n, args.size, i);
+        bool from_unsigned = args.op == 14 + 32;
+        uint64_t v =
+            saturates ? saturate_left(state, a, args.size, from_unsigned, (args.op & 32) != 0, by)
+                      : shift_lane(args.op, lane_get(&r, args.size, i), a, by, args.size);
+        lane_set(&r, args.size, i, v);
     }
     finish(state, &args, &r);
     return 0;
