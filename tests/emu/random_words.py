@@ -20,8 +20,8 @@ TABLES = ("integer", "fp", "simd", "memory")
 # What has a place of its own: branches, other threads' business, addresses.
 MEMORY = ("ldr_unsigned", "ldr_unsigned_v", "ldr_unscaled", "ldr_unscaled_v", "ldp", "ldp_v", "ldar", "stlr",
           "ldadd", "swp", "cas", "ld_single", "ld_multiple", "ldxr")
-# Rounding modes, and the default NaN.
-FPCR = (0, 0, 1 << 22, 2 << 22, 3 << 22, 1 << 25)
+# Rounding modes, the default NaN, small numbers as 0.
+FPCR = (0, 0, 1 << 22, 2 << 22, 3 << 22, 1 << 25, 1 << 24)
 
 
 def fit(line, word):

@@ -125,9 +125,21 @@ static float binary_s(unsigned op, float x, float y)
     BINARY(float, x, y)
 }
 
+/* With FPCR.FZ what is too small is 0; the host does that where it computes, but not where it
+ * chooses. */
+static uint64_t flushed(const struct arm64_state *state, uint64_t v, bool wide)
+{
+    uint64_t sign = wide ? (uint64_t)1 << 63 : (uint64_t)1 << 31;
+    uint64_t least = wide ? (uint64_t)1 << 52 : (uint64_t)1 << 23;
+    bool small = (v & (sign - 1)) < least;
+    return small && (state->fpcr & ARM64_FPCR_FZ) != 0 ? v & sign : v;
+}
+
 static uint64_t binary(const struct arm64_state *state, unsigned op, bool wide, uint64_t x,
                        uint64_t y)
 {
+    x = flushed(state, x, wide);
+    y = flushed(state, y, wide);
     const uint64_t operand[] = {x, y};
     uint64_t quiet = wide ? QUIET_D : QUIET_S;
     if ((op == 6 || op == 7) && is_nan(x, wide) != is_nan(y, wide)) { /* MAXNM: the number */
