@@ -159,6 +159,17 @@ enum ir_vector_op {
     IR_V_ABS,
     IR_V_SRA, /* d + (n to the right by `by`), with sign and without */
     IR_V_USRA,
+    IR_V_SLI, /* n to the left by `by`, below it d; to the right, above it d */
+    IR_V_SRI,
+    /* Lanes of size to twice that; by & 1: unsigned, by & 2: of the upper halves. n of the W is
+       wide. */
+    IR_V_MULL,
+    IR_V_MLAL,
+    IR_V_MLSL,
+    IR_V_ADDL,
+    IR_V_ADDW,
+    IR_V_SUBL,
+    IR_V_SUBW,
     IR_V_ADD_PAIRS,
     IR_V_ZIP1, /* lanes of both in turn: of the lower halves, of the upper ones */
     IR_V_ZIP2,

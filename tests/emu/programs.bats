@@ -187,3 +187,13 @@ caught" ]
     [ "$status" = 127 ]
     [[ "$output" == *"ld-linux-aarch64"*"the interpreter of"* ]]
 }
+
+@test "a compiler at run time: its code is made, changed and thrown away while it runs" {
+    run guest "$root/usr/bin/luajit" -e 'local s = 0 for i = 1, 1e7 do s = s + i % 7 end
+        local t = {} for i = 1, 20000 do t[#t + 1] = ("%d:%s"):format(i, tostring(i):reverse()) end
+        local n = 0 for w in table.concat(t, " "):gmatch("%d+:(%d)") do n = n + tonumber(w) end
+        for i = 1, 200 do local f = loadstring("local a = ... for k = 1, 200 do a = a + k * " .. i .. " end return a") s = s + f(i) end
+        print(s, n, require("jit").status())'
+    [ "$status" = 0 ]
+    [[ "$output" == "434030097"*"90000"*"true"* ]]
+}

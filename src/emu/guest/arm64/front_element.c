@@ -128,12 +128,16 @@ static bool by_integer(struct front *f, const struct a64_args *a, struct lane_ar
     if (args.op == 0) {
         return false;
     }
+    static const uint8_t long_ops[16] = {
+        [8] = IR_V_MLAL, [10] = IR_V_MLSL, [12] = IR_V_MULL}; /* by the lower bits of args.op */
+    struct ir_vector of_different = vector_of(args, long_ops[args.op & 15]);
+    of_different.by = (uint8_t)((a->u != 0 ? 1 : 0) | (args.q == 16 ? 2 : 0));
     unsigned own = args.op == 19        ? IR_V_MUL
                    : args.op == 18      ? IR_V_MLA
                    : args.op == 32 + 18 ? IR_V_MLS
                                         : IR_V_NONE;
     front_call_vector(f, whole ? element_three : element_different, lane_pack(args),
-                      vector_of(args, whole ? own : IR_V_NONE));
+                      whole ? vector_of(args, own) : of_different);
     return true;
 }
 

@@ -162,7 +162,12 @@ static bool front_simd_different(struct front *f, const struct a64_args *a)
     if ((doubling && a->size == 0) || (a->opcode == 14 && a->size != 0)) {
         return false;
     }
-    return arm64_simd_different_known(args.op) && call(f, arm64_simd_different, args);
+    static const uint8_t ops[16] = {
+        [0] = IR_V_ADDL, [1] = IR_V_ADDW,  [2] = IR_V_SUBL, [3] = IR_V_SUBW,
+        [8] = IR_V_MLAL, [10] = IR_V_MLSL, [12] = IR_V_MULL};
+    return arm64_simd_different_known(args.op) &&
+           call_vector(f, arm64_simd_different, args, ops[a->opcode],
+                       (a->u != 0 ? 1u : 0) | (a->q != 0 ? 2u : 0));
 }
 
 static bool front_simd_different_s(struct front *f, const struct a64_args *a)
@@ -466,6 +471,11 @@ static bool shift(struct front *f, const struct a64_args *a, unsigned q)
         op = args.op == 0 ? IR_V_SAR : IR_V_SHR;
     } else if (args.op == 2 || args.op == 34) {
         op = args.op == 2 ? IR_V_SRA : IR_V_USRA;
+    } else if (args.op == 42) {
+        op = IR_V_SLI;
+        by = args.more - bits;
+    } else if (args.op == 40) {
+        op = IR_V_SRI;
     } else if (args.op == 16) {
         op = IR_V_NARROW;
     } else if (args.op == 20 || args.op == 52) {

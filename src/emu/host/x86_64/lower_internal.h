@@ -151,6 +151,10 @@ void vector_op(struct lower *l, uint32_t opcode, unsigned dst, unsigned a, struc
 /* By an immediate: n is 2 for to the right, 4 with sign, 6 to the left. */
 void vector_shift(struct lower *l, unsigned n, unsigned size, unsigned dst, unsigned x,
                   unsigned by);
+/* For lanes of size bytes, where x86 has an instruction of its own; else 0. */
+uint32_t vector_opcode(enum ir_vector_op op, unsigned size);
+/* The operand m, by way of X2 where it is no register as it is. */
+struct x86_rm vector_right(struct lower *l, const struct ir_vector *v);
 void vector_ones(struct lower *l, unsigned x);
 /* x = that lane of register reg in all. */
 void vector_broadcast(struct lower *l, unsigned x, unsigned reg, unsigned size, unsigned lane);
@@ -168,6 +172,8 @@ bool lower_branch(struct lower *l);
 /* A CALL in line. False: not this one, nothing was written. */
 bool lower_vector(struct lower *l);
 bool lower_float(struct lower *l);
+/* lower_vector()'s, of lanes that move: to X0. */
+bool lower_lanes(struct lower *l, const struct ir_vector *v);
 /* FCMPF, PUTV, DUPV. */
 bool lower_vector_own(struct lower *l);
 /* The host's flags are of FLAGS_ADD or FLAGS_SUB. Uses RAX. */

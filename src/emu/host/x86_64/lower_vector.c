@@ -28,10 +28,8 @@ static const struct {
 #define ANDN (X86_0F | 0xdf) /* ~first & second */
 #define OR (X86_0F | 0xeb)
 #define XOR (X86_0F | 0xef)
-#define LOW_HALVES (X86_0F | 0x6c) /* vpunpcklqdq */
-#define HIGH_HALVES (X86_0F | 0x6d)
 
-static uint32_t opcode_of(enum ir_vector_op op, unsigned size)
+uint32_t vector_opcode(enum ir_vector_op op, unsigned size)
 {
     return by_lanes[op].opcode[__builtin_ctz(size)];
 }
@@ -75,8 +73,7 @@ static unsigned left(struct lower *l, const struct ir_vector *v, unsigned scratc
     return vector_in(l, v->n, scratch);
 }
 
-/* m, by way of X2 where it is no register as it is. */
-static struct x86_rm right(struct lower *l, const struct ir_vector *v)
+struct x86_rm vector_right(struct lower *l, const struct ir_vector *v)
 {
     if (v->m > 31) {
         zero(l, X2);
@@ -97,12 +94,12 @@ static bool plain(struct lower *l, const struct ir_vector *v, unsigned x)
     if (v->op < COUNT(bitwise) && bitwise[v->op] != 0) {
         opcode = bitwise[v->op];
     } else {
-        opcode = opcode_of((enum ir_vector_op)v->op, v->size);
+        opcode = vector_opcode((enum ir_vector_op)v->op, v->size);
     }
     if (opcode == 0) {
         return false;
     }
-    struct x86_rm m = right(l, v);
+    struct x86_rm m = vector_right(l, v);
     vector_op(l, opcode, x, left(l, v, X0), m);
     return true;
 }
@@ -111,14 +108,14 @@ static bool plain(struct lower *l, const struct ir_vector *v, unsigned x)
 static bool compare(struct lower *l, const struct ir_vector *v)
 {
     enum ir_vector_op max = v->op == IR_V_GE ? IR_V_SMAX : IR_V_UMAX;
-    uint32_t opcode = opcode_of(max, v->size);
+    uint32_t opcode = vector_opcode(max, v->size);
     if (opcode == 0) {
         return false;
     }
-    struct x86_rm m = right(l, v);
+    struct x86_rm m = vector_right(l, v);
     unsigned n = left(l, v, X1);
     vector_op(l, opcode, X0, n, m);
-    vector_op(l, opcode_of(IR_V_EQ, v->size), X0, X0, v->op == IR_V_HI ? m : x86_reg_rm(n));
+    vector_op(l, vector_opcode(IR_V_EQ, v->size), X0, X0, v->op == IR_V_HI ? m : x86_reg_rm(n));
     if (v->op == IR_V_HI) {
         invert(l, X0, X1);
     }
@@ -129,7 +126,7 @@ static void test(struct lower *l, const struct ir_vector *v)
 {
     vector_op(l, AND, X0, vector_in(l, v->n, X0), vector_rm(v->m));
     zero(l, X1);
-    vector_op(l, opcode_of(IR_V_EQ, v->size), X0, X0, x86_reg_rm(X1));
+    vector_op(l, vector_opcode(IR_V_EQ, v->size), X0, X0, x86_reg_rm(X1));
     invert(l, X0, X1);
 }
 
@@ -145,212 +142,76 @@ static void select_bits(struct lower *l, const struct ir_vector *v)
     vector_op(l, XOR, X0, X0, x86_reg_rm(b));
 }
 
+/* x = the byte in all. */
+static void all_bytes(struct lower *l, unsigned x, unsigned byte)
+{
+    emit_const(&l->e, RAX, byte * 0x01010101u);
+    emit_vex(&l->e, X86_66 | X86_0F | 0x6e, false, x, 0, x86_reg_rm(RAX)); /* vmovd */
+    vector_op(l, X86_0F38 | 0x58, x, 0, x86_reg_rm(x));                    /* vpbroadcastd */
+}
+
+/* x86 has none: words are shifted, and what came from the neighbour is masked. */
+static void shift_bytes(struct lower *l, const struct ir_vector *v)
+{
+    bool to_left = v->op == IR_V_SHL;
+    bool with_sign = v->op == IR_V_SAR || v->op == IR_V_SRA;
+    unsigned by = with_sign && v->by > 7 ? 7 : v->by;
+    vector_shift(l, to_left ? 6 : 2, 2, X0, vector_in(l, v->n, X0), by);
+    all_bytes(l, X1, by > 7 ? 0 : to_left ? 0xffu << by & 0xffu : 0xffu >> by);
+    vector_op(l, AND, X0, X0, x86_reg_rm(X1));
+    if (with_sign) { /* what was the sign becomes one again */
+        all_bytes(l, X1, 0x80u >> by);
+        vector_op(l, XOR, X0, X0, x86_reg_rm(X1));
+        vector_op(l, vector_opcode(IR_V_SUB, 1), X0, X0, x86_reg_rm(X1));
+    }
+}
+
 /* And what is added to d. */
 static bool shift(struct lower *l, const struct ir_vector *v)
 {
     bool with_sign = v->op == IR_V_SAR || v->op == IR_V_SRA;
-    if (v->size == 1 || (with_sign && v->size == 8)) {
+    if (with_sign && v->size == 8) {
         return false;
     }
-    vector_shift(l,
-                 v->op == IR_V_SHL ? 6
-                 : with_sign       ? 4
-                                   : 2,
-                 v->size, X0, vector_in(l, v->n, X0), v->by);
-    if (v->op == IR_V_SRA || v->op == IR_V_USRA) {
-        vector_op(l, opcode_of(IR_V_ADD, v->size), X0, X0, vector_rm(v->d));
+    if (v->size == 1) {
+        shift_bytes(l, v);
+    } else {
+        unsigned n = v->op == IR_V_SHL ? 6 : with_sign ? 4 : 2;
+        vector_shift(l, n, v->size, X0, vector_in(l, v->n, X0), v->by);
     }
+    if (v->op == IR_V_SRA || v->op == IR_V_USRA) {
+        vector_op(l, vector_opcode(IR_V_ADD, v->size), X0, X0, vector_rm(v->d));
+    }
+    return true;
+}
+
+static bool insert_shifted(struct lower *l, const struct ir_vector *v)
+{
+    bool left_insert = v->op == IR_V_SLI;
+    unsigned kept = v->size * 8u - v->by; /* bits of d that go */
+    if (v->size == 1) {
+        return false;
+    }
+    vector_shift(l, left_insert ? 6 : 2, v->size, X0, vector_in(l, v->n, X0), v->by);
+    vector_shift(l, left_insert ? 6 : 2, v->size, X1, vector_in(l, v->d, X1), kept);
+    vector_shift(l, left_insert ? 2 : 6, v->size, X1, X1, kept);
+    vector_op(l, OR, X0, X0, x86_reg_rm(X1));
     return true;
 }
 
 static bool multiply_add(struct lower *l, const struct ir_vector *v)
 {
-    uint32_t opcode = opcode_of(IR_V_MUL, v->size);
+    uint32_t opcode = vector_opcode(IR_V_MUL, v->size);
     if (opcode == 0) {
         return false;
     }
-    struct x86_rm m = right(l, v);
+    struct x86_rm m = vector_right(l, v);
     vector_op(l, opcode, X0, vector_in(l, v->n, X0), m);
     if (v->op == IR_V_MLA) {
-        vector_op(l, opcode_of(IR_V_ADD, v->size), X0, X0, vector_rm(v->d));
+        vector_op(l, vector_opcode(IR_V_ADD, v->size), X0, X0, vector_rm(v->d));
     } else {
-        vector_op(l, opcode_of(IR_V_SUB, v->size), X0, vector_in(l, v->d, X1), x86_reg_rm(X0));
+        vector_op(l, vector_opcode(IR_V_SUB, v->size), X0, vector_in(l, v->d, X1), x86_reg_rm(X0));
     }
-    return true;
-}
-
-/* The lower `size` bytes of each lane of twice that: dst = from. */
-static void low_parts(struct lower *l, unsigned size, unsigned dst, unsigned from)
-{
-    vector_shift(l, 6, 2 * size, dst, from, size * 8);
-    vector_shift(l, 2, 2 * size, dst, dst, size * 8);
-}
-
-static uint32_t pack(unsigned size)
-{
-    return size == 1 ? X86_0F | 0x67 : X86_0F38 | 0x2b; /* vpackuswb, vpackusdw: a's, then b's */
-}
-
-static bool narrow(struct lower *l, const struct ir_vector *v)
-{
-    unsigned n = vector_in(l, v->n, X0);
-    if (v->by != 0) {
-        vector_shift(l, 2, 2u * v->size, X0, n, v->by);
-        n = X0;
-    }
-    if (v->size == 4) {
-        vector_op(l, X86_0F | 0x70, X0, 0, x86_reg_rm(n)); /* vpshufd */
-        emit_byte(&l->e, 0x08);
-    } else {
-        low_parts(l, v->size, X0, n);
-        vector_op(l, pack(v->size), X0, X0, x86_reg_rm(X0));
-    }
-    if (v->bytes == 16) {
-        vector_op(l, LOW_HALVES, X0, vector_in(l, v->d, X1), x86_reg_rm(X0));
-    }
-    return true;
-}
-
-static bool widen(struct lower *l, const struct ir_vector *v)
-{
-    unsigned by = v->by & 63u;
-    struct x86_rm from = vector_rm(v->n);
-    if ((v->by & 64) != 0) {
-        vector_op(l, X86_0F | 0x70, X0, 0, from); /* vpshufd: the upper half below */
-        emit_byte(&l->e, 0xee);
-        from = x86_reg_rm(X0);
-    }
-    vector_op(l, opcode_of((enum ir_vector_op)v->op, v->size), X0, 0, from);
-    if (by != 0) {
-        vector_shift(l, 6, 2u * v->size, X0, X0, by);
-    }
-    return true;
-}
-
-/*
- * Both operands as one of 16 bytes when they are of 8: what is made of that and itself has the
- * result in its lower half.
- */
-static void both_halves(struct lower *l, const struct ir_vector *v, unsigned *n, unsigned *m)
-{
-    if (v->bytes == 8) {
-        vector_op(l, LOW_HALVES, X0, vector_in(l, v->n, X0), vector_rm(v->m));
-        *n = *m = X0;
-        return;
-    }
-    *m = vector_in(l, v->m, X1);
-    *n = vector_in(l, v->n, X0);
-}
-
-/* Bytes: each against its neighbour in a lane of 2. */
-static void byte_pairs(struct lower *l, uint32_t opcode, unsigned n, unsigned m)
-{
-    const unsigned from[] = {m, n};
-    const unsigned to[] = {X1, X0};
-    for (unsigned i = 0; i < 2; i++) {
-        vector_shift(l, 2, 2, X2, from[i], 8);
-        vector_op(l, opcode, X2, X2, x86_reg_rm(from[i]));
-        low_parts(l, 1, to[i], X2);
-    }
-    vector_op(l, pack(1), X0, X0, x86_reg_rm(X1));
-}
-
-static bool pairs(struct lower *l, const struct ir_vector *v)
-{
-    unsigned n = 0;
-    unsigned m = 0;
-    if (v->size == 1) {
-        static const uint8_t ops[] = {[IR_V_UMAX_PAIRS] = IR_V_UMAX,
-                                      [IR_V_UMIN_PAIRS] = IR_V_UMIN,
-                                      [IR_V_ADD_PAIRS] = IR_V_ADD};
-        both_halves(l, v, &n, &m);
-        byte_pairs(l, opcode_of((enum ir_vector_op)ops[v->op], 1), n, m);
-        return true;
-    }
-    if (v->op != IR_V_ADD_PAIRS) {
-        return false;
-    }
-    both_halves(l, v, &n, &m);
-    if (v->size == 8) {
-        vector_op(l, HIGH_HALVES, X2, n, x86_reg_rm(m));
-        vector_op(l, LOW_HALVES, X0, n, x86_reg_rm(m));
-        vector_op(l, opcode_of(IR_V_ADD, 8), X0, X0, x86_reg_rm(X2));
-        return true;
-    }
-    vector_op(l, X86_0F38 | (v->size == 2 ? 0x01u : 0x02u), X0, n, x86_reg_rm(m)); /* vphaddw, d */
-    return true;
-}
-
-static bool zip(struct lower *l, const struct ir_vector *v)
-{
-    bool high = v->op == IR_V_ZIP2 && v->bytes == 8;
-    enum ir_vector_op op = high ? IR_V_ZIP1 : (enum ir_vector_op)v->op;
-    vector_op(l, opcode_of(op, v->size), X0, vector_in(l, v->n, X0), vector_rm(v->m));
-    if (high) {
-        vector_op(l, X86_0F | 0x73, 3, X0, x86_reg_rm(X0)); /* vpsrldq */
-        emit_byte(&l->e, 8);
-    }
-    return true;
-}
-
-static bool unzip(struct lower *l, const struct ir_vector *v)
-{
-    unsigned n = 0;
-    unsigned m = 0;
-    bool odd = v->op == IR_V_UZP2;
-    both_halves(l, v, &n, &m);
-    if (v->size == 8) {
-        vector_op(l, odd ? HIGH_HALVES : LOW_HALVES, X0, n, x86_reg_rm(m));
-        return true;
-    }
-    if (v->size == 4) {
-        emit_vex(&l->e, X86_0F | 0xc6, false, X0, n, x86_reg_rm(m)); /* vshufps */
-        emit_byte(&l->e, odd ? 0xdd : 0x88);
-        return true;
-    }
-    const unsigned from[] = {m, n};
-    const unsigned to[] = {X1, X0};
-    for (unsigned i = 0; i < 2; i++) {
-        if (odd) {
-            vector_shift(l, 2, 2u * v->size, to[i], from[i], v->size * 8u);
-        } else {
-            low_parts(l, v->size, to[i], from[i]);
-        }
-    }
-    vector_op(l, pack(v->size), X0, X0, x86_reg_rm(X1));
-    return true;
-}
-
-/* x = two constants. */
-static void constants(struct lower *l, unsigned x, uint64_t low, uint64_t high)
-{
-    emit_const(&l->e, RAX, low);
-    emit_vex(&l->e, X86_66 | X86_0F | 0x6e, true, x, 0, x86_reg_rm(RAX));
-    emit_const(&l->e, RAX, high);
-    emit_vex(&l->e, X86_66 | X86_0F3A | 0x22, true, x, x, x86_reg_rm(RAX));
-    emit_byte(&l->e, 1);
-}
-
-/* vpshufb takes numbers modulo 16 and 0 for 128 and more: 16 to 127 are made such. */
-static bool table(struct lower *l, const struct ir_vector *v)
-{
-    constants(l, X1, 0x7070707070707070, 0x7070707070707070);
-    vector_op(l, X86_0F | 0xdc, X1, X1, vector_rm(v->m)); /* vpaddusb */
-    vector_op(l, X86_0F38, X0, vector_in(l, v->n, X0), x86_reg_rm(X1));
-    return true;
-}
-
-static bool reverse(struct lower *l, const struct ir_vector *v)
-{
-    uint64_t low = 0;
-    for (unsigned i = 0; i < 8; i++) {
-        unsigned unit = i / v->by * v->by;
-        unsigned lane = (i - unit) / v->size;
-        unsigned from = unit + (v->by / v->size - 1u - lane) * v->size + i % v->size;
-        low |= (uint64_t)from << (8 * i);
-    }
-    constants(l, X1, low, low + 0x0808080808080808);
-    vector_op(l, X86_0F38, X0, vector_in(l, v->n, X0), x86_reg_rm(X1));
     return true;
 }
 
@@ -363,17 +224,17 @@ static bool one_source(struct lower *l, const struct ir_vector *v)
         return true;
     case IR_V_NEG:
         zero(l, X1);
-        vector_op(l, opcode_of(IR_V_SUB, v->size), X0, X1, vector_rm(v->n));
+        vector_op(l, vector_opcode(IR_V_SUB, v->size), X0, X1, vector_rm(v->n));
         return true;
     case IR_V_ABS:
-        if (opcode_of(IR_V_ABS, v->size) == 0) {
+        if (vector_opcode(IR_V_ABS, v->size) == 0) {
             return false;
         }
-        vector_op(l, opcode_of(IR_V_ABS, v->size), X0, 0, vector_rm(v->n));
+        vector_op(l, vector_opcode(IR_V_ABS, v->size), X0, 0, vector_rm(v->n));
         return true;
     default: /* EQ_ZERO */
         zero(l, X1);
-        vector_op(l, opcode_of(IR_V_EQ, v->size), X0, X1, vector_rm(v->n));
+        vector_op(l, vector_opcode(IR_V_EQ, v->size), X0, X1, vector_rm(v->n));
         return true;
     }
 }
@@ -421,34 +282,18 @@ static bool compute(struct lower *l, const struct ir_vector *v)
     case IR_V_SRA:
     case IR_V_USRA:
         return shift(l, v);
+    case IR_V_SLI:
+    case IR_V_SRI:
+        return insert_shifted(l, v);
     case IR_V_MLA:
     case IR_V_MLS:
         return multiply_add(l, v);
-    case IR_V_NARROW:
-        return narrow(l, v);
-    case IR_V_WIDEN:
-    case IR_V_UWIDEN:
-        return widen(l, v);
-    case IR_V_UMAX_PAIRS:
-    case IR_V_UMIN_PAIRS:
-    case IR_V_ADD_PAIRS:
-        return pairs(l, v);
-    case IR_V_ZIP1:
-    case IR_V_ZIP2:
-        return zip(l, v);
-    case IR_V_UZP1:
-    case IR_V_UZP2:
-        return unzip(l, v);
-    case IR_V_TBL:
-        return table(l, v);
-    case IR_V_REV:
-        return reverse(l, v);
     case IR_V_EXTRACT:
         vector_op(l, X86_0F3A | 0x0f, X0, vector_in(l, v->m, X1), vector_rm(v->n)); /* vpalignr */
         emit_byte(&l->e, v->by);
         return true;
     default:
-        return false;
+        return lower_lanes(l, v);
     }
 }
 
@@ -475,7 +320,8 @@ bool lower_vector(struct lower *l)
     } else if (!compute(l, v)) {
         return false;
     }
-    bool wide = v->op == IR_V_WIDEN || v->op == IR_V_UWIDEN;
+    bool wide =
+        v->op == IR_V_WIDEN || v->op == IR_V_UWIDEN || (v->op >= IR_V_MULL && v->op <= IR_V_SUBW);
     vector_out(l, v->d, x, wide ? 16 : v->bytes);
     return true;
 }
