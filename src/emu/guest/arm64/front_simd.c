@@ -196,6 +196,7 @@ static bool float_two(struct front *f, const struct a64_args *a, unsigned q)
     if (a->opcode == 28 && args.more != 0 && bytes == 8) {
         return false;
     }
+    const bool convertible = bytes == 4 || q == bytes;
     switch (args.op << 1 | args.more) {
     case 12 << 1 | 1: /* FCMGT, FCMEQ, FCMLT, FCMGE, FCMLE with zero */
         return call_with_zero(f, arm64_simd_float_two, args, IR_V_FCMGT, false);
@@ -214,9 +215,9 @@ static bool float_two(struct front *f, const struct a64_args *a, unsigned q)
     case (32 + 31) << 1 | 1:
         return call_vector(f, arm64_simd_float_two, args, IR_V_FSQRT, 0);
     case 29 << 1:
-        return call_vector(f, arm64_simd_float_two, args, bytes == 4 ? IR_V_SCVTF : IR_V_NONE, 0);
+        return call_vector(f, arm64_simd_float_two, args, convertible ? IR_V_SCVTF : IR_V_NONE, 0);
     case 27 << 1 | 1:
-        return call_vector(f, arm64_simd_float_two, args, bytes == 4 ? IR_V_FCVTZS : IR_V_NONE, 0);
+        return call_vector(f, arm64_simd_float_two, args, convertible ? IR_V_FCVTZS : IR_V_NONE, 0);
     default:
         return call(f, arm64_simd_float_two, args);
     }

@@ -182,6 +182,28 @@ static void round_to(struct lower *l, const struct ir_vector *v, unsigned n, uns
     emit_byte(&l->e, immediate[mode]);
 }
 
+/* An integer in a vector register, of the float's size: by way of RAX. */
+static void one_from_integer(struct lower *l, const struct ir_vector *v)
+{
+    struct emit *e = &l->e;
+    bool wide = v->size == 8;
+    emit_vex(e, X86_66 | X86_0F | 0x7e, wide, vector_in(l, v->n, X0), 0, x86_reg_rm(RAX));
+    vector_op(l, X86_0F | 0xef, X0, X0, x86_reg_rm(X0));
+    emit_vex(e, prefix_of(v) | X86_0F | 0x2a, wide, X0, X0, x86_reg_rm(RAX));
+    finish(l, v);
+}
+
+static void one_to_integer(struct lower *l, const struct ir_vector *v)
+{
+    struct emit *e = &l->e;
+    bool wide = v->size == 8;
+    emit_vex(e, prefix_of(v) | X86_0F | 0x2c, wide, RAX, 0, vector_rm(v->n));
+    emit_alu_imm(e, X86_CMP, v->size, x86_reg_rm(RAX), 1);
+    add_slow(l, emit_jcc32(e, X86_O), X86_NO_REG);
+    emit_vex(e, X86_66 | X86_0F | 0x6e, wide, X0, 0, x86_reg_rm(RAX));
+    finish(l, v);
+}
+
 static bool convert(struct lower *l, const struct ir_vector *v)
 {
     struct emit *e = &l->e;
@@ -200,14 +222,16 @@ static bool convert(struct lower *l, const struct ir_vector *v)
         return true;
     case IR_V_SCVTF:
         if (is_one(v)) {
-            return false; /* what is above it would be converted, too */
+            one_from_integer(l, v);
+            return true;
         }
         emit_vex(e, X86_0F | 0x5b, false, X0, 0, operand_rm(l, v, v->n, X1)); /* vcvtdq2ps */
         finish(l, v);
         return true;
     default: /* FCVTZS: 2^31 is what is out of range */
         if (is_one(v)) {
-            return false;
+            one_to_integer(l, v);
+            return true;
         }
         emit_vex(e, X86_F3 | X86_0F | 0x5b, false, X0, 0, operand_rm(l, v, v->n, X1));
         signs(l, v, X1);
