@@ -25,11 +25,12 @@ struct parts {
     const uint32_t *words;
     size_t size; /* of the record up to here */
 };
-extern const Elf64_Ehdr own_header __asm__("__ehdr_start") __attribute__((visibility("hidden")));
+/* This program in memory, from its ELF header on: how long it is, no declaration says. */
+extern const uint8_t own_bytes[] __asm__("__ehdr_start") __attribute__((visibility("hidden")));
 
 static uint64_t own_start(void)
 {
-    return (uint64_t)(uintptr_t)&own_header;
+    return (uint64_t)(uintptr_t)own_bytes;
 }
 
 static size_t up(size_t n, size_t unit)
@@ -49,30 +50,41 @@ static struct parts parts_of(const struct kept_record *record)
     return p;
 }
 
-bool kept_build(uint8_t build[KEPT_BUILD_SIZE])
+/* The build id among the notes in [at, at + size). */
+static bool find_build(const uint8_t *at, size_t size, uint8_t build[KEPT_BUILD_SIZE])
 {
-    const uint8_t *start = (const uint8_t *)&own_header;
-    const Elf64_Phdr *segment = (const Elf64_Phdr *)(const void *)(start + own_header.e_phoff);
-    for (unsigned i = 0; i < own_header.e_phnum; i++) {
-        const uint8_t *at = start + segment[i].p_vaddr;
-        const uint8_t *end = at + segment[i].p_memsz;
-        if (segment[i].p_type != PT_NOTE || own_header.e_type != ET_DYN) {
-            continue;
+    while (size >= sizeof(Elf64_Nhdr)) {
+        Elf64_Nhdr note;
+        memcpy(&note, at, sizeof(note));
+        const uint8_t *name = at + sizeof(note);
+        size_t whole = sizeof(note) + up(note.n_namesz, 4) + up(note.n_descsz, 4);
+        if (whole > size) {
+            return false;
         }
-        while ((size_t)(end - at) >= sizeof(Elf64_Nhdr)) {
-            const Elf64_Nhdr *note = (const Elf64_Nhdr *)(const void *)at;
-            const uint8_t *name = at + sizeof(*note);
-            const uint8_t *value = name + up(note->n_namesz, 4);
-            if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
-                memcmp(name, "GNU", 4) == 0 && note->n_descsz >= 8) {
-                memset(build, 0, KEPT_BUILD_SIZE);
-                memcpy(build, value, MIN((size_t)note->n_descsz, (size_t)KEPT_BUILD_SIZE));
-                return true;
-            }
-            at = value + up(note->n_descsz, 4);
+        if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && memcmp(name, "GNU", 4) == 0 &&
+            note.n_descsz >= 8) {
+            memset(build, 0, KEPT_BUILD_SIZE);
+            memcpy(build, name + 4, MIN((size_t)note.n_descsz, (size_t)KEPT_BUILD_SIZE));
+            return true;
         }
+        at += whole;
+        size -= whole;
     }
     return false;
+}
+
+bool kept_build(uint8_t build[KEPT_BUILD_SIZE])
+{
+    Elf64_Ehdr header;
+    bool found = false;
+    memcpy(&header, own_bytes, sizeof(header));
+    for (unsigned i = 0; i < header.e_phnum && !found && header.e_type == ET_DYN; i++) {
+        Elf64_Phdr segment;
+        memcpy(&segment, own_bytes + header.e_phoff + i * sizeof(segment), sizeof(segment));
+        found = segment.p_type == PT_NOTE &&
+                find_build(own_bytes + segment.p_vaddr, segment.p_memsz, build);
+    }
+    return found;
 }
 
 uint32_t kept_checksum(const void *from, size_t skip, size_t size)
@@ -92,8 +104,9 @@ bool kept_fits(const struct kept_record *record, size_t room)
 static bool is_sound(const struct kept_record *record, const struct parts *p)
 {
     bool sound = record->checksum == kept_checksum(record, RECORD_SKIP, record->size) &&
-                 record->phase < LINE && record->guests > 0 && record->low <= 0 &&
-                 record->high > 0 && record->high - (int64_t)record->low <= PAGE &&
+                 record->phase < LINE && record->guests > 0 && record->runs > 0 &&
+                 record->low <= 0 && record->high > 0 &&
+                 record->high - (int64_t)record->low <= PAGE &&
                  record->dead_tail < record->code_size && record->code_size >= 8;
     for (unsigned i = 0; i < record->relocs && sound; i++) {
         sound = p->relocs[i].at <= record->code_size && record->code_size - p->relocs[i].at >= 8;

@@ -2,7 +2,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -61,10 +60,8 @@ static int open_program(const char *path)
 int user_run(const struct user_options *options, struct err *err)
 {
     struct thread *thread = NULL;
-    struct user *user = calloc(1, sizeof(*user)); /* to the end of the process */
-    if (user == NULL) {
-        return err_set(err, ENOMEM, "run '%s'", options->program);
-    }
+    static struct user process; /* there is one, to its end */
+    struct user *user = &process;
     user->options = options;
     const char *slash = strrchr(options->program, '/');
     (void)prctl(PR_SET_NAME, slash == NULL ? options->program : slash + 1);
