@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/macros.h"
@@ -24,6 +25,10 @@ struct cache {
 
 static int memory_fd(size_t size)
 {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && size > limit.rlim_cur) {
+        return -EFBIG; /* which would be a signal */
+    }
     int fd = memfd_create("isola-emu", MFD_CLOEXEC);
     if (fd >= 0 && ftruncate(fd, (off_t)size) < 0) {
         int r = -errno;

@@ -59,6 +59,9 @@ static int make_cache(struct emu *emu, struct err *err)
     size_t size = emu->options.cache_size == 0 ? CACHE_SIZE_DEFAULT : emu->options.cache_size;
     size = MAX(size, 4 * BLOCK_ROOM) & ~(size_t)4095;
     int r = cache_new(size, &emu->cache);
+    if (r == -EACCES || r == -EPERM || r == -EFBIG) {
+        return 0; /* the host refuses such memory: interpreted */
+    }
     if (r < 0) {
         return err_set(err, -r, "get memory for translated code");
     }

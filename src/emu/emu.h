@@ -95,6 +95,9 @@ int emu_file_new(struct emu *emu, const void *kept, size_t size, struct emu_file
 /* [start, start + len) shows the file from offset on, all multiples of a page. -ENOMEM. */
 int emu_file_map(struct emu *emu, struct emu_file *file, uint64_t start, uint64_t len,
                  uint64_t offset);
+/* [start, start + len) shows something else now: what is translated there is not the file's.
+ * -ENOMEM. */
+int emu_file_unmap(struct emu *emu, uint64_t start, uint64_t len);
 /* Translations that were kept, and those that this process made since it is one. */
 void emu_file_count(struct emu *emu, const struct emu_file *file, size_t *ret_kept,
                     size_t *ret_fresh);

@@ -104,10 +104,12 @@ bool kept_fits(const struct kept_record *record, size_t room)
 static bool is_sound(const struct kept_record *record, const struct parts *p)
 {
     bool sound = record->checksum == kept_checksum(record, RECORD_SKIP, record->size) &&
-                 record->phase < LINE && record->guests > 0 && record->runs > 0 &&
-                 record->low <= 0 && record->high > 0 &&
+                 record->phase < LINE && record->phase % 16 == 0 && record->guests > 0 &&
+                 record->runs > 0 && record->low <= 0 && record->high > 0 &&
                  record->high - (int64_t)record->low <= PAGE &&
                  record->dead_tail < record->code_size && record->code_size >= 8;
+    /* The first word that was read is the block's own. */
+    sound = sound && p->runs[0].distance == 0 && p->runs[0].count > 0;
     for (unsigned i = 0; i < record->relocs && sound; i++) {
         sound = p->relocs[i].at <= record->code_size && record->code_size - p->relocs[i].at >= 8;
     }

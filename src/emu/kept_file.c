@@ -86,40 +86,72 @@ int emu_file_new(struct emu *emu, const void *kept, size_t size, struct emu_file
     return 0;
 }
 
-static int add_region(struct emu *emu, struct emu_region region)
+/* What is left of a region without [start, end): up to two pieces. */
+static size_t pieces_of(const struct emu_region *r, uint64_t start, uint64_t end,
+                        struct emu_region ret[2])
 {
-    size_t kept = 0;
-    for (size_t i = 0; i < emu->region_count; i++) { /* those that it hides go */
-        const struct emu_region *r = &emu->regions[i];
-        if (r->start < region.start || r->start + r->len > region.start + region.len) {
-            emu->regions[kept++] = *r;
-        }
+    size_t count = 0;
+    uint64_t r_end = r->start + r->len;
+    if (r->start < start) {
+        ret[count] = *r;
+        ret[count++].len = MIN(start, r_end) - r->start;
     }
-    emu->region_count = kept;
-    struct emu_region *grown =
-        realloc(emu->regions, (emu->region_count + 1) * sizeof(struct emu_region));
-    if (grown == NULL) {
+    if (r_end > end) {
+        uint64_t from = MAX(end, r->start);
+        ret[count] = *r;
+        ret[count].start = from;
+        ret[count].len = r_end - from;
+        ret[count++].offset = r->offset + (from - r->start);
+    }
+    return count;
+}
+
+/* The lock is held. Regions do not overlap; afterwards there is room for one more. */
+static int cut_regions(struct emu *emu, uint64_t start, uint64_t len)
+{
+    size_t count = 0;
+    struct emu_region *left = calloc(2 * emu->region_count + 1, sizeof(*left));
+    if (left == NULL) {
         return -ENOMEM;
     }
-    emu->regions = grown;
-    emu->regions[emu->region_count++] = region;
+    for (size_t i = 0; i < emu->region_count; i++) {
+        const struct emu_region *r = &emu->regions[i];
+        struct emu_region piece[2] = {*r};
+        bool apart = r->start >= start + len || r->start + r->len <= start;
+        size_t pieces = apart ? 1 : pieces_of(r, start, start + len, piece);
+        memcpy(&left[count], piece, pieces * sizeof(piece[0]));
+        count += pieces;
+    }
+    free(emu->regions);
+    emu->regions = left;
+    emu->region_count = count;
     return 0;
+}
+
+int emu_file_unmap(struct emu *emu, uint64_t start, uint64_t len)
+{
+    (void)pthread_mutex_lock(&emu->lock);
+    int r = cut_regions(emu, start, len);
+    (void)pthread_mutex_unlock(&emu->lock);
+    return r;
 }
 
 int emu_file_map(struct emu *emu, struct emu_file *file, uint64_t start, uint64_t len,
                  uint64_t offset)
 {
     (void)pthread_mutex_lock(&emu->lock);
-    int r = add_region(
-        emu, (struct emu_region){.start = start, .len = len, .offset = offset, .file = file});
+    int r = cut_regions(emu, start, len);
+    if (r == 0) {
+        emu->regions[emu->region_count++] =
+            (struct emu_region){.start = start, .len = len, .offset = offset, .file = file};
+    }
     (void)pthread_mutex_unlock(&emu->lock);
     return r;
 }
 
-/* The newest one counts. */
 static struct emu_file *file_at(const struct emu *emu, uint64_t pc, uint32_t *ret_place)
 {
-    for (size_t i = emu->region_count; i-- > 0;) {
+    for (size_t i = 0; i < emu->region_count; i++) {
         const struct emu_region *r = &emu->regions[i];
         uint64_t place = pc - r->start + r->offset;
         if (pc - r->start < r->len && place / 4 <= UINT32_MAX) {
@@ -162,7 +194,8 @@ static const struct kept_record *search(const struct kept *file, uint32_t place)
 struct block *kept_find(struct emu *emu, uint64_t pc)
 {
     uint32_t place = 0;
-    const struct emu_file *file = (pc & 3) != 0 ? NULL : file_at(emu, pc, &place);
+    const struct emu_file *file =
+        (pc & 3) != 0 || emu->cache == NULL ? NULL : file_at(emu, pc, &place);
     const struct kept_record *record = file == NULL ? NULL : search(&file->kept, place);
     return record == NULL ? NULL : kept_adopt(emu, record, pc);
 }

@@ -29,6 +29,7 @@ static int64_t note(struct user *user, uint64_t addr, uint64_t len, int prot)
     bool had = false;
     int r = pages_set(&user->pages, addr, len, (prot & PROT_EXEC) != 0, &had);
     if (had) {
+        (void)emu_file_unmap(user->emu, addr, whole_pages(len)); /* else it costs time alone */
         emu_invalidate(user->emu, addr, whole_pages(len));
     }
     return r;

@@ -25,6 +25,7 @@
 /* The locks that a child of fork() must find open. In their order. */
 static void fork_begin(struct user *user)
 {
+    (void)pthread_mutex_lock(&user->translations.lock);
     (void)emu_fork_begin(user->emu);
     (void)pthread_mutex_lock(&user->pages.lock);
     (void)pthread_mutex_lock(&user->signals.lock);
@@ -37,6 +38,7 @@ static void fork_end(struct user *user, struct emu_cpu *cpu, bool child)
     (void)pthread_mutex_unlock(&user->signals.lock);
     (void)pthread_mutex_unlock(&user->pages.lock);
     emu_fork_end(user->emu, cpu, child);
+    (void)pthread_mutex_unlock(&user->translations.lock);
 }
 
 /*

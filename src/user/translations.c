@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -58,19 +59,35 @@ static const char *default_dir(void)
 
 void translations_begin(struct translations *t, const char *dir)
 {
-    *t = (struct translations){.dir = dir == NULL ? default_dir() : dir};
+    struct stat root;
+    *t = (struct translations){.dir = dir == NULL ? default_dir() : dir, .uid = getuid()};
+    if (stat("/", &root) == 0) {
+        t->root_device = root.st_dev;
+        t->root_inode = root.st_ino;
+    }
     if (t->dir != NULL && t->dir[0] != '/') {
         t->dir = NULL; /* "none", and what another directory would make something else of */
     }
     (void)pthread_mutex_init(&t->lock, NULL);
 }
 
+/* Not one that was another, or can become one: it must not execute what a user wrote. */
+static bool is_one_user(const struct translations *t)
+{
+    uid_t real = 0;
+    uid_t effective = 0;
+    uid_t saved = 0;
+    return getresuid(&real, &effective, &saved) == 0 && real == t->uid && effective == t->uid &&
+           saved == t->uid;
+}
+
 /* Nobody else could have put something there: files of others in a sticky directory are theirs. */
-static bool is_trusted(const struct stat *st)
+static bool is_trusted(const struct translations *t, const struct stat *st)
 {
     bool others = (st->st_mode & (S_IWGRP | S_IWOTH)) != 0;
     bool sticky = S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX) != 0;
-    return (st->st_uid == 0 || st->st_uid == geteuid()) && (!others || sticky);
+    bool own = st->st_uid == t->uid && is_one_user(t);
+    return (st->st_uid == 0 || own) && (!others || sticky);
 }
 
 static int open_dir(const struct translations *t)
@@ -80,7 +97,7 @@ static int open_dir(const struct translations *t)
     if (fd < 0) {
         return -errno;
     }
-    if (fstat(fd, &st) < 0 || !is_trusted(&st)) {
+    if (fstat(fd, &st) < 0 || !is_trusted(t, &st)) {
         return -EPERM;
     }
     return TAKE_FD(fd);
@@ -91,12 +108,12 @@ static void name_of(uint64_t key, uid_t uid, char name[64])
     (void)snprintf(name, 64, "%016" PRIx64 ".%u", key, (unsigned)uid);
 }
 
-static struct mapped map_name(int dir_fd, const char *name)
+static struct mapped map_name(const struct translations *t, int dir_fd, const char *name)
 {
     struct mapped none = {.data = NULL};
     struct stat st;
     AUTO(closep) int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !is_trusted(&st) ||
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !is_trusted(t, &st) ||
         st.st_size == 0 || st.st_size > FILE_SIZE_MAX) {
         return none;
     }
@@ -104,15 +121,22 @@ static struct mapped map_name(int dir_fd, const char *name)
     return data == MAP_FAILED ? none : (struct mapped){.data = data, .size = (size_t)st.st_size};
 }
 
+static void unmap(struct mapped m)
+{
+    if (m.data != NULL) {
+        (void)munmap(m.data, m.size);
+    }
+}
+
 /* This user's, else root's. */
-static struct mapped map_key(int dir_fd, uint64_t key)
+static struct mapped map_key(const struct translations *t, int dir_fd, uint64_t key)
 {
     char name[64];
     name_of(key, geteuid(), name);
-    struct mapped m = map_name(dir_fd, name);
+    struct mapped m = map_name(t, dir_fd, name);
     if (m.data == NULL && geteuid() != 0) {
         name_of(key, 0, name);
-        m = map_name(dir_fd, name);
+        m = map_name(t, dir_fd, name);
     }
     return m;
 }
@@ -143,19 +167,28 @@ static struct emu_file *add_file(struct translations *t, struct emu *emu, uint64
                                  bool for_all)
 {
     AUTO(closep) int dir_fd = open_dir(t);
-    struct mapped m = dir_fd < 0 ? (struct mapped){.data = NULL} : map_key(dir_fd, key);
+    struct mapped m = dir_fd < 0 ? (struct mapped){.data = NULL} : map_key(t, dir_fd, key);
     struct translations_file *grown = realloc(t->files, (t->count + 1) * sizeof(*grown));
     if (grown == NULL) {
+        unmap(m);
         return NULL;
     }
     t->files = grown;
     struct translations_file *file = &t->files[t->count];
     *file = (struct translations_file){.key = key, .for_all = for_all};
     if (emu_file_new(emu, m.data, m.size, &file->file) < 0) {
+        unmap(m);
         return NULL;
     }
     t->count++;
     return file->file;
+}
+
+/* After chroot() the directory's path leads into somebody's tree. */
+static bool is_same_root(const struct translations *t)
+{
+    struct stat root;
+    return stat("/", &root) == 0 && root.st_dev == t->root_device && root.st_ino == t->root_inode;
 }
 
 void translations_map(struct translations *t, struct emu *emu, int fd, uint64_t at, uint64_t len,
@@ -164,7 +197,7 @@ void translations_map(struct translations *t, struct emu *emu, int fd, uint64_t 
     uint64_t key = 0;
     bool for_all = false;
     struct emu_file *file = NULL;
-    if (t->dir == NULL || !key_of(fd, &key, &for_all)) {
+    if (t->dir == NULL || !is_same_root(t) || !key_of(fd, &key, &for_all)) {
         return;
     }
     (void)pthread_mutex_lock(&t->lock);
@@ -188,17 +221,25 @@ static bool is_worth_it(struct emu *emu, const struct translations_file *file)
     return fresh >= FRESH_LEAST && fresh >= kept / FRESH_PART;
 }
 
-/* With what others wrote meanwhile. */
-static void write_file_of(struct emu *emu, const struct translations_file *file, int dir_fd)
+/* More would be a signal that ends the process, which has its exit code already. */
+static bool may_write(size_t size)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && size <= limit.rlim_cur &&
+           size <= (size_t)FILE_SIZE_MAX;
+}
+
+/* With what others wrote meanwhile; a file that has grown to half of its bound begins anew. */
+static void write_file_of(const struct translations *t, struct emu *emu,
+                          const struct translations_file *file, int dir_fd)
 {
     AUTO(buf_donep) struct buf all = {0};
     char name[64];
-    struct mapped now = map_key(dir_fd, file->key);
-    int r = emu_file_write(emu, file->file, now.data, now.size, &all);
-    if (now.data != NULL) {
-        (void)munmap(now.data, now.size);
-    }
-    if (r == 0 && all.len <= (size_t)FILE_SIZE_MAX) {
+    struct mapped now = map_key(t, dir_fd, file->key);
+    bool full = now.size > (size_t)FILE_SIZE_MAX / 2;
+    int r = emu_file_write(emu, file->file, full ? NULL : now.data, full ? 0 : now.size, &all);
+    unmap(now);
+    if (r == 0 && may_write(all.len)) {
         name_of(file->key, geteuid(), name);
         (void)replace_file_at(dir_fd, name, all.data, all.len, file->for_all ? 0644 : 0600, false);
     }
@@ -272,7 +313,7 @@ void translations_write(struct translations *t, struct emu *emu)
 {
     AUTO(closep) int lock_fd = -1;
     AUTO(closep) int dir_fd = -1;
-    if (t->dir == NULL) {
+    if (t->dir == NULL || !is_same_root(t)) {
         return;
     }
     (void)pthread_mutex_lock(&t->lock);
@@ -284,7 +325,7 @@ void translations_write(struct translations *t, struct emu *emu)
         if (dir_fd < 0) {
             break;
         }
-        write_file_of(emu, &t->files[i], dir_fd);
+        write_file_of(t, emu, &t->files[i], dir_fd);
     }
     if (dir_fd >= 0) {
         shrink(dir_fd);

@@ -4,8 +4,9 @@
  *
  * A file of it belongs to one guest file, found by its first page and its size; what is in it is
  * checked against the guest's code where it is used (emu/kept.h). It is executed: so it counts only
- * when it is root's or this user's, and nobody else may write it. Nothing here is an error for the
- * guest: what cannot be read or written is translated anew.
+ * when it is root's, or of the user that the process has been from its beginning, and nobody else
+ * may write it. Nothing here is an error for the guest: what cannot be read or written is
+ * translated anew.
  */
 #ifndef USER_TRANSLATIONS_H
 #define USER_TRANSLATIONS_H
@@ -13,12 +14,16 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct emu;
 
 struct translations {
     const char *dir; /* NULL: none */
-    pthread_mutex_t lock;
+    uid_t uid;       /* at the beginning */
+    dev_t root_device;
+    ino_t root_inode;
+    pthread_mutex_t lock; /* taken before that of the emu */
     struct translations_file *files;
     size_t count;
 };

@@ -129,7 +129,12 @@ PY
     [ "${BASH_REMATCH[1]}" -gt 300 ]
     run setpriv --reuid 4321 --regid 4321 --clear-groups "$emu" --counters --cache "$cache" "$T/busybox" sha256sum /dev/null
     [ -n "$(ls "$cache"/*.4321)" ]
-    # What he wrote is not root's to take.
+    # What he wrote is not root's to take, nor of a process that can become root again.
+    rm -f "$cache"/*.0
+    run setpriv --euid 4321 "$emu" --counters --cache "$cache" "$T/busybox" sha256sum /dev/null
+    [[ "$output" == *", 0 blocks kept"* ]]
+    run setpriv --reuid 4321 --regid 4321 --clear-groups "$emu" --counters --cache "$cache" "$T/busybox" sha256sum /dev/null
+    [[ "$output" != *", 0 blocks kept"* ]]
     rm -f "$cache"/*.0
     [ "$(count kept "$T/busybox" true)" = 0 ]
 }
@@ -181,4 +186,46 @@ PY
     run timeout 60 "$emu" --cache "$cache" -L "$root" "$root/bin/bash" -c 'echo well'
     [ "$status" = 0 ]
     [ "$output" = well ]
+}
+
+@test "a limit of file sizes ends nothing, and another root directory gets nothing" {
+    run bash -c "ulimit -f 1; exec timeout 60 $emu --cache $cache $bb echo well"
+    [ "$status" = 0 ]
+    [ "$output" = well ]
+    [ -z "$(find "$cache" -size +1k)" ]
+    mkdir "$T/jail"
+    run timeout 60 "$emu" --cache "$T/late" "$bb" chroot "$T/jail" /nothing
+    [ "$status" = 127 ]
+    [ -z "$(ls -A "$T/jail")" ]
+}
+
+@test "memory that showed a file and shows something else is not taken for the file" {
+    cat >"$T/over.c" <<'C'
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <fcntl.h>
+int main(int argc, char **argv)
+{
+    static const unsigned code[] = {0x52800540, 0xd65f03c0}; /* mov w0, 42; ret */
+    int fd = open(argv[1], O_RDONLY);
+    char *at = mmap(NULL, 65536, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+    mmap(at + 4096, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    for (int i = 0; i < 100; i++) {
+        memcpy(at + 4096 + i * 64, code, sizeof(code));
+    }
+    mprotect(at + 4096, 8192, PROT_READ | PROT_EXEC);
+    int sum = 0;
+    for (int i = 0; i < 100; i++) {
+        sum += ((int (*)(void))(at + 4096 + i * 64))();
+    }
+    printf("%d\n", sum + argc - argc);
+    return 0;
+}
+C
+    aarch64-linux-gnu-gcc -O1 -static -o "$T/over" "$T/over.c" || skip "aarch64-linux-gnu-gcc is not installed"
+    run "$emu" --cache "$cache" "$T/over" "$root/usr/bin/sqlite3"
+    [ "$output" = 4200 ]
+    [ "$(ls "$cache"/*.0 | wc -l)" = 2 ] # the lock, and the program's own: nothing as sqlite3's
 }
