@@ -16,6 +16,20 @@ struct format {
 static const struct format formats[] = {{23, 0xff, (uint64_t)1 << 31},
                                         {52, 0x7ff, (uint64_t)1 << 63}};
 
+struct number {
+    uint64_t sign, magnitude, fraction;
+    int exponent;
+};
+
+static struct number unpack(const struct format *f, uint64_t v)
+{
+    uint64_t magnitude = v & (f->sign - 1);
+    return (struct number){.sign = v & f->sign,
+                           .magnitude = magnitude,
+                           .fraction = v & (((uint64_t)1 << f->fraction) - 1),
+                           .exponent = (int)(magnitude >> f->fraction)};
+}
+
 /* 256 to 511 of 512ths to a reciprocal, 256 to 511. */
 static unsigned reciprocal(unsigned a)
 {
@@ -56,10 +70,11 @@ static bool overflows_to_number(const struct arm64_state *state, bool negative)
 uint64_t arm64_estimate(struct arm64_state *state, uint64_t v, bool wide)
 {
     const struct format *f = &formats[wide];
-    uint64_t sign = v & f->sign;
-    uint64_t magnitude = v & (f->sign - 1);
-    uint64_t fraction = v & (((uint64_t)1 << f->fraction) - 1);
-    int exponent = (int)(magnitude >> f->fraction);
+    const struct number x = unpack(f, v);
+    const uint64_t sign = x.sign;
+    const uint64_t magnitude = x.magnitude;
+    uint64_t fraction = x.fraction;
+    int exponent = x.exponent;
     if (magnitude > infinity(f)) {
         return arm64_fp_nan(state, v, wide);
     }
@@ -99,10 +114,11 @@ uint64_t arm64_estimate(struct arm64_state *state, uint64_t v, bool wide)
 uint64_t arm64_estimate_root(struct arm64_state *state, uint64_t v, bool wide)
 {
     const struct format *f = &formats[wide];
-    uint64_t sign = v & f->sign;
-    uint64_t magnitude = v & (f->sign - 1);
-    uint64_t fraction = v & (((uint64_t)1 << f->fraction) - 1);
-    int exponent = (int)(magnitude >> f->fraction);
+    const struct number x = unpack(f, v);
+    const uint64_t sign = x.sign;
+    const uint64_t magnitude = x.magnitude;
+    uint64_t fraction = x.fraction;
+    int exponent = x.exponent;
     if (magnitude > infinity(f)) {
         return arm64_fp_nan(state, v, wide);
     }
@@ -216,11 +232,12 @@ uint64_t arm64_to_half(struct arm64_state *state, uint64_t v, bool wide)
 {
     const struct format *f = &formats[wide];
     bool alternative = (state->fpcr & ARM64_FPCR_AHP) != 0;
-    bool negative = (v & f->sign) != 0;
-    uint64_t sign = negative ? 0x8000 : 0;
-    uint64_t magnitude = v & (f->sign - 1);
-    uint64_t fraction = v & (((uint64_t)1 << f->fraction) - 1);
-    int exponent = (int)(magnitude >> f->fraction);
+    const struct number x = unpack(f, v);
+    const bool negative = x.sign != 0;
+    const uint64_t sign = negative ? 0x8000 : 0;
+    const uint64_t magnitude = x.magnitude;
+    uint64_t fraction = x.fraction;
+    const int exponent = x.exponent;
     if (magnitude > infinity(f)) {
         if (alternative) {
             return sign;

@@ -104,6 +104,18 @@ void front_call_vector(struct front *f, ir_call_fn *fn, uint64_t imm, struct ir_
     f->ir->insn[f->ir->count - 1].vector = vector;
 }
 
+struct ir_vector front_vector(struct lane_args args, unsigned op, unsigned by)
+{
+    return (struct ir_vector){.op = (uint8_t)op,
+                              .d = args.rd,
+                              .n = args.rn,
+                              .m = args.rm,
+                              .a = args.rd,
+                              .size = args.size,
+                              .bytes = args.q,
+                              .by = (uint8_t)by};
+}
+
 void front_put_vector(struct front *f, int32_t number, ir_value low, ir_value high)
 {
     struct ir_insn *insn = ir_add(f->ir, IR_PUTV, NULL);

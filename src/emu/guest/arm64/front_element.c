@@ -63,14 +63,9 @@ static const uint8_t different_ops[32] = {
 
 static struct ir_vector vector_of(struct lane_args args, unsigned op)
 {
-    return (struct ir_vector){.op = (uint8_t)op,
-                              .d = args.rd,
-                              .n = args.rn,
-                              .m = args.rm,
-                              .a = args.rd,
-                              .size = args.size,
-                              .bytes = args.q,
-                              .lane = (uint8_t)(args.ra + 1)};
+    struct ir_vector vector = front_vector(args, op, 0);
+    vector.lane = (uint8_t)(args.ra + 1);
+    return vector;
 }
 
 static bool by_float(struct front *f, const struct a64_args *a, struct lane_args args, bool scalar)

@@ -8,6 +8,7 @@
 
 #include "emu/guest/arm64/a64_decode.h"
 #include "emu/guest/arm64/front.h"
+#include "emu/guest/arm64/lanes.h"
 
 struct front {
     struct ir *ir;
@@ -61,6 +62,8 @@ void front_store(struct front *f, ir_value base, int64_t offset, unsigned size, 
 void front_call(struct front *f, ir_call_fn *fn, uint64_t imm);
 /* The same, and what a host may do instead. */
 void front_call_vector(struct front *f, ir_call_fn *fn, uint64_t imm, struct ir_vector vector);
+/* The operands of a function on lanes, for a host. */
+struct ir_vector front_vector(struct lane_args args, unsigned op, unsigned by);
 /* Vector register: lower and upper half; a value in all lanes of the lower 8 or all 16 bytes. */
 void front_put_vector(struct front *f, int32_t number, ir_value low, ir_value high);
 void front_put_lanes(struct front *f, int32_t number, ir_value v, unsigned size, unsigned bytes);

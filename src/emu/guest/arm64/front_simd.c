@@ -20,15 +20,7 @@ static bool call(struct front *f, ir_call_fn *fn, struct lane_args args)
 static bool call_vector(struct front *f, ir_call_fn *fn, struct lane_args args, unsigned op,
                         unsigned by)
 {
-    front_call_vector(f, fn, lane_pack(args),
-                      (struct ir_vector){.op = (uint8_t)op,
-                                         .d = args.rd,
-                                         .n = args.rn,
-                                         .m = args.rm,
-                                         .a = args.rd,
-                                         .size = args.size,
-                                         .bytes = args.q,
-                                         .by = (uint8_t)by});
+    front_call_vector(f, fn, lane_pack(args), front_vector(args, op, by));
     return true;
 }
 
