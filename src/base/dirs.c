@@ -94,5 +94,12 @@ char *dirs_helper(const char *program)
             }
         }
     }
-    return str_printf("%s/%s", ISOLA_LIBEXEC, program);
+    AUTO(freep) char *installed = str_printf("%s/%s", ISOLA_LIBEXEC, program);
+    if (installed != NULL && access(installed, X_OK) < 0) {
+        AUTO(freep) char *command = str_printf("%s/%s", ISOLA_BIN, program);
+        if (command != NULL && access(command, X_OK) == 0) {
+            return TAKE_PTR(command);
+        }
+    }
+    return TAKE_PTR(installed);
 }

@@ -24,7 +24,7 @@ DEFINE_DONEP(struct dirs, dirs_done)
 
 /*
  * The path of one of our own helper programs ("isola-shim"), that the caller frees: beside the
- * running program (a build tree), else in libexec. NULL without memory.
+ * running program (a build tree), else in libexec, or in bin if only there. NULL without memory.
  */
 char *dirs_helper(const char *program);
 

@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "base/json.h"
 #include "base/process.h"
+#include "cmd/image_bootstrap.h"
 #include "cmd/image_commands.h"
 #include "image/commit.h"
 #include "image/platform.h"
@@ -85,10 +86,13 @@ static int add_slim(struct strv *args)
 }
 
 static int make_arguments(const struct bootstrap_options *o, const char *suite, bool slim,
-                          const char *arch, const char *variant, struct strv *args)
+                          const char *arch, const char *variant, bool emulate, struct strv *args)
 {
     int r = strv_add(args, "mmdebstrap");
-    r = r < 0 ? r : strv_addf(args, "--variant=%s", variant);
+    if (r == 0) {
+        r = emulate ? bootstrap_emulated_arguments(arch, variant, args)
+                    : strv_addf(args, "--variant=%s", variant);
+    }
     r = r < 0 ? r : strv_addf(args, "--architectures=%s", arch);
     r = r < 0 ? r : strv_addf(args, "--mode=%s", geteuid() == 0 ? "root" : "unshare");
     r = r < 0 ? r : strv_add(args, "--format=tar");
@@ -200,14 +204,16 @@ static int build(struct image_store *store, const struct bootstrap_options *o,
     const char *arch = debian_architecture(platform);
     const char *variant = o->variant != NULL ? o->variant : "minbase";
     pid_t pid = 0;
-    if (!can_execute(platform, arch) && !str_eq(variant, "extract")) {
+    bool configured = !str_eq(variant, "extract") && !can_execute(platform, arch);
+    bool emulate = configured && bootstrap_can_emulate(platform->architecture, variant);
+    if (configured && !emulate) {
         return err_say(
             err, ENOEXEC,
             "this host cannot run %s programs, which configuring packages needs; install "
             "qemu-user-static and binfmt-support, or use --variant=extract",
             arch);
     }
-    int r = make_arguments(o, suite, slim, arch, variant, &args);
+    int r = make_arguments(o, suite, slim, arch, variant, emulate, &args);
     if (r < 0) {
         return err_set(err, -r, "start mmdebstrap");
     }

@@ -22,6 +22,7 @@ static const char usage[] =
     "      --counters   say at the end what was translated\n"
     "      --interpret  make no code for this CPU\n"
     "      --or-native  run a program for this CPU as it is\n"
+    "      --root DIR   chroot(2) into DIR first, in which /proc should be mounted\n"
     "      --help, --version\n";
 
 /* The word behind an option that wants one, or NULL. */
@@ -79,11 +80,30 @@ static int take_program(struct user_options *options, int argc, struct err *err)
     return 0; /* the loader says what is wrong with it */
 }
 
+/* What is started there is carried on to by /proc/self/exe. */
+static int change_root(const char *dir, struct err *err)
+{
+    if (dir == NULL) {
+        return 0;
+    }
+    if (chroot(dir) < 0 || chdir("/") < 0) {
+        return err_set(err, errno, "change the root to '%s'", dir);
+    }
+    if (access("/proc/self/exe", X_OK) < 0) {
+        (void)fprintf(stderr,
+                      "isola-emu-aarch64: no /proc is mounted in '%s': programs that others "
+                      "start will not be found\n",
+                      dir);
+    }
+    return 0;
+}
+
 int user_main(int argc, char **argv, char **envp)
 {
     struct user_options options = {
         .envp = envp, .prefix = getenv("ISOLA_LD_PREFIX"), .cache = getenv("ISOLA_EMU_CACHE")};
     const char *name = NULL;
+    const char *root = NULL;
     int at = 1;
     for (; at < argc && argv[at][0] == '-'; at++) {
         const char *word = argv[at];
@@ -106,6 +126,9 @@ int user_main(int argc, char **argv, char **envp)
         } else if (str_eq(word, "--cache")) {
             options.cache = value(argc, argv, &at);
             good = options.cache != NULL;
+        } else if (str_eq(word, "--root")) {
+            root = value(argc, argv, &at);
+            good = root != NULL;
         } else if (str_eq(word, "-0") || str_eq(word, "--argv0")) {
             name = value(argc, argv, &at);
             good = name != NULL;
@@ -136,7 +159,8 @@ int user_main(int argc, char **argv, char **envp)
         options.argv[0] = (char *)(uintptr_t)name;
     }
     struct err err = ERR_NONE;
-    int r = take_program(&options, argc - at, &err);
+    int r = change_root(root, &err);
+    r = r < 0 ? r : take_program(&options, argc - at, &err);
     r = r < 0 ? r : user_run(&options, &err);
     if (r < 0) {
         (void)fprintf(stderr, "isola-emu-aarch64: %s\n", err_text(&err));
