@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/macros.h"
+#include "emu/emu.h"
 
 #define ALIGN 16u
 #define AHEAD ((size_t)128 << 10)
@@ -29,7 +30,7 @@ static int memory_fd(size_t size)
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && size > limit.rlim_cur) {
         return -EFBIG; /* which would be a signal */
     }
-    int fd = memfd_create("isola-emu", MFD_CLOEXEC);
+    int fd = memfd_create(EMU_CODE_NAME, MFD_CLOEXEC);
     if (fd >= 0 && ftruncate(fd, (off_t)size) < 0) {
         int r = -errno;
         (void)close(fd);

@@ -29,6 +29,9 @@ enum emu_exit {
     EMU_EXIT_NO_MEMORY,   /* the translator has none */
 };
 
+/* Of the memory with code, as /proc/PID/maps shows it. */
+#define EMU_CODE_NAME "isola-emu"
+
 struct emu_options {
     bool interpret;    /* never make host code */
     size_t cache_size; /* bytes of host code; 0: 64 MiB */

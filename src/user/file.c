@@ -14,6 +14,7 @@
 
 #include "base/macros.h"
 #include "user/host_call.h"
+#include "user/proc_view.h"
 #include "user/user.h"
 
 #define HOST_LARGEFILE 0100000
@@ -39,13 +40,6 @@ static int translate(int flags, bool to_host)
     return (flags & ~all) | r;
 }
 
-static bool is_own_exe(const char *path)
-{
-    char own[64];
-    (void)snprintf(own, sizeof(own), "/proc/%d/exe", (int)getpid());
-    return strcmp(path, "/proc/self/exe") == 0 || strcmp(path, own) == 0;
-}
-
 /* What the guest means: itself, or with -L what the directory has in the host's place. */
 static const char *resolve(const struct user *user, uint64_t at, char *room, size_t size)
 {
@@ -53,9 +47,9 @@ static const char *resolve(const struct user *user, uint64_t at, char *room, siz
     if (path == NULL || path[0] != '/') {
         return path;
     }
-    if (is_own_exe(path)) {
-        (void)snprintf(room, size, "/proc/self/fd/%d", user->program_fd);
-        return room;
+    const char *real = proc_view_exe(user, path, room, size);
+    if (real != path) {
+        return real;
     }
     if (user->options->prefix != NULL) {
         int n = snprintf(room, size, "%s%s", user->options->prefix, path);
@@ -71,8 +65,12 @@ int64_t file_openat(struct thread *thread, const uint64_t *a)
 {
     char room[PATH_MAX];
     const char *path = resolve(thread->user, a[1], room, sizeof(room));
-    const uint64_t args[6] = {a[0], (uint64_t)(uintptr_t)path, (uint64_t)translate((int)a[2], true),
-                              a[3]};
+    int flags = translate((int)a[2], true);
+    int view = path == NULL ? -ENOENT : proc_view_open(thread->user, path, flags);
+    if (view != -ENOENT) {
+        return view;
+    }
+    const uint64_t args[6] = {a[0], (uint64_t)(uintptr_t)path, (uint64_t)flags, a[3]};
     return host_call(SYS_openat, args, &thread->signals.pending);
 }
 
@@ -157,6 +155,28 @@ int64_t file_newfstatat(struct user *user, const uint64_t *a)
     const char *path = resolve(user, a[1], room, sizeof(room));
     long r = syscall(SYS_newfstatat, (int)a[0], path, &st, (int)a[3]);
     return r < 0 ? -errno : give_stat(&st, a[2]);
+}
+
+int64_t file_statx(struct user *user, const uint64_t *a)
+{
+    char room[PATH_MAX];
+    const char *path = resolve(user, a[1], room, sizeof(room));
+    long r = syscall(SYS_statx, (int)a[0], path, a[2], a[3], a[4]);
+    return r < 0 ? -errno : r;
+}
+
+int64_t file_faccessat(struct user *user, const uint64_t *a)
+{
+    char room[PATH_MAX];
+    const char *path = resolve(user, a[1], room, sizeof(room));
+    return syscall(SYS_faccessat, (int)a[0], path, a[2]) < 0 ? -errno : 0;
+}
+
+int64_t file_faccessat2(struct user *user, const uint64_t *a)
+{
+    char room[PATH_MAX];
+    const char *path = resolve(user, a[1], room, sizeof(room));
+    return syscall(SYS_faccessat2, (int)a[0], path, a[2], a[3]) < 0 ? -errno : 0;
 }
 
 int64_t file_readlinkat(struct user *user, const uint64_t *a)

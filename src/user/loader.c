@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "base/macros.h"
+#include "user/hwcap.h"
 #include "user/user.h"
 
 #define PAGE 4096u
@@ -25,9 +26,6 @@
 /* Nobody is told of it, and it takes no memory before it is used. */
 #define BRK_ROOM ((uint64_t)256 << 20)
 #define ADDRESS_END ((uint64_t)1 << 47)
-
-/* FP, ASIMD, CRC32, ATOMICS, CPUID is not there: what the translator has (asm/hwcap.h of arm64). */
-#define HWCAP_VALUE ((1u << 0) | (1u << 1) | (1u << 7) | (1u << 8))
 
 struct image {
     Elf64_Ehdr header;
@@ -279,23 +277,38 @@ static int make_stack(struct user *user, const struct image *program, uint64_t b
         {AT_NULL, 0},
     };
     size_t words = 1 + argc + 1 + envc + 1 + 2 * COUNT(aux);
-    uint64_t strings = stack.sp;
+    size_t room = 0;
     for (size_t i = 0; i < argc + envc; i++) {
         const char *word = i < argc ? user->options->argv[i] : user->options->envp[i - argc];
-        strings -= strlen(word) + 1;
+        room += strlen(word) + 1;
     }
-    uint64_t sp = (strings - words * 8) & ~(uint64_t)15;
-    if (sp < stack.low + 65536 || sp > stack.sp) {
+    if (room + words * 8 > stack.sp - stack.low - 65536) {
         return -E2BIG;
     }
+    /* Upwards, and without a gap, as /proc shows them. */
+    uint64_t strings = user->arguments = user->arguments_end = stack.sp - room;
+    uint64_t sp = (strings - words * 8) & ~(uint64_t)15;
     uint64_t *at = user_pointer(sp);
     *at++ = argc;
     for (size_t i = 0; i < argc + envc + 2; i++) {
         char **list = i <= argc ? user->options->argv : user->options->envp;
         const char *word = list[i <= argc ? i : i - argc - 1];
-        *at++ = word == NULL ? 0 : push(&stack, word, strlen(word) + 1);
+        *at++ = word == NULL ? 0 : strings;
+        if (word != NULL) {
+            size_t len = strlen(word) + 1;
+            memcpy(user_pointer(strings), word, len);
+            strings += len;
+        }
+        if (i == argc) {
+            user->arguments_end = strings;
+        }
     }
     memcpy(at, aux, sizeof(aux));
+    user->environment_end = strings;
+    user->auxv = (uint64_t)(uintptr_t)at;
+    user->auxv_end = user->auxv + sizeof(aux);
+    user->stack_pointer = sp;
+    user->stack_top = stack.low + STACK_SIZE;
     *ret_sp = sp;
     return 0;
 }

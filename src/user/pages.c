@@ -99,3 +99,20 @@ bool pages_executable(struct pages *pages, uint64_t start, size_t len)
     (void)pthread_mutex_unlock(&pages->lock);
     return found;
 }
+
+uint64_t pages_run(struct pages *pages, uint64_t start, uint64_t end, bool *ret_executable)
+{
+    *ret_executable = false;
+    (void)pthread_mutex_lock(&pages->lock);
+    for (size_t i = 0; i < pages->count && pages->range[i].start < end; i++) {
+        const struct pages_range *r = &pages->range[i];
+        if (r->start <= start && start < r->end) {
+            *ret_executable = true;
+            end = MIN(end, r->end);
+        } else if (r->start > start) {
+            end = r->start;
+        }
+    }
+    (void)pthread_mutex_unlock(&pages->lock);
+    return end;
+}

@@ -27,6 +27,8 @@ DEFINE_DONEP(struct pages, pages_done)
 
 /* [start, start + len), in whole pages. *ret_had: any of it was executable. -ENOMEM. */
 int pages_set(struct pages *pages, uint64_t start, uint64_t len, bool executable, bool *ret_had);
+/* How far, at most to end, what holds at start holds: whether it is executable. */
+uint64_t pages_run(struct pages *pages, uint64_t start, uint64_t end, bool *ret_executable);
 bool pages_executable(struct pages *pages, uint64_t start, size_t len);
 
 #endif

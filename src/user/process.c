@@ -18,6 +18,7 @@
 #include "base/macros.h"
 #include "base/str.h"
 #include "user/host_call.h"
+#include "user/proc_view.h"
 #include "user/user.h"
 
 #define WORDS_MAX 65536u
@@ -251,9 +252,8 @@ int64_t process_execve(struct thread *thread, uint64_t path_at, uint64_t argv_at
     if (path == NULL) {
         return -EFAULT;
     }
-    if (strcmp(path, "/proc/self/exe") == 0) {
+    if (proc_view_exe(user, path, line, sizeof(line)) != path) {
         /* The descriptor is not there any more when it is opened again. */
-        (void)snprintf(line, sizeof(line), "/proc/self/fd/%d", user->program_fd);
         ssize_t n = readlink(line, target, sizeof(target) - 1);
         if (n < 0) {
             return -errno;

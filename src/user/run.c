@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "user/proc_view.h"
 #include "user/user.h"
 
 #define EXIT_FAILED 126
@@ -89,6 +90,7 @@ int user_run(const struct user_options *options, struct err *err)
     if (r < 0) {
         return r;
     }
+    proc_view_announce(user);
     if (thread_run(thread) < 0) {
         return err_say(err, ENOMEM, "the translator has no memory left");
     }

@@ -37,6 +37,12 @@ struct user {
     uint64_t brk_start, brk;
     uint64_t brk_reserved; /* up to there nobody else is; 0: nothing */
     int program_fd;        /* what /proc/self/exe shows */
+    /* Of the first stack: its end, where sp began; strings of arguments, then of the environment;
+     * the auxiliary vector. */
+    uint64_t stack_top, stack_pointer;
+    uint64_t arguments, arguments_end, environment_end, auxv, auxv_end;
+    uint64_t host_stack; /* where this program's own began */
+    bool announced;      /* the kernel's /proc shows these */
     struct signals signals;
     struct translations translations;
     _Atomic uint64_t unknown_calls;
@@ -88,6 +94,9 @@ int64_t file_openat2(struct thread *thread, const uint64_t *args);
 int64_t file_fcntl(struct thread *thread, const uint64_t *args);
 int64_t file_fstat(struct user *user, const uint64_t *args);
 int64_t file_newfstatat(struct user *user, const uint64_t *args);
+int64_t file_statx(struct user *user, const uint64_t *args);
+int64_t file_faccessat(struct user *user, const uint64_t *args);
+int64_t file_faccessat2(struct user *user, const uint64_t *args);
 int64_t file_readlinkat(struct user *user, const uint64_t *args);
 int64_t file_epoll_ctl(struct user *user, const uint64_t *args);
 int64_t file_epoll_pwait(struct thread *thread, const uint64_t *args);
