@@ -181,6 +181,22 @@ enum ir_vector_op {
     IR_V_TST, /* whether a bit is in both */
     IR_V_TBL, /* bytes of n by the number in m, else 0 */
     IR_V_REV, /* bytes or lanes within units of `by` bytes */
+    /* Arm's cryptographic instructions of these names. */
+    IR_V_AESE,
+    IR_V_AESD,
+    IR_V_AESMC,
+    IR_V_AESIMC,
+    IR_V_PMULL, /* of 8 bytes to 16; by 1: of the upper halves */
+    IR_V_SHA1C,
+    IR_V_SHA1P,
+    IR_V_SHA1M,
+    IR_V_SHA1SU0,
+    IR_V_SHA256H,
+    IR_V_SHA256H2,
+    IR_V_SHA256SU1,
+    IR_V_SHA1H,
+    IR_V_SHA1SU1,
+    IR_V_SHA256SU0,
     /*
      * Floats: one of size bytes when `bytes` is that, else lanes. What a NaN is in, and what a
      * function says better, the function does.

@@ -9,8 +9,17 @@
 #define HWCAP_LIST(X)                                                                              \
     X(0, fp)                                                                                       \
     X(1, asimd)                                                                                    \
+    X(3, aes)                                                                                      \
+    X(4, pmull)                                                                                    \
+    X(5, sha1)                                                                                     \
+    X(6, sha2)                                                                                     \
     X(7, crc32)                                                                                    \
-    X(8, atomics)
+    X(8, atomics)                                                                                  \
+    X(12, asimdrdm)                                                                                \
+    X(13, jscvt)                                                                                   \
+    X(14, fcma)                                                                                    \
+    X(15, lrcpc)                                                                                   \
+    X(20, asimddp)
 
 #define HWCAP_BIT(bit, name) | (1ull << (bit))
 #define HWCAP_WORD(bit, name) #name " "

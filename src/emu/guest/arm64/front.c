@@ -180,8 +180,9 @@ static void jump(struct front *f, uint64_t target)
 
 static front_fn *row_of(enum a64_op op)
 {
-    front_fn *const *const tables[] = {arm64_front_integer, arm64_front_branch, arm64_front_memory,
-                                       arm64_front_simd, arm64_front_fp};
+    front_fn *const *const tables[] = {arm64_front_integer, arm64_front_branch,
+                                       arm64_front_memory,  arm64_front_simd,
+                                       arm64_front_fp,      arm64_front_extension};
     for (size_t i = 0; i < COUNT(tables); i++) {
         if (tables[i][op] != NULL) {
             return tables[i][op];

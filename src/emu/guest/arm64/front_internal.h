@@ -89,5 +89,6 @@ extern front_fn *const arm64_front_branch[A64_OP_COUNT];
 extern front_fn *const arm64_front_memory[A64_OP_COUNT];
 extern front_fn *const arm64_front_simd[A64_OP_COUNT];
 extern front_fn *const arm64_front_fp[A64_OP_COUNT];
+extern front_fn *const arm64_front_extension[A64_OP_COUNT];
 
 #endif

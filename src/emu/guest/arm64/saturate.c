@@ -83,6 +83,15 @@ uint64_t saturate_three(struct arm64_state *state, unsigned op, uint64_t a, uint
     }
 }
 
+uint64_t saturate_multiply_add(struct arm64_state *state, bool subtract, uint64_t d, uint64_t a,
+                               uint64_t b, unsigned bytes)
+{
+    unsigned bits = bytes * 8;
+    __int128 product = lane(a, bytes, false) * lane(b, bytes, false) * 2;
+    __int128 v = lane(d, bytes, false) * ((__int128)1 << bits) + ((__int128)1 << (bits - 1));
+    return clamp(state, (subtract ? v - product : v + product) >> bits, bytes, false);
+}
+
 bool saturate_is_two(unsigned op)
 {
     return (op & 31) == 3 || (op & 31) == 7;

@@ -14,6 +14,9 @@ struct arm64_state;
 bool saturate_is_three(unsigned op);
 uint64_t saturate_three(struct arm64_state *state, unsigned op, uint64_t a, uint64_t b,
                         unsigned bytes);
+/* SQRDMLAH, SQRDMLSH: d and twice the product, rounded to the upper half. */
+uint64_t saturate_multiply_add(struct arm64_state *state, bool subtract, uint64_t d, uint64_t a,
+                               uint64_t b, unsigned bytes);
 /* SUQADD, SQABS, SQNEG and unsigned forms. */
 bool saturate_is_two(unsigned op);
 uint64_t saturate_two(struct arm64_state *state, unsigned op, uint64_t d, uint64_t a,

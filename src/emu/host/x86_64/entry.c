@@ -2,6 +2,7 @@
  * entry.c - the ways between C and translated code, made once for each cache.
  */
 #include <cpuid.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/ucontext.h>
 
@@ -193,6 +194,28 @@ size_t lower_thunks(uint8_t *at, size_t size, struct lower_thunks *ret)
     write_call(&e);
     (void)begin(&e);
     return e.full ? 0 : (size_t)(e.p - at);
+}
+
+bool x86_has_aes(void)
+{
+    return __builtin_cpu_supports("aes") && __builtin_cpu_supports("pclmul");
+}
+
+/* Asking is slow in a virtual machine. */
+bool x86_has_sha(void)
+{
+    static _Atomic uint8_t known; /* 1: no, 2: yes */
+    uint8_t answer = atomic_load_explicit(&known, memory_order_relaxed);
+    if (answer != 0) {
+        return answer == 2;
+    }
+    unsigned a = 0;
+    unsigned b = 0;
+    unsigned c = 0;
+    unsigned d = 0;
+    bool has = __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b & bit_SHA) != 0;
+    atomic_store_explicit(&known, has ? 2 : 1, memory_order_relaxed);
+    return has;
 }
 
 bool x86_suffices(void)

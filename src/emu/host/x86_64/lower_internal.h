@@ -174,6 +174,8 @@ bool lower_vector(struct lower *l);
 bool lower_float(struct lower *l);
 /* lower_vector()'s, of lanes that move: to X0. */
 bool lower_lanes(struct lower *l, const struct ir_vector *v);
+/* lower_crypto.c: to X0; false: this CPU has no such instruction. */
+bool lower_crypto(struct lower *l, const struct ir_vector *v);
 /* FCMPF, PUTV, DUPV. */
 bool lower_vector_own(struct lower *l);
 /* The host's flags are of FLAGS_ADD or FLAGS_SUB. Uses RAX. */

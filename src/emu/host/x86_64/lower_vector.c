@@ -293,7 +293,7 @@ static bool compute(struct lower *l, const struct ir_vector *v)
         emit_byte(&l->e, v->by);
         return true;
     default:
-        return lower_lanes(l, v);
+        return v->op >= IR_V_AESE ? lower_crypto(l, v) : lower_lanes(l, v);
     }
 }
 

@@ -67,5 +67,8 @@ static inline int32_t x86_slot(unsigned slot)
 
 /* Whether this host has what translated code uses: BMI1, BMI2, LZCNT, AVX2, FMA, CMPXCHG16B. */
 bool x86_suffices(void);
+/* What it may have besides: AES-NI and PCLMULQDQ; the SHA extensions. */
+bool x86_has_aes(void);
+bool x86_has_sha(void);
 
 #endif
