@@ -102,6 +102,11 @@ int emu_new(const struct emu_options *options, struct emu **ret, struct err *err
     return 0;
 }
 
+bool emu_crypto_is_fast(void)
+{
+    return x86_has_aes() && x86_has_sha();
+}
+
 void emu_free(struct emu *emu)
 {
     if (emu == NULL) {

@@ -29,6 +29,10 @@ enum emu_exit {
     EMU_EXIT_NO_MEMORY,   /* the translator has none */
 };
 
+/* Whether cryptographic instructions are the host's own; else they are slower than programs
+ * without. */
+bool emu_crypto_is_fast(void);
+
 /* Of the memory with code, as /proc/PID/maps shows it. */
 #define EMU_CODE_NAME "isola-emu"
 

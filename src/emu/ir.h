@@ -186,6 +186,8 @@ enum ir_vector_op {
     IR_V_AESD,
     IR_V_AESMC,
     IR_V_AESIMC,
+    IR_V_AESE_MIXED, /* and then AESMC, AESIMC of d */
+    IR_V_AESD_MIXED,
     IR_V_PMULL, /* of 8 bytes to 16; by 1: of the upper halves */
     IR_V_SHA1C,
     IR_V_SHA1P,

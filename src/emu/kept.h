@@ -25,7 +25,7 @@ struct guest_code;
 
 struct kept_header {
     char magic[8];
-    uint32_t version;
+    uint32_t version;               /* and, from bit 16 on, what of the CPU it uses */
     uint32_t checksum;              /* of the rest of the header and the index */
     uint8_t build[KEPT_BUILD_SIZE]; /* of the program that made it: its build id */
     uint32_t count;

@@ -44,12 +44,18 @@ static size_t index_end(const struct kept_header *header)
     return sizeof(*header) + (size_t)header->count * sizeof(struct kept_entry);
 }
 
+/* Also of the CPU: a directory may be carried from one to another. */
+static uint32_t version(void)
+{
+    return KEPT_VERSION | x86_features() << 16;
+}
+
 static bool header_is_good(const struct kept_header *header, size_t size)
 {
     uint8_t build[KEPT_BUILD_SIZE];
     return size >= sizeof(*header) && ((uintptr_t)header & 7) == 0 &&
            memcmp(header->magic, KEPT_MAGIC, sizeof(header->magic)) == 0 &&
-           header->version == KEPT_VERSION && kept_build(build) &&
+           header->version == version() && kept_build(build) &&
            memcmp(build, header->build, sizeof(build)) == 0 && header->size == size &&
            header->count <= (size - sizeof(*header)) / sizeof(struct kept_entry) &&
            header->checksum == kept_checksum(header, HEADER_SKIP, index_end(header));
@@ -308,7 +314,7 @@ static size_t choose(const struct emu_file *file, const struct kept *kept, struc
 
 static int write_all(const struct choice *choice, size_t count, struct buf *ret)
 {
-    struct kept_header header = {.version = KEPT_VERSION, .count = (uint32_t)count};
+    struct kept_header header = {.version = version(), .count = (uint32_t)count};
     uint64_t at = index_end(&header);
     int r = 0;
     memcpy(header.magic, KEPT_MAGIC, sizeof(header.magic));

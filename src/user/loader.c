@@ -268,7 +268,7 @@ static int make_stack(struct user *user, const struct image *program, uint64_t b
         {AT_EGID, getegid()},
         {AT_SECURE, getauxval(AT_SECURE)},
         {AT_CLKTCK, 100},
-        {AT_HWCAP, HWCAP_VALUE},
+        {AT_HWCAP, hwcap_value()},
         {AT_HWCAP2, 0},
         {AT_PLATFORM, platform},
         {AT_RANDOM, random_at},

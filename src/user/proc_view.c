@@ -184,11 +184,12 @@ static int make_cpuinfo(struct buf *text)
     long count = sysconf(_SC_NPROCESSORS_ONLN);
     int r = 0;
     for (long i = 0; r == 0 && i < count; i++) {
-        r = buf_printf(text,
-                       "processor\t: %ld\nBogoMIPS\t: 100.00\nFeatures\t: " HWCAP_NAMES
-                       "\nCPU implementer\t: 0x00\nCPU architecture: 8\nCPU variant\t: 0x0\n"
-                       "CPU part\t: 0x000\nCPU revision\t: 0\n\n",
-                       i);
+        r = buf_printf(text, "processor\t: %ld\nBogoMIPS\t: 100.00\nFeatures\t: ", i);
+        r = r < 0 ? r : hwcap_names(text);
+        r = r < 0 ? r
+                  : buf_add_str(text, "\nCPU implementer\t: 0x00\nCPU architecture: 8\n"
+                                      "CPU variant\t: 0x0\nCPU part\t: 0x000\n"
+                                      "CPU revision\t: 0\n\n");
     }
     return r;
 }

@@ -102,6 +102,26 @@ uint64_t arm64_aesimc(struct arm64_state *state, uint64_t imm, uint64_t a)
     return 0;
 }
 
+/* imm of the second: rd as both. */
+static uint64_t on_itself(uint64_t imm)
+{
+    struct lane_args args = lane_unpack(imm);
+    args.rn = args.rd;
+    return lane_pack(args);
+}
+
+uint64_t arm64_aese_mixed(struct arm64_state *state, uint64_t imm, uint64_t a)
+{
+    aes_round(state, imm, false);
+    return arm64_aesmc(state, on_itself(imm), a);
+}
+
+uint64_t arm64_aesd_mixed(struct arm64_state *state, uint64_t imm, uint64_t a)
+{
+    aes_round(state, imm, true);
+    return arm64_aesimc(state, on_itself(imm), a);
+}
+
 static uint32_t left(uint32_t v, unsigned by)
 {
     return v << by | v >> (32 - by);

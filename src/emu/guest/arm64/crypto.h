@@ -8,6 +8,8 @@
 #include "emu/ir.h"
 
 ir_call_fn arm64_aese, arm64_aesd, arm64_aesmc, arm64_aesimc;
+/* And then AESMC, AESIMC of rd. */
+ir_call_fn arm64_aese_mixed, arm64_aesd_mixed;
 /* op: SHA1C, SHA1P, SHA1M, SHA1SU0, SHA256H, SHA256H2, SHA256SU1. */
 ir_call_fn arm64_sha;
 /* op: SHA1H, SHA1SU1, SHA256SU0. */

@@ -218,6 +218,11 @@ bool x86_has_sha(void)
     return has;
 }
 
+uint32_t x86_features(void)
+{
+    return (x86_has_aes() ? 1u : 0) | (x86_has_sha() ? 2u : 0);
+}
+
 bool x86_suffices(void)
 {
     unsigned a = 0;

@@ -43,6 +43,7 @@ static void zero(struct lower *l, unsigned x)
 
 #define AESENC (X86_0F38 | 0xdc)
 #define AESENCLAST (X86_0F38 | 0xdd)
+#define AESDEC (X86_0F38 | 0xde)
 #define AESDECLAST (X86_0F38 | 0xdf)
 #define AESIMC (X86_0F38 | 0xdb)
 
@@ -63,7 +64,11 @@ static bool aes(struct lower *l, const struct ir_vector *v)
     }
     /* Arm's key comes first. */
     vector_op(l, X86_0F | 0xef, X0, vector_in(l, v->d, X0), vector_rm(v->n));
-    vector_op(l, v->op == IR_V_AESE ? AESENCLAST : AESDECLAST, X0, X0, x86_reg_rm(X1));
+    uint32_t round = v->op == IR_V_AESE         ? AESENCLAST
+                     : v->op == IR_V_AESE_MIXED ? AESENC
+                     : v->op == IR_V_AESD       ? AESDECLAST
+                                                : AESDEC;
+    vector_op(l, round, X0, X0, x86_reg_rm(X1));
     return true;
 }
 
@@ -200,7 +205,7 @@ static bool sha(struct lower *l, const struct ir_vector *v)
 
 bool lower_crypto(struct lower *l, const struct ir_vector *v)
 {
-    if (v->op >= IR_V_AESE && v->op <= IR_V_AESIMC) {
+    if (v->op >= IR_V_AESE && v->op <= IR_V_AESD_MIXED) {
         return aes(l, v);
     }
     return v->op == IR_V_PMULL ? carryless(l, v) : sha(l, v);

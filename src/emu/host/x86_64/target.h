@@ -70,5 +70,7 @@ bool x86_suffices(void);
 /* What it may have besides: AES-NI and PCLMULQDQ; the SHA extensions. */
 bool x86_has_aes(void);
 bool x86_has_sha(void);
+/* What code depends on beyond x86_suffices(): bits of these. */
+uint32_t x86_features(void);
 
 #endif
