@@ -13,6 +13,7 @@ extern const struct command compare_commands[];
 extern const struct command cp_commands[];
 extern const struct command diff_commands[];
 extern const struct command doctor_commands[];
+extern const struct command emu_commands[];
 extern const struct command events_commands[];
 extern const struct command exec_commands[];
 extern const struct command export_commands[];

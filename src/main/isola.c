@@ -37,6 +37,7 @@ static const struct command *const tables[] = {
     image_forward_table,
     kernel_commands,
     machine_commands,
+    emu_commands,
     system_commands,
     doctor_commands,
     reap_commands,

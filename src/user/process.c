@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -236,7 +237,16 @@ static int64_t run_foreign(struct thread *thread, const char *path, char **argv,
         all[at++] = argv[i];
     }
     all[at] = NULL;
-    return exec(thread, "/proc/self/exe", all, envp);
+    int64_t r = exec(thread, "/proc/self/exe", all, envp);
+    /* Without /proc the kernel may know us by binfmt_misc. */
+    return r == -ENOENT ? exec(thread, path, argv, envp) : r;
+}
+
+/* What has rights of its own gets them from the kernel alone, where it knows us by binfmt_misc. */
+static bool has_rights(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && (st.st_mode & (S_ISUID | S_ISGID)) != 0;
 }
 
 int64_t process_execve(struct thread *thread, uint64_t path_at, uint64_t argv_at, uint64_t envp_at)
@@ -265,7 +275,8 @@ int64_t process_execve(struct thread *thread, uint64_t path_at, uint64_t argv_at
         return -errno;
     }
     if (process_is_foreign(path)) {
-        return run_foreign(thread, path, argv, count(argv_at), envp, NULL, 0);
+        int64_t r = has_rights(path) ? exec(thread, path, argv, envp) : -ENOEXEC;
+        return r != -ENOEXEC ? r : run_foreign(thread, path, argv, count(argv_at), envp, NULL, 0);
     }
     size_t words = process_read_script(path, line, sizeof(line), word);
     if (words > 0 && process_is_foreign(word[0])) {

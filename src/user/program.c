@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -98,10 +99,50 @@ static int change_root(const char *dir, struct err *err)
     return 0;
 }
 
+static int say(int r, const struct err *err)
+{
+    if (r < 0) {
+        (void)fprintf(stderr, "isola-emu-aarch64: %s\n", err_text(err));
+        return r == -ENOENT ? 127 : 126;
+    }
+    return r;
+}
+
+/*
+ * By binfmt_misc (Documentation/admin-guide/binfmt-misc.rst): the path and, with its flag P, the
+ * program's own name are in front of its arguments; with O it is open already.
+ */
+static int run_for_kernel(struct user_options *options, int argc, char **argv)
+{
+    enum { PRESERVE_ARGV0 = 1 }; /* linux/binfmts.h, AT_FLAGS_PRESERVE_ARGV0 */
+    struct err err = ERR_NONE;
+    bool named = (getauxval(AT_FLAGS) & PRESERVE_ARGV0) != 0;
+    if (argc < (named ? 3 : 2)) {
+        (void)fputs(usage, stderr);
+        return 125;
+    }
+    options->program = argv[1];
+    options->program_fd = (int)getauxval(AT_EXECFD);
+    options->argv = argv + (named ? 2 : 1);
+    return say(user_run(options, &err), &err);
+}
+
+/* 0 is a descriptor, too. */
+static bool is_for_kernel(void)
+{
+    errno = 0;
+    return getauxval(AT_EXECFD) != 0 || errno != ENOENT;
+}
+
 int user_main(int argc, char **argv, char **envp)
 {
-    struct user_options options = {
-        .envp = envp, .prefix = getenv("ISOLA_LD_PREFIX"), .cache = getenv("ISOLA_EMU_CACHE")};
+    struct user_options options = {.program_fd = -1,
+                                   .envp = envp,
+                                   .prefix = secure_getenv("ISOLA_LD_PREFIX"),
+                                   .cache = secure_getenv("ISOLA_EMU_CACHE")};
+    if (is_for_kernel()) {
+        return run_for_kernel(&options, argc, argv);
+    }
     const char *name = NULL;
     const char *root = NULL;
     int at = 1;
@@ -162,9 +203,5 @@ int user_main(int argc, char **argv, char **envp)
     int r = change_root(root, &err);
     r = r < 0 ? r : take_program(&options, argc - at, &err);
     r = r < 0 ? r : user_run(&options, &err);
-    if (r < 0) {
-        (void)fprintf(stderr, "isola-emu-aarch64: %s\n", err_text(&err));
-        return r == -ENOENT ? 127 : 126;
-    }
-    return r;
+    return say(r, &err);
 }

@@ -47,9 +47,11 @@ _Noreturn void user_fail(const struct user *user, const char *why)
 }
 
 /* High: the guest's own descriptors begin where it expects them. */
-static int open_program(const char *path)
+static int open_program(const struct user_options *options)
 {
-    AUTO(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    AUTO(closep)
+    int fd = options->program_fd >= 0 ? options->program_fd
+                                      : open(options->program, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return -errno;
     }
@@ -71,7 +73,7 @@ int user_run(const struct user_options *options, struct err *err)
     pages_init(&user->pages);
     translations_begin(&user->translations, options->cache);
     (void)pthread_mutex_init(&user->brk_lock, NULL);
-    user->program_fd = open_program(options->program);
+    user->program_fd = open_program(options);
     if (user->program_fd < 0) {
         return err_set(err, -user->program_fd, "open '%s'", options->program);
     }

@@ -18,6 +18,7 @@ struct err;
 
 struct user_options {
     const char *program; /* the file */
+    int program_fd;      /* opened already, and ours from now on; -1: not yet */
     char **argv;         /* the guest's, with its name; NULL at the end */
     char **envp;
     const char *prefix; /* where interpreters are looked for first; NULL: nowhere else */

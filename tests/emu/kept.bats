@@ -60,8 +60,10 @@ largest() {
 }
 
 @test "what a program starts has it from the same place, and forks do not write what is their parent's" {
-    count kept "$root/bin/bash" -c "$bb true; $bb true" >/dev/null
-    [ "$(count translated "$bb" true)" = 0 ]
+    # Without an environment: where strings lie decides which blocks of strlen() are needed.
+    count kept "$root/bin/bash" -c "$bb true; exec -c $bb true" >/dev/null
+    run env -i "$emu" --counters --cache "$cache" -L "$root" "$bb" true
+    [[ "$output" == *": 0 blocks, 0 instructions translated, "* ]]
     ISOLA_EMU_CACHE=$T/other timeout 20 "$emu" "$bb" true
     [ -n "$(ls "$T/other")" ]
 }
