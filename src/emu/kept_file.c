@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/macros.h"
 #include "emu/block.h"
+#include "emu/host/x86_64/target.h"
 #include "emu/kept.h"
 
 /* Records that wait to be written, in bytes. */

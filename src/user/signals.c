@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "emu/fetch.h"
+#include "emu/guest/arm64/control.h"
 #include "user/host_call.h"
 #include "user/user.h"
 
@@ -248,7 +249,7 @@ static void fill_context(const struct arm64_state *state, struct guest_context *
     c->pstate = state->nzcv;
     c->fpsimd.magic = FPSIMD_MAGIC;
     c->fpsimd.size = sizeof(c->fpsimd);
-    c->fpsimd.fpsr = state->fpsr;
+    c->fpsimd.fpsr = arm64_fpsr(state);
     c->fpsimd.fpcr = state->fpcr;
     memcpy(c->fpsimd.v, state->v, sizeof(state->v));
 }
@@ -494,7 +495,8 @@ void signals_return(struct thread *thread)
     state->pc = c->pc;
     state->nzcv = (uint32_t)c->pstate & 0xf0000000u;
     if (c->fpsimd.magic == FPSIMD_MAGIC) {
-        state->fpsr = c->fpsimd.fpsr;
+        arm64_set_fpsr(state, c->fpsimd.fpsr);
+        arm64_set_fpcr(state, c->fpsimd.fpcr);
         memcpy(state->v, c->fpsimd.v, sizeof(state->v));
     }
     state->sp = c->sp;

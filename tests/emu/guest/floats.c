@@ -2,6 +2,7 @@
  * floats.c - comparisons of all kinds with all kinds of numbers, as branches, choices and values;
  * conversions; minima; what a signal's handler finds in vector registers.
  */
+#include <fenv.h>
 #include <math.h>
 #include <signal.h>
 #include <stdint.h>
@@ -193,11 +194,43 @@ static void interrupted(void)
     print("interrupted", sum);
 }
 
+static void disturb(int number)
+{
+    volatile double zero = 0;
+    volatile double one = 1;
+    (void)number;
+    feclearexcept(FE_ALL_EXCEPT);
+    fesetround(FE_UPWARD);
+    volatile double infinity = one / zero;
+    (void)infinity;
+}
+
+/* What the handler does with rounding and flags is its own. */
+static void disturbed(void)
+{
+    static const int modes[] = {FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
+    volatile double one = 1;
+    volatile double three = 3;
+    signal(SIGUSR1, disturb);
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+        fesetround(modes[i]);
+        feclearexcept(FE_ALL_EXCEPT);
+        volatile double third = one / three;
+        raise(SIGUSR1);
+        int flags = fetestexcept(FE_INEXACT | FE_DIVBYZERO | FE_INVALID | FE_OVERFLOW);
+        (void)printf("flags %s%s, mode %s, %a %a\n", (flags & FE_INEXACT) != 0 ? "inexact" : "",
+                     (flags & FE_DIVBYZERO) != 0 ? " and more" : "",
+                     fegetround() == modes[i] ? "kept" : "lost", third, one / three);
+    }
+    fesetround(FE_TONEAREST);
+}
+
 int main(void)
 {
     set_numbers();
     compare_all();
     convert_all();
     interrupted();
+    disturbed();
     return 0;
 }

@@ -3,9 +3,9 @@
  */
 #include <stddef.h>
 #include <time.h>
-#include <xmmintrin.h>
 
 #include "emu/cpu.h"
+#include "emu/guest/arm64/control.h"
 #include "emu/guest/arm64/front_internal.h"
 
 static uint64_t target_of(const struct front *f, int32_t words)
@@ -164,34 +164,24 @@ static uint64_t read_counter(struct arm64_state *state, uint64_t imm, uint64_t a
     return (uint64_t)now.tv_sec * COUNTER_HZ + (uint64_t)now.tv_nsec;
 }
 
-/* MXCSR: invalid, denormal, zero divide, overflow, underflow, precision, from bit 0 on. */
 static uint64_t read_fpsr(struct arm64_state *state, uint64_t imm, uint64_t a)
 {
     (void)imm;
     (void)a;
-    uint32_t host = _mm_getcsr();
-    return state->fpsr | ((host & 1) != 0 ? ARM64_FPSR_IOC : 0) |
-           ((host & 4) != 0 ? ARM64_FPSR_DZC : 0) | ((host & 8) != 0 ? ARM64_FPSR_OFC : 0) |
-           ((host & 16) != 0 ? ARM64_FPSR_UFC : 0) | ((host & 32) != 0 ? ARM64_FPSR_IXC : 0);
+    return arm64_fpsr(state);
 }
 
 static uint64_t write_fpsr(struct arm64_state *state, uint64_t imm, uint64_t a)
 {
     (void)imm;
-    state->fpsr = (uint32_t)a & 0xf800009fu;
-    _mm_setcsr(_mm_getcsr() & ~0x3fu);
+    arm64_set_fpsr(state, (uint32_t)a);
     return 0;
 }
 
 static uint64_t write_fpcr(struct arm64_state *state, uint64_t imm, uint64_t a)
 {
-    static const uint32_t rounding[] = {0x0000, 0x4000, 0x2000, 0x6000}; /* of MXCSR */
     (void)imm;
-    state->fpcr = (uint32_t)a & (ARM64_FPCR_AHP | ARM64_FPCR_DN | ARM64_FPCR_FZ | ARM64_FPCR_RMODE);
-    uint32_t host = _mm_getcsr() & ~0xe040u;
-    host |= rounding[state->fpcr >> 22 & 3];
-    host |= (state->fpcr & ARM64_FPCR_FZ) != 0 ? 0x8040u : 0;
-    _mm_setcsr(host);
+    arm64_set_fpcr(state, (uint32_t)a);
     return 0;
 }
 
