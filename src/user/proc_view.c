@@ -30,13 +30,13 @@ static const char *name_in_proc(const char *path, pid_t *ret_pid)
     path += strlen("/proc/");
     size_t len = strcspn(path, "/");
     *ret_pid = 0;
-    if (strncmp(path, "self", len) != 0 && strncmp(path, "thread-self", len) != 0) {
-        char *end = NULL;
-        long pid = strtol(path, &end, 10);
-        if (end != path + len || pid <= 0 || pid > INT32_MAX) {
+    if (!str_starts(path, "self/") && !str_starts(path, "thread-self/")) {
+        unsigned long pid = strtoul(path, NULL, 10);
+        if (len == 0 || len > 10 || strspn(path, "0123456789") != len || pid == 0 ||
+            pid > INT32_MAX) {
             return NULL;
         }
-        *ret_pid = pid == getpid() ? 0 : (pid_t)pid;
+        *ret_pid = pid == (unsigned long)getpid() ? 0 : (pid_t)pid;
     }
     path += len + (path[len] == '/');
     if (str_starts(path, "task/")) {
