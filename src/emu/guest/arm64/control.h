@@ -1,6 +1,6 @@
 /*
- * control.h - FPCR and FPSR of the CPU whose thread this is: the host's MXCSR has their part while it
- * runs, between translated code, too.
+ * control.h - FPCR and FPSR of the CPU whose thread this is: the host's MXCSR has their part while
+ * it runs, between translated code, too.
  */
 #ifndef EMU_GUEST_ARM64_CONTROL_H
 #define EMU_GUEST_ARM64_CONTROL_H
