@@ -42,19 +42,27 @@ isola: the emulator is not registered with binfmt_misc
 exit 1" "$output"
 }
 
-@test "programs keep the name they are called by, and are found in another root without the emulator" {
+@test "programs keep the name they are called by" {
     run own '
         isola emu register; isola emu register
         bash -c "exec -a sh $bb -c '"'"'echo \$0 is \$(readlink /proc/self/exe)'"'"'"
-        bash -c "exec -a echo $bb one -- two"
+        bash -c "exec -a echo $bb one -- two"'
+    echo "$output"
+    [ "$status" -eq 0 ]
+    equals "sh is $root/bin/busybox
+one -- two" "$output"
+}
+
+@test "they run in another root, which has neither the emulator nor /proc" {
+    case $ISOLA_BUILD in *-asan) skip "made once, in the release flavour" ;; esac # the other is not static
+    run own '
+        isola emu register
         mkdir "$BATS_TEST_TMPDIR/jail"; cp $bb "$BATS_TEST_TMPDIR/jail/busybox"
         chroot "$BATS_TEST_TMPDIR/jail" /busybox sh -c "echo in \$PWD; /busybox echo started"
         cd "$BATS_TEST_TMPDIR/jail"; env -i ./busybox id -u'
     echo "$output"
     [ "$status" -eq 0 ]
-    equals "sh is $root/bin/busybox
-one -- two
-in /
+    equals "in /
 started
 0" "$output"
 }
